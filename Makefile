@@ -1,0 +1,33 @@
+# Everything a checkout needs; `make help` lists the targets.
+SHELL := /bin/bash
+PY := .venv/bin/python
+# Small tensors gain nothing from more threads, and the tests already run on every core.
+export OMP_NUM_THREADS ?= 1
+# As many test processes as there are cores; PYTEST="-n 0 -x" debugs in one process.
+PYTEST ?= -n logical --dist loadfile
+
+.PHONY: help install demo test lint types clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: ## create .venv and install spp with its development tools (instant when nothing changed)
+	@scripts/install.sh
+
+demo: install ## prune a small transformer on digits, end to end
+	@$(PY) scripts/demo.py
+
+test: install lint types ## all checks: style, types, imports, tests
+	$(PY) -m pytest -q $(PYTEST)
+
+lint: install ## style and who may import whom
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports --no-logo
+
+types: install ## static types of the package
+	.venv/bin/mypy --strict src/spp
+
+clean: ## remove caches and builds; .venv and results stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests pipelines scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""Solution Path Pruning: one search, then a compact model for every budget (pipeline=spp).
+
+The algorithm of the paper as a chain of stages. Only the last line is run once per budget.
+
+Reproduces: the rows of SPP in the paper's tables; with the default data, the digits demo of the README.
+Command:    spp run pipeline=spp            (or: python pipelines/solution_path.py, the same words)
+Smoke:      spp run pipeline=spp debug=fast
+"""
+
+import sys
+
+from spp.plan.numbers import format_size
+from spp.plan.setup import Setup
+from spp.plan.spec import Stage
+
+
+def stages(run: Setup) -> tuple[Stage, ...]:
+    """The final stages of one point; everything before them hangs on their inputs."""
+    shared = {"model": run.model, "data": run.data, "seed": run.seed}
+
+    # 1. A dense network: trained here, or the one we were given.
+    dense = run.dense_network()
+
+    # 2. Its weights frozen, the mask dynamics run once; the order of entry is the path.
+    path = run.stage(
+        "update",
+        label="path",
+        inputs={"dense": dense},
+        **shared,
+        recipe=run.update,
+        method=run.method.search(),
+    )
+
+    # 3. The path is walked from dense to sparse while the weights train; a member is kept at each budget.
+    family = run.stage(
+        "prune",
+        label="family",
+        inputs={"dense": dense, "path": path},
+        **shared,
+        recipe=run.prune,
+        method=run.method.selection(),
+        budget=run.budget,
+    )
+
+    # 4. Each member, now a small dense network, is trained on.
+    return tuple(
+        run.stage(
+            "finetune",
+            label=f"member {format_size(size)}",
+            inputs={"family": family},
+            **shared,
+            recipe=run.finetune,
+            budget={"kind": run.budget.kind, "value": size},
+        )
+        for size in run.budget.values
+    )
+
+
+if __name__ == "__main__":
+    from spp.cli.main import main
+
+    sys.exit(main(["run", "pipeline=spp", *sys.argv[1:]]))

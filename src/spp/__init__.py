@@ -1,0 +1,50 @@
+"""spp: prune a transformer once, deploy it at any size."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spp.dynamics.bregman import BregmanOptimizer
+    from spp.dynamics.path import SolutionPath
+    from spp.stages.member import load_member
+    from spp.structure.compact import compact
+    from spp.structure.cost import Cost, count_cost
+    from spp.structure.masked import MaskedModel
+    from spp.structure.pairs import Pair, find_pairs
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BregmanOptimizer": "spp.dynamics.bregman",
+    "Cost": "spp.structure.cost",
+    "MaskedModel": "spp.structure.masked",
+    "Pair": "spp.structure.pairs",
+    "SolutionPath": "spp.dynamics.path",
+    "compact": "spp.structure.compact",
+    "count_cost": "spp.structure.cost",
+    "find_pairs": "spp.structure.pairs",
+    "load_member": "spp.stages.member",
+}
+
+__all__ = [
+    "BregmanOptimizer",
+    "Cost",
+    "MaskedModel",
+    "Pair",
+    "SolutionPath",
+    "compact",
+    "count_cost",
+    "find_pairs",
+    "load_member",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because `import spp` must not cost the seconds that torch takes.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'spp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,115 @@
+"""What a person sees while stages run: a bar in a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from spp.plan.graph import Plan
+from spp.plan.spec import Stage
+from spp.schedule.events import Event, What
+from spp.store.store import Store
+
+REFRESH_SECONDS = 0.5
+PLAIN_LINE_SECONDS = 5.0
+
+_GLYPHS = {
+    What.CACHED: "[green]=[/]",
+    What.STARTED: "[blue]>[/]",
+    What.WAITING: "[yellow]~[/]",
+    What.DONE: "[green]+[/]",
+    What.FAILED: "[red]x[/]",
+    What.BLOCKED: "[yellow]-[/]",
+}
+
+
+class RunDisplay:
+    """Follows the events of a scheduler and the progress files of the stages that run."""
+
+    def __init__(self, plan: Plan, store: Store, console: Console) -> None:
+        self.plan = plan
+        self.store = store
+        self.console = console
+        self._running: dict[str, float] = {}
+        self._bars_of: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="display", daemon=True)
+        self._bars = Progress(
+            TextColumn("    {task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}  {task.fields[message]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._bars.stop()
+
+    def observe(self, event: Event) -> None:
+        """Say in one line what happened to a stage."""
+        key, detail = event.stage.key, event.detail
+        if event.what is What.STARTED:
+            self._running[key] = time.monotonic()
+            self._last_line = time.monotonic()
+        elif event.what is not What.WAITING:
+            started = self._running.pop(key, None)
+            if key in self._bars_of:
+                self._bars.remove_task(self._bars_of.pop(key))
+            if event.what is What.DONE:
+                seconds = "" if started is None else f"{time.monotonic() - started:.1f} s"
+                detail = "  ".join(part for part in (seconds, self._outcome(event.stage)) if part)
+        if event.what is What.BLOCKED:
+            detail = f"needs {self.plan.stages[detail].kind} {detail[:8]}"
+        line = f"  {_GLYPHS[event.what]} {event.what.value:<8} {_title(event.stage):<28} {key[:8]}  {detail}"
+        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
+
+    def _outcome(self, stage: Stage) -> str:
+        summary = self.store.summary(stage.kind, stage.key)
+        if "test" in summary:
+            return f"test top-1 {summary['test']['top1']:.1f} %"
+        if "support" in summary:
+            return f"{100 * summary['support']['all']:.0f} % of {summary['num_units']} units entered"
+        return f"{len(summary['members'])} members" if "members" in summary else ""
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(REFRESH_SECONDS):
+            for key in list(self._running):
+                self._show_progress(self.plan.stages[key])
+
+    def _show_progress(self, stage: Stage) -> None:
+        progress = self.store.read_progress(stage.kind, stage.key)
+        if progress is None:
+            return
+        if self.console.is_terminal:
+            if stage.key not in self._bars_of:
+                self._bars_of[stage.key] = self._bars.add_task(_title(stage), total=1, unit="", message="")
+            self._bars.update(
+                self._bars_of[stage.key],
+                completed=progress.done,
+                total=progress.total,
+                unit=progress.unit,
+                message=progress.message,
+            )
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}"
+            self.console.print(f"    {_title(stage):<37} {share}  {progress.message}", highlight=False, soft_wrap=True)
+
+
+def _title(stage: Stage) -> str:
+    return stage.kind if stage.label in ("", stage.kind) else f"{stage.kind} ({stage.label})"

@@ -1,0 +1,19 @@
+"""spp extract: a compact model from a finished path."""
+
+from pathlib import Path
+
+from spp.plan.numbers import format_size
+from spp.store.store import Store
+
+
+def extract(root: Path, source: str, kind: str, size: float, out: Path) -> int:
+    """Write the model and say what it costs."""
+    from spp.stages import extract as worker
+
+    made = worker.extract(Store(root), source, kind, size, out)
+    print(f"asked:   {kind} {format_size(size)}")
+    print(f"got:     {made.macs / 1e9:.6g} GFLOPs (multiply-adds), {made.params:,} parameters, {made.num_units} units")
+    print(f"weights: {made.weights}")
+    print(f"file:    {made.file}")
+    print(f"load:    spp.load_member({str(made.file)!r})")
+    return 0

@@ -1,0 +1,145 @@
+"""The command `spp`. Exit codes: 0 done or submitted, 1 a stage failed, 2 the words are wrong."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from spp import __version__
+from spp.plan.numbers import parse_size
+
+REPORTS = ("family", "figure2")
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+COMMANDS = {
+    "run": "Run the stages of a pipeline, or of a sweep of them (-m).",
+    "plan": "Show what `run` with the same words would do; changes nothing.",
+    "status": "Show the state of a sweep.",
+    "report": "Make tables and figures from what was run.",
+    "extract": "Cut a compact model of any size from a finished path, without training.",
+}
+_OVERRIDES_HELP = "Hydra overrides such as model=vit_micro data=digits prune.epochs=0 budget.values=[0.5,0.3]"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"spp: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def build_parsers() -> dict[str, argparse.ArgumentParser]:
+    """One parser per subcommand (argparse's own subparsers cannot mix options and words)."""
+    where = "The store is paths.store=DIR, else $SPP_STORE, else ./store."
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return parsers.setdefault(name, _Parser(prog=f"spp {name}", description=text, epilog=where))
+
+    parsers: dict[str, argparse.ArgumentParser] = {}
+    for name in ("run", "plan"):
+        command = add(name, COMMANDS[name])
+        command.add_argument("-m", "--multirun", action="store_true", help="sweep: a,b,c in a value spans a grid")
+        command.add_argument("words", nargs="*", metavar="OVERRIDE", help=_OVERRIDES_HELP)
+    parsers["plan"].add_argument("--json", action="store_true", help="print JSON")
+
+    status = add("status", COMMANDS["status"])
+    status.add_argument("words", nargs="*", metavar="SWEEP", help="name of the sweep; the newest if left out")
+    status.add_argument("--json", action="store_true", help="print JSON")
+
+    report = add("report", COMMANDS["report"])
+    report.add_argument("name", metavar="NAME", help=f"{', '.join(REPORTS)}, or all")
+    report.add_argument("words", nargs="*", metavar="SWEEP", help="name of the sweep; the newest if left out")
+    report.add_argument("--source", choices=["store"], default="store", help="where the numbers come from")
+    report.add_argument("--format", choices=["md", "csv", "png", "pdf"], help="default: all that the report has")
+    report.add_argument("--out", type=Path, help="folder for the files; default: STORE/reports/SWEEP")
+
+    extract = add("extract", COMMANDS["extract"])
+    extract.add_argument("source", metavar="PATH_OR_SWEEP", help="a path's file or folder, or the name of a sweep")
+    extract.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
+    for kind in ("macs", "params", "units"):
+        text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
+        extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
+    extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
+    return parsers
+
+
+def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """The subcommand and its arguments; prints help or a one-line complaint and exits where there is no more to do."""
+    command = argv[0] if argv else "--help"
+    if command in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("usage: spp COMMAND ...\n\nPrune a transformer once, deploy it at any size.\n")
+        print("\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()))
+        print("\nspp COMMAND --help tells more.")
+        sys.exit(EXIT_OK)
+    if command == "--version":
+        print(f"spp {__version__}")
+        sys.exit(EXIT_OK)
+    parsers = build_parsers()
+    if command not in parsers:
+        allowed = ", ".join(parsers)
+        print(f"spp: command: {command!r} is unknown; allowed: {allowed}; see spp --help", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    return command, parsers[command].parse_intermixed_args(argv[1:])
+
+
+def store_root(words: Sequence[str]) -> Path:
+    """The store that `words` or the environment name."""
+    for word in words:
+        if word.startswith("paths.store="):
+            return Path(word.partition("=")[2])
+    return Path(os.environ.get("SPP_STORE", "store"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    command, arguments = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(command, arguments)
+    except ValueError as error:
+        print(f"spp: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("spp: interrupted; what is finished stays, the same words go on from there", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _dispatch(command: str, arguments: argparse.Namespace) -> int:
+    if command == "run":
+        from spp.cli.run import run
+
+        return run(arguments.words, arguments.multirun)
+    if command == "plan":
+        from spp.cli.plan import plan
+
+        return plan(arguments.words, arguments.multirun, as_json=arguments.json)
+    root = store_root(arguments.words)
+    sweep = _sweep_word(arguments.words)
+    if command == "status":
+        from spp.cli.status import status
+
+        return status(root, sweep, as_json=arguments.json)
+    if command == "report":
+        from spp.cli.report import report
+
+        return report(root, arguments.name, sweep, arguments.format, arguments.out)
+    from spp.cli.extract import extract
+
+    given = {kind: getattr(arguments, kind) for kind in ("macs", "params", "units")}
+    given = {kind: text for kind, text in given.items() if text is not None}
+    if len(given) != 1:
+        raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
+    ((kind, text),) = given.items()
+    return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
+
+
+def _sweep_word(words: Sequence[str]) -> str | None:
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ValueError(f"SWEEP: {' '.join(names)!r} is too much; allowed: one name; leave the others out")
+    return names[0] if names else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""spp report: tables and figures of a sweep."""
+
+from pathlib import Path
+
+from spp.cli.main import REPORTS
+from spp.cli.status import newest_sweep
+from spp.plan.graph import Plan
+from spp.record.rows import member_rows
+from spp.store.store import Store
+
+FORMATS = {"family": ("md", "csv"), "figure2": ("png", "pdf")}
+
+
+def report(root: Path, name: str, sweep: str | None, only_format: str | None, out: Path | None) -> int:
+    """Write what was asked for and say where; the family table is also printed."""
+    names = REPORTS if name == "all" else (name,)
+    if not set(names) <= set(REPORTS):
+        raise ValueError(f"NAME: {name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
+    sweep = newest_sweep(root, sweep)
+    store = Store(root)
+    plan = store.read_plan(sweep)
+    folder = out or root / "reports" / sweep
+    for report_name in names:
+        formats = tuple(f for f in FORMATS[report_name] if only_format in (None, f))
+        if not formats and name != "all":
+            raise ValueError(
+                f"--format: {only_format!r} does not exist for {name}; "
+                f"allowed: {', '.join(FORMATS[name])}; leave it out"
+            )
+        files = _family(store, plan, folder, formats) if report_name == "family" else []
+        if report_name == "figure2" and formats:
+            files = _figure2(store, plan, folder, formats)
+        for file in files:
+            print(file)
+    return 0
+
+
+def _family(store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
+    from spp.report.family import family_csv, family_markdown
+
+    rows = member_rows(store, plan)
+    if not rows:
+        raise ValueError("sweep: it has no finished member; allowed: a sweep with one at least; see spp status")
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"md": family_markdown, "csv": family_csv}
+    files = []
+    for suffix in formats:
+        file = out / f"family.{suffix}"
+        file.write_text(texts[suffix](rows))
+        files.append(file)
+    print(family_markdown(rows))
+    return files
+
+
+def _figure2(store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
+    from spp.report.figure2 import draw_figure2
+    from spp.report.path_data import read_path
+
+    paths = [stage for stage in plan.stages.values() if stage.kind == "update" and store.is_done("update", stage.key)]
+    if not paths:
+        raise ValueError("sweep: it has no finished path; allowed: a sweep whose update is done; see spp status")
+    files = []
+    for stage in paths:
+        folder = out if len(paths) == 1 else out / f"path-{stage.key}"
+        model = stage.config["model"]["name"] if stage.config["data"]["name"] != "digits" else "ViT"
+        title = f"Solution path of {model} on {stage.config['data']['name']}, seed {stage.config['seed']}"
+        files += draw_figure2(read_path(store.artifacts_dir("update", stage.key)), title, folder, formats)
+    return files

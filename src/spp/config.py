@@ -1,0 +1,72 @@
+"""The base of all configs: a dataclass that is built strictly from a mapping and checked once, when it is built."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+
+def _fail(name: str, value: object, allowed: str, remedy: str) -> typing.NoReturn:
+    raise ValueError(f"{name}: {value!r} is not allowed; allowed: {allowed}; {remedy}")
+
+
+def require(condition: bool, name: str, value: object, allowed: str, remedy: str) -> None:
+    """Raise the project's one-line ValueError unless `condition` holds."""
+    if not condition:
+        _fail(name, value, allowed, remedy)
+
+
+def _accepts(hint: Any, value: object) -> bool:
+    """Whether `value` fits the annotation `hint` (the few forms used by the configs)."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(option, value) for option in typing.get_args(hint))
+    if origin is not None:
+        return isinstance(value, origin)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is None:
+        return value is None
+    return isinstance(value, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of all configs: built strictly from a mapping, turned back into plain JSON values."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Build from a mapping; `where` is the dotted name a user would type, for messages.
+
+        Raises:
+            ValueError: for an unknown, a missing or a badly typed field, or what the class itself refuses.
+        """
+        hints = typing.get_type_hints(cls)
+        names = [f.name for f in fields(cls)]
+        for name, value in values.items():
+            if name not in names:
+                close = difflib.get_close_matches(str(name), names, n=1)
+                hint = f"did you mean {where}.{close[0]}?" if close else "remove it"
+                raise ValueError(f"{where}.{name}: unknown field; allowed: {', '.join(names)}; {hint}")
+            if not _accepts(hints[name], value):
+                wanted = getattr(hints[name], "__name__", str(hints[name]))
+                raise ValueError(
+                    f"{where}.{name}: {value!r} has the wrong type; allowed: {wanted}; give it as {where}.{name}=..."
+                )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            missing = str(error).split(":")[-1].strip()
+            raise ValueError(f"{where}: required fields are missing; allowed: {missing}; set them") from None
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from None
+
+    def plain(self) -> dict[str, Any]:
+        """The config as nested dicts and lists of JSON values."""
+        return asdict(self)

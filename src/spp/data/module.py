@@ -1,0 +1,234 @@
+"""The Lightning data module of every stage."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from spp.data.registry import open_source
+from spp.data.sampling import Draw, EpochSampler, own_random_numbers, seed_transforms
+from spp.data.source import Labels, Source, Split
+from spp.data.split import Indices, stratified_split
+from spp.data.transforms import Augment, Transform, eval_transform, train_transform
+
+Batch = tuple[Tensor, Tensor]
+"""Images, float32 of shape (B, C, H, W), and labels, int64 of shape (B,)."""
+
+MAX_TENSOR_BYTES = 64 * 2**20
+"""A set of fixed images up to this size is kept as one tensor, without PIL per image."""
+
+
+class ImageData(pl.LightningDataModule):
+    """Loaders over one data set: train (shuffled, augmented, full batches), val (held out from train), test.
+
+    What a loader yields depends on the data and on the arguments that shape it, not on `num_workers`, on what
+    else draws random numbers, or on restarts.
+
+    Args:
+        name: one of spp.data.registry.sources().
+        root: folder of the data set; None for those that travel with a package.
+        img_size: height and width in pixels of the images in a batch.
+        batch_size: images per step over all devices together.
+        val_fraction: share of the training images that becomes the validation split, stratified.
+        split_seed: seed of that split.
+        seed: seed of order and augmentation.
+        augment: see spp.data.transforms.
+        num_workers: worker processes per loader; 0 loads in the process itself.
+        num_train: use only the first so many training images (before the split); None uses all.
+        download: fetch the data set into `root` if it is not there, where it can be.
+
+    Raises:
+        ValueError: if the data set, or a key or value of `augment`, is not known, or a batch would not fill.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: str | Path | None,
+        img_size: int,
+        batch_size: int,
+        val_fraction: float,
+        split_seed: int,
+        seed: int,
+        augment: Mapping[str, Any],
+        num_workers: int,
+        num_train: int | None = None,
+        download: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source: Source = open_source(name, root, num_train=num_train, download=download)
+        self.img_size = img_size
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.seed = seed
+        self.augment = Augment.read(augment)
+        self.num_workers = num_workers
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.source.num_classes
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image: 1 grey, 3 colour."""
+        return self.source.in_chans
+
+    @property
+    def num_replicas(self) -> int:
+        """Devices that share a batch."""
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def num_train_samples(self) -> int:
+        """Images an epoch draws from: the training images less the validation split."""
+        return len(self.split_indices[0])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches per epoch."""
+        self._check_batch_size()
+        return self.num_train_samples // self.batch_size
+
+    @cached_property
+    def split_indices(self) -> tuple[Indices, Indices]:
+        """Positions in the source's training images of train and of val, each sorted."""
+        return stratified_split(self.source.split("train").labels, self.val_fraction, self.split_seed)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, augmented batches, all of them full."""
+        self._check_batch_size()
+        dataset: Dataset[Any]
+        positions = self.split_indices[0]
+        if self.augment.is_random:
+            transform = train_transform(self.augment, self.source, self.img_size)
+            dataset = _AugmentedImages(self.source.split("train"), positions, transform)
+        else:
+            dataset = self._fixed_images(self.source.split("train"), positions)
+        sampler = EpochSampler(
+            len(positions),
+            seed=self.seed,
+            num_repeats=self.augment.repeated_aug,
+            num_replicas=self.num_replicas,
+            rank=self.trainer.global_rank if self.trainer else 0,
+        )
+        return self._loader(dataset, self.batch_size // self.num_replicas, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split, in order."""
+        dataset = self._fixed_images(self.source.split("train"), self.split_indices[1])
+        return self._loader(dataset, self.batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test set, in order."""
+        test = self.source.split("test")
+        return self._loader(self._fixed_images(test, range(len(test))), self.batch_size)
+
+    def _check_batch_size(self) -> None:
+        if self.batch_size > self.num_train_samples:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is not allowed; allowed: at most the {self.num_train_samples} training "
+                "images; use a smaller one"
+            )
+        if self.batch_size % self.num_replicas:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is not allowed with {self.num_replicas} devices; allowed: a multiple "
+                f"of their number; use {max(1, self.batch_size // self.num_replicas) * self.num_replicas}"
+            )
+
+    def _fixed_images(self, split: Split, positions: Sequence[int] | Indices) -> Dataset[Any]:
+        transform = eval_transform(self.augment, self.source, self.img_size)
+        num_bytes = len(positions) * self.in_chans * self.img_size**2 * torch.float32.itemsize
+        if num_bytes > MAX_TENSOR_BYTES:
+            return _FixedImages(split, positions, transform)
+        images = [transform(split[int(position)][0]) for position in positions]
+        labels: Labels = split.labels[positions]
+        return _TensorImages(torch.stack(images), torch.from_numpy(labels))
+
+    def _loader(self, dataset: Dataset[Any], batch_size: int, **options: Any) -> DataLoader[Batch]:
+        # Lightning advises more workers whatever the data set's size; that is the user's choice, and for a
+        # data set that lies in memory as one tensor any worker makes it slower.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        if isinstance(dataset, _TensorImages):
+            options["collate_fn"] = _as_it_is
+        else:
+            options.update(num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            pin_memory=on_gpu,
+            # A loader draws a seed for its workers even where it has none; not from the training's generator.
+            generator=torch.Generator().manual_seed(self.seed),
+            **options,
+        )
+
+
+class _AugmentedImages(Dataset[tuple[Tensor, int]]):
+    """Positions of a split under a random transform; asked by the sampler's draws."""
+
+    def __init__(self, split: Split, positions: Indices, transform: Transform) -> None:
+        self.split, self.positions, self.transform = split, positions, transform
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        return self.__getitems__([draw])[0]
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[tuple[Tensor, int]]:
+        items = []
+        # Each image has a seed of its own, so that it looks the same from any worker and after any restart.
+        with own_random_numbers():
+            for draw in draws:
+                image, label = self.split[int(self.positions[draw.position])]
+                seed_transforms(draw.seed)
+                items.append((self.transform(image), label))
+        return items
+
+
+class _FixedImages(Dataset[tuple[Tensor, int]]):
+    """Positions of a split under a deterministic transform."""
+
+    def __init__(self, split: Split, positions: Sequence[int] | Indices, transform: Transform) -> None:
+        self.split, self.positions, self.transform = split, positions, transform
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, asked: int | Draw) -> tuple[Tensor, int]:
+        image, label = self.split[int(self.positions[_index(asked)])]
+        return self.transform(image), label
+
+
+class _TensorImages(Dataset[Batch]):
+    """All images as one tensor (N, C, H, W); a batch is one indexing."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, asked: int | Draw) -> Batch:
+        return self.images[_index(asked)], self.labels[_index(asked)]
+
+    def __getitems__(self, asked: Sequence[int | Draw]) -> Batch:
+        indices = torch.tensor([_index(one) for one in asked])
+        return self.images[indices], self.labels[indices]
+
+
+def _index(asked: int | Draw) -> int:
+    return asked.position if isinstance(asked, Draw) else asked
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,59 @@
+"""What every data set looks like to the rest of the package."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+SplitName = Literal["train", "test"]
+Labels = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
+
+
+class Split(Protocol):
+    """Images and labels by position."""
+
+    @property
+    def labels(self) -> Labels:
+        """Class of every image, shape (N,)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """The image (mode L or RGB) and its class."""
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """A split held decoded in memory: pixels of shape (N, H, W) or (N, H, W, 3) and labels of shape (N,)."""
+
+    pixels: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.pixels[index]), int(self.labels[index])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its constants, and its splits, which are read when first asked for."""
+
+    num_classes: int
+    in_chans: int
+    native_size: int | None
+    """Height and width in pixels; None where they differ from image to image."""
+    mean: tuple[float, ...]
+    """Mean of each channel over the training images, on the scale 0 to 1."""
+    std: tuple[float, ...]
+    """Standard deviation of each channel, likewise."""
+    open_split: Callable[[SplitName], Split]
+
+    def split(self, name: SplitName) -> Split:
+        """The training or the test images."""
+        return self.open_split(name)

@@ -1,0 +1,195 @@
+"""The solution path: when each unit entered the support, and the masks for any budget that follow from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spp.dynamics import path_file
+from spp.dynamics.bregman import BregmanOptimizer
+from spp.dynamics.budget import Budget, budget_range, cost_of, join, prefix_masks, unit_costs
+from spp.dynamics.order import unit_order
+from spp.dynamics.presets import PRESETS
+from spp.dynamics.recorder import Trace
+from spp.structure.cost import Cost
+from spp.structure.pairs import Pair
+
+SCORES = ("entry", "V", "S")
+
+
+@dataclass(frozen=True, eq=False)
+class SolutionPath:
+    """What one search found out, enough to give masks for any budget without the model.
+
+    entry: steps until the unit entered, inf if it never did; V: its final V; S: sampled steps in the support
+    (float64, float64, int64; each (size,) by pair name). meta holds "preset", "hyper" (hyper-parameters),
+    "num_steps" (planned), "num_steps_taken", "scale" (s of preset priced), "dense" (macs and params of the
+    model, or None) and "provenance" (whatever was passed as `meta`).
+    """
+
+    entry: dict[str, Tensor]
+    V: dict[str, Tensor]
+    S: dict[str, Tensor]
+    pairs: list[Pair]
+    meta: dict[str, Any]
+    trace: Trace | None = None
+    _orders: dict[tuple[str, str, int], Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def from_optimizer(
+        cls,
+        opt: BregmanOptimizer,
+        pairs: Sequence[Pair],
+        *,
+        trace: Trace | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> "SolutionPath":
+        """The path that `opt` has taken so far; `meta` is anything JSON can hold.
+
+        Raises:
+            ValueError: if the pairs are not those of the optimizer's masks.
+        """
+        if {pair.name: pair.size for pair in pairs} != opt.sizes:
+            raise ValueError("pairs: differ from the optimizer's masks in name or size; pass those of the MaskedModel")
+        states = {pair.name: opt.state_of(pair.name) for pair in pairs}
+        model = pairs[0].model_cost
+        entry, value, occupancy = (
+            {name: state[key].cpu() for name, state in states.items()} for key in ("entry", "V", "S")
+        )
+        return cls(
+            entry,
+            value,
+            occupancy,
+            list(pairs),
+            {
+                "preset": opt.preset,
+                "hyper": opt.hyper,
+                "num_steps": opt.num_steps,
+                "num_steps_taken": opt.num_steps_taken,
+                "scale": opt.scale,
+                "dense": model and {"macs": model.macs, "params": model.params},
+                "provenance": dict(meta or {}),
+            },
+            trace,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the path, atomically, to `folder`/path.safetensors and return that file's path."""
+        tensors = {
+            f"{key}/{name}": tensor
+            for key, values in (("entry", self.entry), ("V", self.V), ("S", self.S))
+            for name, tensor in values.items()
+        }
+        if self.trace is not None:
+            tensors["trace/steps"] = self.trace.steps
+            tensors |= {f"trace/gamma/{name}": gamma for name, gamma in self.trace.gamma.items()}
+        return path_file.write(Path(folder), tensors, self.pairs, self.meta)
+
+    @classmethod
+    def load(cls, where: str | Path) -> "SolutionPath":
+        """Read a path from the folder or file that `save` wrote.
+
+        Raises:
+            ValueError: if there is none, or it is damaged or something else.
+        """
+        tensors, pairs, meta = path_file.read(Path(where))
+        entry, value, occupancy = (
+            {pair.name: tensors[f"{key}/{pair.name}"] for pair in pairs} for key in ("entry", "V", "S")
+        )
+        trace = None
+        if "trace/steps" in tensors:
+            trace = Trace(tensors["trace/steps"], {pair.name: tensors[f"trace/gamma/{pair.name}"] for pair in pairs})
+        return cls(entry, value, occupancy, pairs, meta, trace)
+
+    def masks(
+        self,
+        *,
+        macs: float | None = None,
+        params: float | None = None,
+        units: float | None = None,
+        scope: str | None = None,
+        score: str = "entry",
+        min_units: int = 1,
+    ) -> dict[str, Tensor]:
+        """The best units that a budget pays for: bool masks by pair name, each (size,).
+
+        Give one of macs, params, units: a fraction (<= 1) of the dense model's total (`units`: of all units)
+        or an absolute size. scope, score and min_units: see `order`. With the same of these, the mask of a
+        smaller budget is a subset of that of a larger one, and its cost is within one unit of the budget.
+
+        Raises:
+            ValueError: if not exactly one budget is given, it cannot be reached, or a choice is not known.
+        """
+        budget = Budget.of(macs=macs, params=params, units=units)
+        order = self._flat_order(scope, score, min_units)
+        return prefix_masks(self.pairs, order, budget, min_units)
+
+    def order(self, *, scope: str | None = None, score: str = "entry", min_units: int = 1) -> Tensor:
+        """All units, best first: (num_units, 2) int64 rows of pair index and unit index.
+
+        score: "entry", the time of entry, with those that never entered last, by V; "V", its final value;
+            "S", the sampled occupancy of the released code. Equal scores are ordered by V, then by index.
+        scope: "global", one list, by score per cost unless preset `priced` has the cost in its dynamics;
+            "family", equal fractions of attention and MLP units. None: global for `priced`, else family.
+        min_units: units of every pair that come first.
+
+        Raises:
+            ValueError: if a choice is not known, or "S" is asked of a path that sampled none.
+        """
+        flat = self._flat_order(scope, score, min_units)
+        rows = torch.tensor([(p, unit) for p, pair in enumerate(self.pairs) for unit in range(pair.size)])
+        return rows[flat]
+
+    def cost_of(self, masks: Mapping[str, Tensor]) -> Cost:
+        """Cost of the compact model of `masks`."""
+        return cost_of(self.pairs, masks)
+
+    def budget_range(self, kind: str, min_units: int = 1) -> tuple[float, float]:
+        """Smallest and largest budget of `kind` (macs, params or units) that can be reached, absolute."""
+        return budget_range(self.pairs, kind, min_units)
+
+    def _flat_order(self, scope: str | None, score: str, min_units: int) -> Tensor:
+        """The order as unit numbers, (num_units,); computed once for every choice."""
+        priced = self.meta["preset"] == "priced"
+        scope = scope or ("global" if priced else "family")
+        choice = (scope, score, min_units)
+        if choice not in self._orders:
+            value = self._strength()
+            costs = unit_costs(self.pairs, "macs")
+            price = costs / costs.mean() if scope == "global" and not priced else torch.ones_like(costs)
+            key = self._key(score, value, price)
+            self._orders[choice] = unit_order(self.pairs, key, value, scope=scope, min_units=min_units)
+        return self._orders[choice]
+
+    def _strength(self) -> Tensor:
+        """V of every unit, or |V| where both signs may enter; (num_units,)."""
+        value = join(self.pairs, self.V)
+        return value.abs() if PRESETS[self.meta["preset"]].two_sided else value
+
+    def _key(self, score: str, value: Tensor, price: Tensor) -> Tensor:
+        """What the units are ordered by, ascending; (num_units,)."""
+        if score == "entry":
+            return self._extended_time(value) * price
+        if score == "V":
+            return torch.where(value > 0, -value / price, -value * price)
+        if score != "S":
+            raise ValueError(f"score: {score!r} is not known; allowed: {', '.join(SCORES)}; use entry")
+        occupancy = join(self.pairs, self.S)
+        if not occupancy.any():
+            raise ValueError("score: S is not allowed: the search sampled no occupancy; use entry")
+        return -occupancy / price
+
+    def _extended_time(self, value: Tensor) -> Tensor:
+        """Time of entry in steps; T*(1 + (lam - V)/lam), past the end T, for a unit that never entered.
+
+        Source: spp-prototype.md, section 2 (e). Shape (num_units,).
+        """
+        entry, lam, num_steps = (
+            join(self.pairs, self.entry),
+            self.meta["hyper"]["lam"],
+            self.meta["num_steps_taken"],
+        )
+        return torch.where(entry.isinf(), num_steps * (1 + (lam - value) / lam), entry)

@@ -1,0 +1,82 @@
+"""Watches the masks for a step that is too large."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PATIENCE = 5
+"""Steps in a row that must look unstable before the warning; chance does not last that long."""
+
+
+class StepWatch:
+    """Estimates the curvature along the path and warns once when the masks run away.
+
+    The curvature L is the secant <dg, dM> / |dM|^2 over the last step. Under gradient descent with step a,
+    noise that is independent from step to step makes this 1/a, half of what the bound a*L < 2 allows, whereas
+    |dg| / |dM| would take all noise for curvature.
+    """
+
+    def __init__(self) -> None:
+        self._warned = False
+        self._num_suspicious = 0
+        self._norm = math.inf
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def check(
+        self,
+        step: int,
+        mask: Tensor,
+        new_mask: Tensor,
+        grad: Tensor,
+        rho: float,
+        bound: tuple[str, float, float] | None,
+    ) -> None:
+        """Look at step `step` (1-based), which takes `mask` to `new_mask` with the task gradient `grad`.
+
+        `bound` is presets.step_bound: the name of the gain, the gain and the limit of gain*(L + 2 rho).
+        Shapes: (num_units,).
+
+        Raises:
+            FloatingPointError: if a mask is no longer finite.
+
+        Warns once (UserWarning) if the bound is violated while the norm grows, PATIENCE steps in a row.
+        """
+        last_mask, last_grad = self._last or (mask, grad)
+        move, change = mask - last_mask.to(mask.device), grad - last_grad.to(grad.device)
+        norm, moved, bent = torch.stack([new_mask.norm(), move.dot(move), change.dot(move)]).tolist()
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the masks are no longer finite at step {step}: check the loss, or lower lr")
+        grew = norm > self._norm
+        self._norm, self._last = norm, (mask, grad)
+        if bound is None or self._warned:
+            return
+        name, gain, limit = bound
+        curvature = bent / moved if moved > 0 else 0.0
+        reached = gain * (curvature + 2 * rho)
+        self._num_suspicious = self._num_suspicious + 1 if grew and reached >= limit else 0
+        if self._num_suspicious == PATIENCE:
+            self._warned = True
+            warnings.warn(
+                f"lr: too large, the masks grow: must keep {name}*(L + 2*rho) < {limit:g}, is {reached:.3g}"
+                f" with the estimated L = {curvature:.3g}; multiply lr by {0.5 * limit / reached:.2g}",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next check depends on."""
+        return {
+            "warned": self._warned,
+            "num_suspicious": self._num_suspicious,
+            "norm": self._norm,
+            "last": self._last and [tensor.clone() for tensor in self._last],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self._warned, self._num_suspicious = state["warned"], state["num_suspicious"]
+        self._norm = state["norm"]
+        self._last = state["last"] and (state["last"][0].clone(), state["last"][1].clone())

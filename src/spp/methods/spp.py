@@ -1,0 +1,108 @@
+"""Solution Path Pruning (ICLR 2025): its settings, its dynamics on the masks, its selection from the path."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spp.config import Config, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spp.dynamics.bregman import BregmanOptimizer
+    from spp.dynamics.path import SolutionPath
+    from spp.structure.masked import Masks
+
+PRESETS = ("priced", "textbook", "released")
+SELECTION_FIELDS = ("score", "scope", "min_units")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPPConfig(Config):
+    """Settings of the dynamics and of the selection; null takes the preset's own value."""
+
+    name: str = "spp"
+    """Name of the method."""
+    preset: str = "priced"
+    """priced (default), textbook (the paper's scheme) or released (the authors' recurrences)."""
+    lr: float | None = None
+    """Step size of the masks (alpha in the paper)."""
+    kappa: float | None = None
+    """Scale of Gamma; in textbook also of the mask step."""
+    lam: float | None = None
+    """Threshold of V above which a unit is in the support."""
+    rho: float | None = None
+    """Strength of the coupling between M and Gamma."""
+    eta: float | None = None
+    """Step size of V (preset priced); null: 2 / number of steps."""
+    momentum: float | None = None
+    """Momentum of the mask gradient (preset priced)."""
+    score: str = "entry"
+    """What orders the units: entry (time of entry), V (its final value) or S (sampled occupancy)."""
+    scope: str | None = None
+    """global (one cost-aware list) or family (equal shares of attention and MLP units); null: the preset's."""
+    min_units: int = 1
+    """Units that every pair keeps at least."""
+
+    def __post_init__(self) -> None:
+        require(self.preset in PRESETS, "preset", self.preset, ", ".join(PRESETS), "use priced")
+        for name in ("lr", "kappa", "lam", "eta"):
+            value = getattr(self, name)
+            require(
+                value is None or value > 0,
+                name,
+                value,
+                "a positive number, or null for the preset's",
+                "use null",
+            )
+        require(self.rho is None or self.rho >= 0, "rho", self.rho, "0 or more, or null", "use null")
+        require(
+            self.momentum is None or 0 <= self.momentum < 1,
+            "momentum",
+            self.momentum,
+            "[0, 1), or null",
+            "use 0.9",
+        )
+        require(self.score in ("entry", "V", "S"), "score", self.score, "entry, V, S", "use entry")
+        require(self.scope in (None, "global", "family"), "scope", self.scope, "global, family, null", "use null")
+        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
+
+    def search(self) -> dict[str, Any]:
+        """The settings that shape the path."""
+        return {name: value for name, value in self.plain().items() if name not in SELECTION_FIELDS}
+
+    def selection(self) -> dict[str, Any]:
+        """The settings that choose a member from a path; changing them repeats no search."""
+        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
+
+
+METHOD_CONFIG = SPPConfig
+
+
+def build_optimizer(config: SPPConfig, masks: "Masks", num_steps: int) -> "BregmanOptimizer":
+    """The dynamics on all masks of a model, for a search of `num_steps` steps."""
+    from spp.dynamics.bregman import BregmanOptimizer
+
+    return BregmanOptimizer(
+        masks,
+        config.preset,
+        lr=config.lr,
+        kappa=config.kappa,
+        lam=config.lam,
+        rho=config.rho,
+        momentum=config.momentum,
+        eta=config.eta,
+        num_steps=num_steps,
+    )
+
+
+def learning_rate(config: SPPConfig, base_lr: float, epoch: int, num_epochs: int) -> float:
+    """Step size in `epoch`: constant, but for `released` a cosine to 1e-5 (deit_search.py, no warm-up)."""
+    if config.preset != "released":
+        return base_lr
+    return 1e-5 + (base_lr - 1e-5) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
+
+
+def select(config: SPPConfig, path: "SolutionPath", kind: str, size: float) -> "dict[str, Tensor]":
+    """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
+    return path.masks(**{kind: size}, scope=config.scope, score=config.score, min_units=config.min_units)

@@ -1,0 +1,202 @@
+"""What a user may set, one dataclass per concept; methods bring their own in spp.methods.
+
+The dataclasses hold values only; whatever turns them into torch objects lives in stages and data.
+A field that does not change a result (paths, workers, devices) is in `RuntimeConfig` and never enters a key.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from spp.config import Config, require
+from spp.plan.numbers import parse_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    name: str
+    """timm name of the architecture, for example deit_small_patch16_224."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of timm.create_model, for example {depth: 6, embed_dim: 64}."""
+    weights: str = "train"
+    """Where the dense weights come from: train, pretrained (timm's), or the path of a checkpoint."""
+    per_head: bool = False
+    """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    name: str
+    """Data set: digits, cifar10 or imagefolder."""
+    img_size: int
+    """Height and width in pixels of the images the model sees."""
+    val_fraction: float = 0.1
+    """Share of the training images held out to choose weights and settings; the test set never is."""
+    split_seed: int = 0
+    """Seed of that split; the same for every training seed so that runs stay comparable."""
+    num_train: int | None = None
+    """Use only the first so many training images (before the split); null uses all."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """Identity of the files, filled in when planning: split sizes and a hash of the manifest."""
+
+    def __post_init__(self) -> None:
+        require(self.img_size > 0, "img_size", self.img_size, "a positive number of pixels", "use 224")
+        require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "a number in (0, 1)", "use 0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig(Config):
+    """How weights are trained; dense, prune and finetune share it."""
+
+    epochs: int
+    """Passes over the training images; 0 trains nothing."""
+    batch_size: int
+    """Images per step over all devices together."""
+    lr: float
+    """Peak learning rate of AdamW, used as it stands (not scaled by the batch size)."""
+    min_lr: float = 1e-5
+    """Learning rate at the end of the cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear warm-up."""
+    weight_decay: float = 0.05
+    """AdamW weight decay; biases, norms and embeddings are exempt, as in timm."""
+    label_smoothing: float = 0.0
+    """Mass taken from the true class."""
+    mixup: float = 0.0
+    """Mixup alpha; 0 switches it off."""
+    cutmix: float = 0.0
+    """Cutmix alpha; 0 switches it off."""
+    mixup_prob: float = 1.0
+    """Chance that a batch is mixed at all."""
+    mixup_switch_prob: float = 0.5
+    """Chance of cutmix when both are on."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the deepest block."""
+    input_noise: float = 0.0
+    """Standard deviation of Gaussian noise added to the normalised training images."""
+    ema_decay: float | None = None
+    """Decay of an exponential moving average of the weights, which is then what is kept; null: no average."""
+    clip_grad: float | None = None
+    """Largest gradient norm; null: no clipping."""
+    precision: str = "32-true"
+    """Lightning precision, for example 32-true or bf16-mixed."""
+    select: str = "best"
+    """Weights kept at the end: best (highest validation accuracy) or last."""
+    augment: dict[str, Any] = field(default_factory=dict)
+    """Image transforms, see spp.data.module: crop, hflip, rand_augment, color_jitter, random_erasing, ..."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, "epochs", self.epochs, "0 or more", "use 0 to skip the training")
+        require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more", "use 64")
+        require(self.lr > 0, "lr", self.lr, "a positive number", "use 1e-3")
+        require(self.min_lr >= 0, "min_lr", self.min_lr, "0 or more", "use 1e-5")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more", "use 0.05")
+        require(
+            0 <= self.label_smoothing < 1,
+            "label_smoothing",
+            self.label_smoothing,
+            "a number in [0, 1)",
+            "use 0.1",
+        )
+        require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)", "use 0.1")
+        require(
+            self.ema_decay is None or 0 < self.ema_decay < 1,
+            "ema_decay",
+            self.ema_decay,
+            "null or (0, 1)",
+            "use 0.99",
+        )
+        require(self.select in ("best", "last"), "select", self.select, "best, last", "use best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig(Config):
+    """The mask search: weights frozen, one pass of the dynamics that yields the path."""
+
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images per step over all devices together."""
+    calibration_batches: int = 20
+    """Batches at the dense masks that measure the gradient scale before the dynamics start (preset priced)."""
+    occupancy_interval: int = 10
+    """Steps between two samples of the support, the released code's score."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the deepest block."""
+    label_smoothing: float = 0.0
+    """Mass taken from the true class."""
+    input_noise: float = 0.0
+    """Standard deviation of Gaussian noise added to the normalised training images."""
+    precision: str = "32-true"
+    """Lightning precision, for example 32-true or bf16-mixed."""
+    augment: dict[str, Any] = field(default_factory=dict)
+    """Image transforms, as in RecipeConfig."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "epochs", self.epochs, "1 or more", "the search needs data; use 5")
+        require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more", "use 128")
+        require(
+            self.calibration_batches > 0,
+            "calibration_batches",
+            self.calibration_batches,
+            "1 or more",
+            "use 20",
+        )
+        require(self.occupancy_interval > 0, "occupancy_interval", self.occupancy_interval, "1 or more", "use 10")
+        require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)", "use 0.1")
+
+
+PRUNE_SHAPES = ("sine", "cubic", "linear", "cosine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig(RecipeConfig):
+    """The walk from dense to sparse along the path while the weights train; epochs=0 is the released scheme."""
+
+    shape: str = "sine"
+    """How the size falls with time: sine and cubic fall early, linear evenly, cosine late at first."""
+    interval: int = 5
+    """Steps between two re-selections of the masks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.shape in PRUNE_SHAPES, "shape", self.shape, ", ".join(PRUNE_SHAPES), "use sine")
+        require(self.interval > 0, "interval", self.interval, "1 or more", "use 5")
+
+
+BUDGET_KINDS = ("macs", "params", "units")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig(Config):
+    """The sizes wanted: one member of the family for each value."""
+
+    kind: str
+    """What is counted: macs, params or units."""
+    values: list[Any]
+    """Fractions of the dense model's total (0.5, 50%) or absolute sizes (2.6G, 15.7M)."""
+
+    def __post_init__(self) -> None:
+        require(self.kind in BUDGET_KINDS, "kind", self.kind, ", ".join(BUDGET_KINDS), "use macs")
+        require(len(self.values) > 0, "values", self.values, "at least one size", "use [0.5]")
+        sizes = [parse_size(value, "values") for value in self.values]
+        object.__setattr__(self, "values", sorted(set(sizes), reverse=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig(Config):
+    """Where and with what a stage runs; never part of a key."""
+
+    data_root: str | None = None
+    """Folder of the data set; null for an embedded one."""
+    download: bool = False
+    """Let the data set fetch its files into data_root when they are not there."""
+    num_workers: int = 0
+    """Processes that load data."""
+    accelerator: str = "auto"
+    """Lightning accelerator: auto, cpu or gpu."""
+    devices: int = 1
+    """Devices per node."""
+    wandb: dict[str, Any] = field(default_factory=dict)
+    """Mode, project and entity of the W&B mirror."""
+    cache: str | None = None
+    """Folder for small caches such as the manifests of image folders."""

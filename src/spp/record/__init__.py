@@ -1,0 +1,1 @@
+"""What was measured: rows, and their mirror in Weights & Biases."""

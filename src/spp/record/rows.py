@@ -1,0 +1,64 @@
+"""Rows of the record: one per finished member, the unit of every table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spp.plan.graph import Plan
+from spp.plan.spec import Stage
+from spp.store.store import Store
+
+Row = dict[str, Any]
+
+
+def member_rows(store: Store, plan: Plan) -> list[Row]:
+    """One row per finished member of a sweep, in the order of its points and budgets.
+
+    Sizes are counts (macs per image, params); accuracies are percentages with their number of test images;
+    `search_seconds` is shared by `num_members_of_search` members.
+    """
+    rows = []
+    for point in plan.points:
+        for stage in point.stages:
+            if stage.kind == "finetune" and store.is_done(stage.kind, stage.key):
+                rows.append(_member_row(store, point.name, point.meta, stage))
+    return rows
+
+
+def _member_row(store: Store, name: str, meta: Mapping[str, Any], stage: Stage) -> Row:
+    summary = store.summary(stage.kind, stage.key)
+    family = stage.inputs["family"]
+    path, dense = family.inputs["path"], family.inputs["dense"]
+    search, walk = (store.summary(s.kind, s.key) for s in (path, family))
+    dense_summary = store.summary(dense.kind, dense.key)
+    provenance = store.provenance(stage.kind, stage.key)
+    return {
+        "point": name,
+        "method": meta["method"],
+        "preset": meta["preset"],
+        "model": meta["model"],
+        "data": meta["data"],
+        "seed": meta["seed"],
+        "budget_kind": summary["budget"]["kind"],
+        "budget_asked": summary["budget"]["value"],
+        "macs": summary["macs"],
+        "params": summary["params"],
+        "dense_macs": dense_summary["macs"],
+        "dense_params": dense_summary["params"],
+        "dense_top1": dense_summary["test"]["top1"],
+        "top1_before": summary["test_before"]["top1"],
+        "top1": summary["test"]["top1"],
+        "val_top1": summary["val"]["top1"],
+        "num_test_images": summary["test"]["num_images"],
+        "epochs_search": search["epochs"] + walk["epochs"],
+        "epochs_finetune": summary["epochs"],
+        "search_seconds": search["seconds"] + walk["seconds"],
+        "search_gpu_seconds": search["gpu_seconds"] + walk["gpu_seconds"],
+        "num_members_of_search": len(walk["members"]),
+        "finetune_seconds": summary["seconds"],
+        "finetune_gpu_seconds": summary["gpu_seconds"],
+        "device": summary["device"],
+        "key": stage.key,
+        "path_key": path.key,
+        "dense_key": dense.key,
+        "git_commit": (provenance.get("git") or {}).get("commit"),
+    }

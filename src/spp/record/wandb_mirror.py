@@ -1,0 +1,150 @@
+"""A copy of a stage's record in Weights & Biases.
+
+The store is the source of truth, so nothing that W&B does may stop or delay a stage: whatever goes wrong there is one
+warning, after which the mirror is silent. Offline runs lie in the stage's folder and are uploaded by `spp sync`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+Mode = Literal["offline", "online", "disabled"]
+INIT_TIMEOUT_SECONDS = 10.0
+FINISH_TIMEOUT_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """One W&B run, or none: then every method does nothing."""
+
+    def __init__(self, run: "Run | None" = None) -> None:
+        self._run = run
+
+    def log(self, row: Mapping[str, Any], step: int | None = None) -> None:
+        """Log one row of the record; without `step` W&B counts the rows."""
+        self._attempt(lambda run: run.log(dict(row), step=step))
+
+    def log_image(self, name: str, path: Path) -> None:
+        """Log an image file."""
+
+        def log(run: "Run") -> None:
+            from wandb import Image
+
+            run.log({name: Image(str(path))})
+
+        self._attempt(log)
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table; every row has one value per column."""
+
+        def log(run: "Run") -> None:
+            from wandb import Table
+
+            run.log({name: Table(columns=list(columns), data=[list(row) for row in rows])})
+
+        self._attempt(log)
+
+    def finish(self) -> None:
+        """Close the run; later calls of any method do nothing.
+
+        The last bytes reach the disk a moment later, at the latest when the process ends.
+        """
+        self._attempt(lambda run: run.finish())
+        self._run = None
+
+    def _attempt(self, action: "Callable[[Run], None]") -> None:
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:
+            self._run = None
+            _warn(error)
+
+
+def open_mirror(
+    stage_dir: Path,
+    *,
+    mode: Mode,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    job_type: str,
+    run_id: str,
+    name: str,
+    tags: Sequence[str],
+    config: Mapping[str, Any],
+) -> Mirror:
+    """Open the W&B run of a stage, in the folder `stage_dir`/wandb.
+
+    Args:
+        stage_dir: folder of the stage.
+        mode: offline, online, or disabled (W&B is not even imported).
+        project: W&B project.
+        entity: user or team; None is the account's default.
+        group: what the run belongs to, the point.
+        job_type: stage kind.
+        run_id: the stage's key, so that a stage that runs again continues its run.
+        name: the run's name on display.
+        tags: labels of 1 to 64 characters.
+        config: the stage's resolved config.
+
+    Raises:
+        ValueError: if the mode is unknown.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"logger.mode: {mode!r} is not allowed; allowed: {', '.join(get_args(Mode))}; use offline")
+    if mode == "disabled":
+        return Mirror()
+    try:
+        import wandb
+
+        # Before init, because init would ask a terminal for a missing API key before it looks at its settings.
+        wandb.setup(_settings())
+        run = wandb.init(
+            dir=stage_dir,
+            mode=mode,
+            project=project,
+            entity=entity,
+            group=group,
+            job_type=job_type,
+            id=run_id,
+            name=name,
+            tags=list(tags),
+            config=dict(config),
+            resume="allow",
+        )
+    except Exception as error:
+        _warn(error)
+        return Mirror()
+    return Mirror(run)
+
+
+def _settings() -> Any:
+    """Silent, quick, and without what provenance.json says already."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        reinit="create_new",
+        init_timeout=INIT_TIMEOUT_SECONDS,
+        finish_timeout=FINISH_TIMEOUT_SECONDS,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        x_save_requirements=False,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_disable_stats=True,
+    )
+
+
+def _warn(error: Exception) -> None:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    _log.warning("the W&B mirror of this stage is off: %s; the store has the whole record", reason)

@@ -1,0 +1,61 @@
+"""A recorded path as plain arrays, read without torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+Array = NDArray[Any]
+FAMILIES = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
+
+
+@dataclass(frozen=True)
+class PathData:
+    """entry: steps until entry by pair name, inf if never; gamma: (num_samples, size) at `steps` (num_samples,)."""
+
+    pairs: list[dict[str, Any]]
+    meta: dict[str, Any]
+    entry: dict[str, Array]
+    steps: Array
+    gamma: dict[str, Array]
+
+    @property
+    def num_steps(self) -> int:
+        """Length of the search in steps."""
+        return int(self.meta["num_steps_taken"])
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of the pairs of a family, in the order of the layers."""
+        return [pair["name"] for pair in self.pairs if pair["kind"] == kind]
+
+
+def read_path(folder: Path) -> PathData:
+    """Read the path in a stage's artifacts.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    file = folder / "path.safetensors"
+    if not file.is_file():
+        raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
+    with safe_open(file, framework="np") as opened:
+        header = json.loads(opened.metadata()["spp"])
+        names = [pair["name"] for pair in header["pairs"]]
+        return PathData(
+            pairs=header["pairs"],
+            meta=header["meta"],
+            entry={name: opened.get_tensor(f"entry/{name}") for name in names},
+            steps=opened.get_tensor("trace/steps"),
+            gamma={name: opened.get_tensor(f"trace/gamma/{name}") for name in names},
+        )
+
+
+def support_share(path: PathData, kind: str) -> Array:
+    """Share in percent of a family's units in the support of Gamma at each sampled step, (num_samples,)."""
+    gamma = np.concatenate([path.gamma[name] for name in path.of_kind(kind)], axis=1)
+    share: Array = 100 * (gamma != 0).mean(axis=1)
+    return share

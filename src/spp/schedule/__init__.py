@@ -1,0 +1,1 @@
+"""Who does a plan's stages and how far they are: in process, a local queue, status."""

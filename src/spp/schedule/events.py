@@ -1,0 +1,52 @@
+"""What a scheduler tells while it works, and what it hands back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spp.plan.spec import Stage
+
+
+class What(StrEnum):
+    CACHED = "cached"
+    """It was done before."""
+    STARTED = "started"
+    """A worker runs; `detail` is its log, if it has one."""
+    WAITING = "waiting"
+    """Another process is doing it; `detail` names it."""
+    DONE = "done"
+    FAILED = "failed"
+    """`detail` is the error in one line."""
+    BLOCKED = "blocked"
+    """It needs a failed stage; `detail` is the key of that one."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a stage."""
+
+    what: What
+    stage: Stage
+    detail: str = ""
+
+
+Observe = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a plan ended, by key; every stage is in exactly one of the four.
+
+    `done` were done now (here or by a process that was waited for), `cached` before; `blocked` maps a stage
+    that was not tried to the failed one that it needs.
+    """
+
+    done: tuple[str, ...]
+    cached: tuple[str, ...]
+    failed: tuple[str, ...]
+    blocked: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all stages are done."""
+        return not self.failed and not self.blocked

@@ -1,0 +1,177 @@
+"""How far a plan is, by the markers in the store; reads only the plan's own stages and changes nothing."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from spp.plan.graph import Plan, Point
+from spp.plan.spec import Stage
+from spp.store.claim import Liveness, holder_of
+from spp.store.store import DONE, FAILED, Progress, Store
+
+ERROR_LINES = 5
+
+# Waiting for a network file system, not for the processor: a folder costs a few round trips.
+_NUM_THREADS = 16
+_STAGES_PER_TASK = 64
+
+
+class State(StrEnum):
+    DONE = "done"
+    RUNNING = "running"
+    QUEUED = "queued"
+    """Not started, whether or not it was submitted."""
+    BLOCKED = "blocked"
+    """Needs a failed or lost stage, the `culprit`."""
+    FAILED = "failed"
+    LOST = "lost"
+    """Started or submitted, and gone without a marker."""
+
+
+_WORST_FIRST = (State.FAILED, State.LOST, State.BLOCKED, State.RUNNING, State.QUEUED)
+_STATE_OF_JOB = {"pending": State.QUEUED, "running": State.RUNNING, "gone": State.LOST}
+
+
+@dataclass(frozen=True)
+class LiveJob:
+    """What a cluster says about a stage's newest job: `state` is "pending", "running" or "gone"."""
+
+    job: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a cluster knows that the files do not: jobs by stage key, and whether a claim's holder on another
+    machine lives."""
+
+    jobs: Mapping[str, LiveJob]
+    alive: Liveness | None = None
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """State of one stage.
+
+    `seconds`: how long it took or has been running; `error`: the last lines of the traceback, or why a job waits;
+    `culprit`: key of the stage that blocks it; `code_hash`: of the code that made a finished stage;
+    `job`: the SLURM job, if it has one.
+    """
+
+    kind: str
+    key: str
+    label: str
+    state: State
+    culprit: str | None = None
+    progress: Progress | None = None
+    seconds: float | None = None
+    error: str | None = None
+    host: str | None = None
+    job: str | None = None
+    code_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class PointStatus:
+    """State of one point: `counts` of the states of its stages, `culprit` the first failed or lost one."""
+
+    name: str
+    overrides: tuple[str, ...]
+    state: State
+    counts: Mapping[str, int]
+    culprit: str | None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """State of a sweep: `counts` maps kind -> state -> number of stages, kinds in the plan's order."""
+
+    sweep: str
+    stages: tuple[StageStatus, ...]
+    points: tuple[PointStatus, ...]
+    counts: Mapping[str, Mapping[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def sweep_status(store: Store, sweep: str, live: Live | None = None) -> SweepStatus:
+    """State of a sweep that was written down. Raises ValueError if there is no such sweep."""
+    plan = store.read_plan(sweep)
+    stages = plan_status(store, plan, live)
+    counts: dict[str, Counter[str]] = {}
+    for status in stages.values():
+        counts.setdefault(status.kind, Counter())[status.state.value] += 1
+    points = tuple(_point_status(plan, point, stages) for point in plan.points)
+    return SweepStatus(sweep, tuple(stages.values()), points, {kind: dict(c) for kind, c in counts.items()})
+
+
+def plan_status(store: Store, plan: Plan, live: Live | None = None) -> dict[str, StageStatus]:
+    """State of every stage of a plan by key, in topological order."""
+    live = live or Live({})
+    stages = list(plan.stages.values())
+    chunks = [stages[i : i + _STAGES_PER_TASK] for i in range(0, len(stages), _STAGES_PER_TASK)]
+    statuses: dict[str, StageStatus] = {}
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        for seen in pool.map(lambda chunk: [_look(store, stage, live) for stage in chunk], chunks):
+            statuses.update({status.key: status for status in seen})
+    return _with_culprits(plan, statuses)
+
+
+def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
+    """State by the stage's own folder: one listing, and the files that the listing makes interesting."""
+    folder = store.stage_dir(stage.kind, stage.key)
+    try:
+        names: Sequence[str] = os.listdir(folder)
+    except FileNotFoundError:
+        names = ()
+    status = StageStatus(stage.kind, stage.key, stage.label, State.QUEUED)
+    if DONE in names:
+        marker = store.done(stage.kind, stage.key)
+        return replace(status, state=State.DONE, seconds=marker["seconds"], code_hash=marker["code_hash"])
+    holder, alive = holder_of(folder, names, live.alive)
+    if holder is not None:
+        status = replace(status, host=holder.process.host, job=holder.job or None)
+    if alive:
+        progress = store.read_progress(stage.kind, stage.key) if "progress.json" in names else None
+        seconds = None if holder is None else time.time() - holder.since
+        return replace(status, state=State.RUNNING, progress=progress, seconds=seconds)
+    if FAILED in names:
+        failure = store.failure(stage.kind, stage.key) or {"traceback": "", "host": None}
+        error = "\n".join(failure["traceback"].splitlines()[-ERROR_LINES:])
+        return replace(status, state=State.FAILED, error=error, host=failure["host"])
+    if stage.key in live.jobs:
+        job = live.jobs[stage.key]
+        return replace(status, state=_STATE_OF_JOB[job.state], error=job.reason or None, job=job.job)
+    return status if holder is None else replace(status, state=State.LOST)
+
+
+def _with_culprits(plan: Plan, statuses: dict[str, StageStatus]) -> dict[str, StageStatus]:
+    for key, status in statuses.items():
+        if status.state is State.QUEUED:
+            culprits = (_culprit(statuses[parent]) for parent in plan.parents(key))
+            culprit = next((culprit for culprit in culprits if culprit is not None), None)
+            if culprit is not None:
+                statuses[key] = replace(status, state=State.BLOCKED, culprit=culprit)
+    return statuses
+
+
+def _culprit(status: StageStatus) -> str | None:
+    """Key of the stage to blame when this one does not get done; None if it may still."""
+    return status.key if status.state in (State.FAILED, State.LOST) else status.culprit
+
+
+def _point_status(plan: Plan, point: Point, stages: Mapping[str, StageStatus]) -> PointStatus:
+    needed = [stages[key] for key in plan.stages_of(point)]
+    counts = Counter(status.state.value for status in needed)
+    state = next((state for state in _WORST_FIRST if counts[state.value]), State.DONE)
+    culprit = next((status.key for status in needed if status.state in (State.FAILED, State.LOST)), None)
+    if all(stages[stage.key].state is State.DONE for stage in point.stages):
+        state, culprit = State.DONE, None
+    return PointStatus(point.name, point.overrides, state, dict(counts), culprit)

@@ -1,0 +1,57 @@
+"""Stage `dense`: the network that is to be pruned, trained here or given."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from safetensors.torch import save_file
+
+from spp.plan.config import DataConfig, ModelConfig, RecipeConfig
+from spp.stages.context import StageRun
+from spp.stages.models import build_for, load_weights, read_checkpoint
+from spp.stages.training import Classifier, build_data, evaluate, fit
+from spp.structure.cost import count_cost
+from spp.structure.pairs import example_input, find_pairs
+
+WEIGHTS_FILE = "model.safetensors"
+EVALUATION_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Train or load the dense network, measure it, and write its weights."""
+    config = ModelConfig.read(stage.config["model"], "model")
+    data_config = DataConfig.read(stage.config["data"], "data")
+    seed = stage.config.get("seed", 0)
+    recipe = RecipeConfig.read(stage.config["recipe"], "dense") if "recipe" in stage.config else EVALUATION_RECIPE
+    pl.seed_everything(seed, verbose=False)
+    data = build_data(data_config, recipe, seed, stage.runtime)
+    model = build_for(config, data, drop_path=recipe.drop_path, pretrained=config.weights == "pretrained")
+    find_pairs(model, per_head=config.per_head)  # refuses a network we cannot prune before any time is spent on it
+
+    if config.weights not in ("train", "pretrained"):
+        load_weights(model, read_checkpoint(Path(config.weights)), config.weights)
+    if recipe.epochs > 0:
+        num_steps = recipe.epochs * data.steps_per_epoch
+        module = Classifier(model, recipe, data.num_classes, num_steps, stage)
+        fit(module, data, stage)
+        assert module.kept is not None
+        model.load_state_dict(module.kept)
+
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        stage.artifacts / WEIGHTS_FILE,
+    )
+    cost = count_cost(model.cpu(), example_input(model))
+    return {
+        "macs": cost.macs,
+        "params": cost.params,
+        "val": evaluate(model, data.val_dataloader(), data.num_classes, stage.runtime),
+        "test": evaluate(model, data.test_dataloader(), data.num_classes, stage.runtime),
+        "epochs": recipe.epochs,
+        "architecture": {
+            "model": config.plain(),
+            "img_size": data.img_size,
+            "in_chans": data.in_chans,
+            "num_classes": data.num_classes,
+        },
+    }

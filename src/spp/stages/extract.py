@@ -1,0 +1,126 @@
+"""A compact model of any size from a finished path, without training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spp.dynamics.path import SolutionPath
+from spp.methods import spp as method
+from spp.methods.spp import SPPConfig
+from spp.stages.dense import WEIGHTS_FILE
+from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
+from spp.stages.models import load_weights
+from spp.store.store import Store
+from spp.structure.compact import compact
+
+
+@dataclass(frozen=True)
+class _Family:
+    selection: SPPConfig
+    members: list[Path]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out: the file, the counted cost of the model in it, and whose weights it has."""
+
+    file: Path
+    macs: float
+    params: int
+    num_units: int
+    weights: str
+
+
+def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Extracted:
+    """Cut the member at a budget and write it to `out`/member.safetensors.
+
+    The weights are those of the smallest finished member that contains the wanted one (they were trained on the way
+    down the path), else the dense ones.
+
+    Args:
+        source: a path's file or folder, the folder of its stage, or the name of a sweep of `store`.
+        kind: macs, params or units.
+        size: a fraction of the dense model (<= 1) or absolute.
+
+    Raises:
+        ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
+    """
+    path_key, folder = _find_path(store, source)
+    path = SolutionPath.load(folder)
+    families = _families(store, path_key)
+    selection = families[0].selection if families else SPPConfig()
+    masks = method.select(selection, path, kind, size)
+
+    dense_key = store.spec("update", path_key)["inputs"]["dense"]["key"]
+    architecture = store.summary("dense", dense_key)["architecture"]
+    donor = _smallest_containing(families, masks)
+    if donor is not None:
+        small = compact(load_member(donor), _within(donor, masks))
+        weights = f"{donor.name} of prune {donor.parents[1].name}"
+    else:
+        dense = build_architecture(architecture)
+        load_weights(dense, load_file(store.artifacts_dir("dense", dense_key) / WEIGHTS_FILE), "the dense stage")
+        small = compact(dense, masks)
+        weights = f"dense {dense_key}"
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / FILE_NAME
+    cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size})
+    num_units = sum(int(mask.sum()) for mask in masks.values())
+    return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
+
+
+def _find_path(store: Store, source: str) -> tuple[str, Path]:
+    """Key and artifacts of the path that `source` names."""
+    where = Path(source)
+    if where.exists():
+        folder = where / "artifacts" if (where / "artifacts").is_dir() else where
+        key = str(SolutionPath.load(folder).meta["provenance"].get("stage", ""))
+        if not store.is_done("update", key):
+            raise ValueError(
+                f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
+                "not known; allowed: a path inside the store; give paths.store=DIR"
+            )
+        return key, folder
+    plan = store.read_plan(source)
+    keys = [stage.key for stage in plan.stages.values() if stage.kind == "update"]
+    done = [key for key in keys if store.is_done("update", key)]
+    if len(done) != 1:
+        what = "has no finished path" if not done else f"has {len(done)} paths"
+        options = ", ".join(str(store.artifacts_dir("update", key)) for key in done) or "a sweep whose update is done"
+        raise ValueError(f"PATH_OR_SWEEP: {source!r} {what}; allowed: {options}; give one of them")
+    return done[0], store.artifacts_dir("update", done[0])
+
+
+def _families(store: Store, path_key: str) -> list[_Family]:
+    """The finished families that were cut from a path."""
+    families = []
+    for ref in store.find_stages(""):
+        if ref.kind != "prune" or not store.is_done("prune", ref.key):
+            continue
+        spec = store.spec("prune", ref.key)
+        if spec["inputs"]["path"]["key"] == path_key:
+            folder = store.artifacts_dir("prune", ref.key)
+            files = [folder / member["file"] for member in store.summary("prune", ref.key)["members"].values()]
+            families.append(_Family(SPPConfig.read(spec["config"]["method"], "method"), files))
+    return families
+
+
+def _smallest_containing(families: list[_Family], masks: Mapping[str, Tensor]) -> Path | None:
+    """The member with the fewest parameters that has every unit of `masks`."""
+    fitting: list[tuple[int, Path]] = []
+    for file in (file for family in families for file in family.members):
+        description = describe_member(file)
+        per_head = description["architecture"]["model"]["per_head"]
+        kept = description["kept"]
+        if not per_head and all(set(mask.nonzero().flatten().tolist()) <= set(kept[n]) for n, mask in masks.items()):
+            fitting.append((description["params"], file))
+    return min(fitting)[1] if fitting else None
+
+
+def _within(donor: Path, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`masks` over the units that the donor still has."""
+    kept = describe_member(donor)["kept"]
+    return {name: mask[kept[name]] for name, mask in masks.items()}

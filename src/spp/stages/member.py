@@ -1,0 +1,106 @@
+"""A member of the family on disk: the weights of a compact network and what is needed to build it again."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spp.plan.config import ModelConfig
+from spp.stages.models import build_model, load_weights
+from spp.structure.compact import shrink_like, widths_of
+from spp.structure.cost import Cost, count_cost
+from spp.structure.pairs import Pair, example_input
+
+FILE_NAME = "member.safetensors"
+_HEADER = "spp_member"
+
+
+def save_member(
+    file: Path,
+    small: nn.Module,
+    masks: Mapping[str, Tensor],
+    pairs: Iterable[Pair],
+    architecture: Mapping[str, Any],
+    **extra: Any,
+) -> Cost:
+    """Write a compact network to one safetensors file whose header says how to build it again.
+
+    Args:
+        file: target, ending in .safetensors.
+        small: the compact network, on the CPU.
+        masks: the units of the dense network that it kept, by pair.
+        pairs: the pairs of the dense network.
+        architecture: of the dense network, see `build_architecture`.
+        extra: further JSON values for the header, such as the budget.
+
+    Returns:
+        The counted cost of the network.
+    """
+    cost = count_cost(small, example_input(small))
+    description = {
+        "architecture": dict(architecture),
+        "widths": widths_of(masks, pairs),
+        "kept": {name: mask.nonzero().flatten().tolist() for name, mask in masks.items()},
+        "macs": cost.macs,
+        "params": cost.params,
+        **extra,
+    }
+    write_member(file, small, description)
+    return cost
+
+
+def write_member(file: Path, small: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write a member's weights under a known description (after training it on)."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in small.state_dict().items()}
+    save_file(weights, file, metadata={_HEADER: json.dumps(description)})
+
+
+def describe_member(file: Path) -> dict[str, Any]:
+    """The header of a member's file.
+
+    Raises:
+        ValueError: if the file is missing, broken, or no member.
+    """
+    allowed = "a .safetensors file written by spp run or spp extract"
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except Exception as error:
+        raise ValueError(f"member: {str(file)!r} cannot be read ({error}); allowed: {allowed}; make it again") from None
+    if _HEADER not in metadata:
+        raise ValueError(f"member: {str(file)!r} is no member of a family; allowed: {allowed}; check the path")
+    description: dict[str, Any] = json.loads(metadata[_HEADER])
+    return description
+
+
+def build_architecture(architecture: Mapping[str, Any], drop_path: float = 0.0) -> nn.Module:
+    """The dense network that {"model": ModelConfig.plain(), "img_size", "in_chans", "num_classes"} describes."""
+    return build_model(
+        ModelConfig.read(architecture["model"], "model"),
+        img_size=architecture["img_size"],
+        in_chans=architecture["in_chans"],
+        num_classes=architecture["num_classes"],
+        drop_path=drop_path,
+    )
+
+
+def load_member(file: Path | str, *, drop_path: float = 0.0) -> nn.Module:
+    """Build a member again and load its weights: a plain torch module, in eval mode, on the CPU.
+
+    Args:
+        file: a member's .safetensors file, or the folder that holds it as member.safetensors.
+        drop_path: stochastic depth for further training.
+
+    Raises:
+        ValueError: if the file is missing, broken, or no member.
+    """
+    file = Path(file)
+    file = file / FILE_NAME if file.is_dir() else file
+    description = describe_member(file)
+    small = shrink_like(build_architecture(description["architecture"], drop_path), description["widths"])
+    load_weights(small, load_file(file), str(file))
+    return small.eval()

@@ -1,0 +1,48 @@
+"""What can be found out in seconds before hours are spent: can the model be built, pruned, and made this small?"""
+
+from pathlib import Path
+
+import torch
+
+from spp.data.transforms import Augment
+from spp.dynamics.budget import budget_range
+from spp.methods.spp import SPPConfig, build_optimizer
+from spp.plan.setup import Setup
+from spp.stages.models import build_model, load_weights, read_checkpoint
+from spp.stages.training import build_data
+from spp.structure.masked import MaskedModel
+from spp.structure.pairs import find_pairs
+
+
+def check(setup: Setup) -> None:
+    """Build model, data and dynamics of a setup, and compare the sizes within reach with the budgets.
+
+    Raises:
+        ValueError: one line, if the model is unknown, cannot be pruned, or cannot be that small.
+    """
+    data = build_data(setup.data, setup.update, setup.seed, setup.runtime)
+    for stage in ("dense", "update", "prune", "finetune"):
+        recipe = getattr(setup, stage)
+        Augment.read(recipe.augment)
+        if recipe.epochs > 0 and recipe.batch_size > data.num_train_samples:
+            raise ValueError(
+                f"{stage}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
+                f"{data.num_train_samples} training images; use a smaller one"
+            )
+    with torch.random.fork_rng():
+        model = build_model(setup.model, img_size=data.img_size, in_chans=data.in_chans, num_classes=data.num_classes)
+    if setup.model.weights not in ("train", "pretrained"):
+        load_weights(model, read_checkpoint(Path(setup.model.weights)), setup.model.weights)
+    pairs = find_pairs(model, per_head=setup.model.per_head)
+    if isinstance(setup.method, SPPConfig):
+        num_steps = setup.update.epochs * data.steps_per_epoch
+        build_optimizer(setup.method, MaskedModel(model, pairs).masks, num_steps)
+    kind = setup.budget.kind
+    lowest, highest = budget_range(pairs, kind, getattr(setup.method, "min_units", 1))
+    for size in setup.budget.values:
+        wanted = size * highest if size <= 1 else size
+        if not lowest <= wanted <= highest:
+            raise ValueError(
+                f"budget.values: {size:g} cannot be reached with {setup.model.name}; allowed: {lowest / highest:.4f} "
+                f"to 1 of the dense {kind} (absolute: {lowest:.6g} to {highest:.6g}); choose a size in this range"
+            )

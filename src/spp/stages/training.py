@@ -1,0 +1,238 @@
+"""Training and evaluation of a classifier on Lightning's Trainer; dense, prune and finetune share it."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.data.mixup import Mixup
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from spp.data.module import ImageData
+from spp.plan.config import DataConfig, RecipeConfig, RuntimeConfig, UpdateConfig
+from spp.stages.context import StageRun
+
+WARMUP_START_LR = 1e-6
+
+
+class Classifier(pl.LightningModule):
+    """A network that maps images (B, C, H, W) to class scores, trained by a recipe.
+
+    After `fit`, `kept` holds the weights the recipe asks for: those of the best validation epoch, or the last ones.
+    """
+
+    def __init__(self, model: nn.Module, recipe: RecipeConfig, num_classes: int, num_steps: int, run: StageRun) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.num_steps = num_steps
+        self.run = run
+        self.ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self.mixup = _mixup(recipe, num_classes)
+        self.train_loss = _loss(recipe, self.mixup is not None)
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.kept: dict[str, Tensor] | None = None
+        self.best_accuracy = -1.0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose accuracy counts: the moving average where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (B, num_classes)."""
+        scores: Tensor = self.evaluated(images)
+        return scores
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of one batch after noise and mixing."""
+        images, labels = batch
+        images = add_noise(images, self.recipe.input_noise)
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)
+        loss: Tensor = self.train_loss(self.model(images), labels)
+        self.log("loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Update the moving average and the progress."""
+        if self.ema is not None:
+            self.ema.update(self.model)
+        self.run.progress(self.global_step, self.num_steps, "steps", f"epoch {self.current_epoch + 1}")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count the right answers of one batch."""
+        images, labels = batch
+        self.accuracy.update(self(images), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the weights if they are the best so far."""
+        accuracy = 100 * float(self.accuracy.compute())
+        self.accuracy.reset()
+        self.log("val_top1", accuracy)
+        if self.trainer.state.fn == "fit" and accuracy > self.best_accuracy:
+            self.best_accuracy = accuracy
+            if self.recipe.select == "best":
+                self.kept = _copy_weights(self.evaluated)
+
+    def on_train_epoch_end(self) -> None:
+        """One row of the record per epoch."""
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.run.log({"epoch": self.current_epoch + 1, "step": self.global_step, "lr": lr, **metrics})
+
+    def on_train_end(self) -> None:
+        """Keep the last weights where nothing better is asked for."""
+        if self.kept is None:
+            self.kept = _copy_weights(self.evaluated)
+
+    def trained_network(self) -> nn.Module:
+        """The network whose weights the optimizer moves."""
+        return self.model
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with timm's weight-decay groups, and a cosine per step after a linear warm-up."""
+        recipe = self.recipe
+        optimizer = create_optimizer_v2(
+            self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay
+        )
+        warmup_steps = round(self.num_steps * recipe.warmup_epochs / recipe.epochs)
+        scheduler = CosineLRScheduler(
+            optimizer,
+            t_initial=max(1, self.num_steps - warmup_steps),
+            lr_min=recipe.min_lr,
+            warmup_t=warmup_steps,
+            warmup_lr_init=WARMUP_START_LR,
+            warmup_prefix=True,
+            t_in_epochs=False,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """timm's schedulers count updates themselves."""
+        scheduler.step_update(self.global_step)
+
+
+def add_noise(images: Tensor, std: float) -> Tensor:
+    """`images` plus Gaussian noise of standard deviation `std`."""
+    return images + std * torch.randn_like(images) if std else images
+
+
+def fit(module: Classifier, data: ImageData, run: StageRun) -> None:
+    """Train `module` for its recipe's epochs with a validation after each."""
+    recipe = module.recipe
+    trainer = build_trainer(
+        run.runtime,
+        precision=recipe.precision,
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.clip_grad,
+        default_root_dir=run.artifacts,
+    )
+    with known_warnings():
+        trainer.fit(module, datamodule=data)
+
+
+def evaluate(model: nn.Module, loader: Iterable[Any], num_classes: int, runtime: RuntimeConfig) -> dict[str, float]:
+    """Top-1 in percent, mean cross entropy, and the number of images they are of."""
+    module = _Evaluation(model, num_classes)
+    trainer = build_trainer(runtime, precision="32-true", inference_mode=True)
+    with known_warnings():
+        trainer.test(module, dataloaders=loader, verbose=False)
+    return {
+        "top1": 100 * float(module.accuracy.compute()),
+        "loss": float(module.loss_sum) / module.num_images,
+        "num_images": module.num_images,
+    }
+
+
+class _Evaluation(pl.LightningModule):
+    def __init__(self, model: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.loss_sum = 0.0
+        self.num_images = 0
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        scores = self.model(images)
+        self.accuracy.update(scores, labels)
+        self.loss_sum += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
+        self.num_images += len(labels)
+
+
+@contextmanager
+def known_warnings() -> Iterator[None]:
+    """Keep quiet about what Lightning says of every stage and nobody can act on."""
+    with warnings.catch_warnings():
+        # The moving average is a module in eval mode on purpose.
+        warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")
+        # The search has nothing to validate; the data module has its loader all the same.
+        warnings.filterwarnings("ignore", message="You passed in a `val_dataloader` but have no `validation_step`")
+        # A GPU left idle is the user's choice, made with accelerator=cpu.
+        warnings.filterwarnings("ignore", message="GPU available but not used")
+        # Lightning 2.6 on torch 2.15.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+        yield
+
+
+def build_trainer(runtime: RuntimeConfig, **arguments: Any) -> pl.Trainer:
+    """A Trainer that leaves records, checkpoints and progress to us."""
+    with known_warnings():
+        return pl.Trainer(
+            accelerator=runtime.accelerator,
+            devices=runtime.devices,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **arguments,
+        )
+
+
+def build_data(data: DataConfig, recipe: RecipeConfig | UpdateConfig, seed: int, runtime: RuntimeConfig) -> ImageData:
+    """The data module of a stage: the data set with the recipe's transforms and batch size."""
+    return ImageData(
+        name=data.name,
+        root=runtime.data_root,
+        download=runtime.download,
+        img_size=data.img_size,
+        batch_size=recipe.batch_size,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        seed=seed,
+        augment=recipe.augment,
+        num_workers=runtime.num_workers,
+        num_train=data.num_train,
+    )
+
+
+def _mixup(recipe: RecipeConfig, num_classes: int) -> Mixup | None:
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        prob=recipe.mixup_prob,
+        switch_prob=recipe.mixup_switch_prob,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=num_classes,
+    )
+
+
+def _loss(recipe: RecipeConfig, has_soft_targets: bool) -> nn.Module:
+    if has_soft_targets:
+        return SoftTargetCrossEntropy()
+    return LabelSmoothingCrossEntropy(recipe.label_smoothing) if recipe.label_smoothing else nn.CrossEntropyLoss()
+
+
+def _copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,157 @@
+"""Stage `update`: the weights stand still, the mask dynamics run once, and the order of entry is recorded."""
+
+import itertools
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from spp.dynamics.bregman import BregmanOptimizer
+from spp.dynamics.path import SolutionPath
+from spp.dynamics.recorder import PathRecorder
+from spp.methods import spp as method
+from spp.methods.spp import SPPConfig
+from spp.plan.config import DataConfig, ModelConfig, UpdateConfig
+from spp.stages.context import StageRun
+from spp.stages.dense import WEIGHTS_FILE
+from spp.stages.models import build_for, load_weights
+from spp.stages.training import add_noise, build_data, build_trainer, known_warnings
+from spp.structure.masked import MaskedModel
+from spp.structure.pairs import find_pairs
+
+
+class MaskSearch(pl.LightningModule):
+    """Runs the dynamics on the masks of a frozen network; the clean labels and the network's own loss drive it."""
+
+    def __init__(
+        self, masked: MaskedModel, recipe: UpdateConfig, config: SPPConfig, num_steps: int, run: StageRun
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.masked = masked
+        self.recipe = recipe
+        self.config = config
+        self.run = run
+        self.num_steps = num_steps
+        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.dynamics = method.build_optimizer(config, masked.masks, num_steps)
+        self.recorder = PathRecorder(self.dynamics)
+        self.base_lr = float(self.dynamics.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> BregmanOptimizer:
+        """The dynamics themselves."""
+        return self.dynamics
+
+    def on_train_start(self) -> None:
+        """Measure the gradient scale at the dense masks, before the first step moves them."""
+        num_batches = self.recipe.calibration_batches if self.config.preset == "priced" else 0
+        for batch in itertools.islice(self._batches(), num_batches):
+            self._backward(tuple(part.to(self.device) for part in batch))
+            self.dynamics.calibrate()
+            self.dynamics.zero_grad()
+        self.recorder.record()
+
+    def _batches(self) -> Iterator[Any]:
+        assert self.trainer.train_dataloader is not None
+        while True:
+            yield from self.trainer.train_dataloader
+
+    def on_train_epoch_start(self) -> None:
+        """Set the step size of the epoch."""
+        assert self.trainer.max_epochs is not None
+        lr = method.learning_rate(self.config, self.base_lr, self.current_epoch, self.trainer.max_epochs)
+        self.dynamics.param_groups[0]["lr"] = lr
+
+    def _backward(self, batch: Any) -> Tensor:
+        images, labels = batch
+        loss: Tensor = self.loss(self.masked(add_noise(images, self.recipe.input_noise)), labels)
+        self.manual_backward(loss)
+        return loss
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One step of the dynamics."""
+        loss = self._backward(batch)
+        self.optimizers().step()  # type: ignore[union-attr]
+        self.dynamics.zero_grad()
+        if batch_idx % self.recipe.occupancy_interval == 0:
+            self.dynamics.sample_occupancy()
+        self.recorder.record()
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True)
+        support = self.support()
+        self.run.progress(self.global_step, self.num_steps, "steps", f"{100 * support['all']:.0f} % of units entered")
+
+    def support(self) -> dict[str, float]:
+        """Share of units in the support of Gamma, over all and for each kind of pair."""
+        inside: dict[str, list[Tensor]] = {}
+        for pair in self.masked.masks.pairs:
+            active = self.dynamics.state_of(pair.name)["Gamma"] != 0
+            inside.setdefault(pair.kind, []).append(active)
+            inside.setdefault("all", []).append(active)
+        return {kind: float(torch.cat(parts).float().mean()) for kind, parts in inside.items()}
+
+    def on_train_epoch_end(self) -> None:
+        """One row of the record per epoch."""
+        support = {f"support_{kind}": share for kind, share in self.support().items()}
+        loss = float(self.trainer.callback_metrics["loss"])
+        mean_mask = float(torch.cat([mask.detach() for mask in self.masked.masks.values()]).mean())
+        self.run.log(
+            {
+                "epoch": self.current_epoch + 1,
+                "step": self.global_step,
+                "loss": loss,
+                "mean_mask": mean_mask,
+                **support,
+            }
+        )
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Search once and write the path."""
+    recipe = UpdateConfig.read(stage.config["recipe"], "update")
+    config = SPPConfig.read(stage.config["method"], "method")
+    model_config = ModelConfig.read(stage.config["model"], "model")
+    seed = stage.config["seed"]
+    pl.seed_everything(seed, verbose=False)
+    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
+    model = build_for(model_config, data, drop_path=recipe.drop_path)
+    load_weights(model, load_file(stage.input_artifacts("dense") / WEIGHTS_FILE), "the dense stage")
+    model.requires_grad_(False)
+
+    pairs = find_pairs(model, per_head=model_config.per_head)
+    num_steps = recipe.epochs * data.steps_per_epoch
+    search = MaskSearch(MaskedModel(model, pairs), recipe, config, num_steps, stage)
+    trainer = build_trainer(
+        stage.runtime,
+        precision=recipe.precision,
+        max_epochs=recipe.epochs,
+        limit_val_batches=0,
+        default_root_dir=stage.artifacts,
+    )
+    started = time.monotonic()
+    with known_warnings():
+        trainer.fit(search, datamodule=data)
+    seconds = time.monotonic() - started
+
+    path = SolutionPath.from_optimizer(
+        search.dynamics, pairs, trace=search.recorder.trace(), meta={"stage": stage.key, "seed": seed}
+    )
+    path.save(stage.artifacts)
+    support = search.support()
+    if support["all"] == 0:
+        warnings.warn(
+            f"no unit entered the support in {num_steps} steps: the order rests on V alone; lower method.lam or "
+            "raise update.epochs",
+            stacklevel=2,
+        )
+    return {
+        "num_steps": num_steps,
+        "num_units": sum(pair.size for pair in pairs),
+        "support": support,
+        "epochs": recipe.epochs,
+        "search_seconds": seconds,
+    }

@@ -1,0 +1,1 @@
+"""Where finished stages live: folders, DONE and FAILED markers, claims, provenance."""

@@ -1,0 +1,103 @@
+"""Files that are whole or absent, and logs of JSON lines that survive a torn end."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spp.store.process import Process, this_process
+
+_PREFIX = ".tmp-"
+
+
+def temporary(folder: Path) -> Path:
+    """A fresh name in `folder` that tells its process, so that the next worker knows whether it is in use."""
+    return folder / f"{_PREFIX}{this_process().tag}-{secrets.token_hex(4)}"
+
+
+def is_temporary(name: str) -> bool:
+    return name.startswith(_PREFIX)
+
+
+def owner_of(name: str) -> Process | None:
+    """The process that a `temporary` name belongs to; None if it does not say."""
+    return Process.from_tag(name.removeprefix(_PREFIX).rpartition("-")[0])
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` at once: readers see the old content or all of the new, also after a crash."""
+    # A sibling, because a rename is atomic only within one file system. The mode follows the umask (unlike
+    # that of tempfile), because a store may be shared by a group.
+    sibling = temporary(path.parent)
+    try:
+        with open(sibling, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(sibling, path)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for text, as UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` for JSON.
+
+    Raises TypeError, before anything is written, for a value that JSON cannot hold.
+    """
+    # On one line, which is ten times as fast as an indented one: plans may have megabytes.
+    write_text(path, json.dumps(value) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None if there is no such file or no whole object in it."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON line in one write, on a line of its own also after a torn one.
+
+    Raises TypeError, before anything is written, for a row that JSON cannot hold.
+    """
+    line = json.dumps(dict(row)).encode() + b"\n"
+    with open(path, "ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines without torn ones; with `last` only so many, from its end."""
+    try:
+        with open(path, "rb") as file:
+            if last is not None:
+                # Rows of the logs that are read this way have less than 512 bytes.
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 512 * last))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows if last is None else rows[-last:]

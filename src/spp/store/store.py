@@ -1,0 +1,353 @@
+"""The store: one folder per stage, one per sweep, and the markers that say what is finished.
+
+    stages/<kind>/<key>/         spec.json provenance.json metrics.jsonl progress.json summary.json
+                                 artifacts/ logs/ DONE|FAILED
+    stages/<kind>/recent.jsonl   what the last finished stages cost: for estimates, nothing depends on it
+    sweeps/<sweep>/              points.json plan.json jobs.jsonl
+
+A worker writes its artifacts into a private folder. `finish` adds a record of them and renames the folder to
+`artifacts`: this rename decides which of two copies of a stage counts. What follows it (summary.json, DONE)
+repeats that record, so it comes out the same whoever writes it, and where a worker died in between the next
+one makes up for it.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spp.plan.graph import Plan
+from spp.plan.keys import KEY_LENGTH
+from spp.plan.spec import Stage, StageRef
+from spp.store.atomic import append_line, is_temporary, owner_of, read_json, read_lines, temporary, write_json
+from spp.store.process import is_alive, this_process
+
+DONE = "DONE"
+FAILED = "FAILED"
+ARTIFACTS = "artifacts"
+
+_RECORD = ".record.json"
+_KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
+_FORGET_WORK_SECONDS = 7 * 24 * 3600.0
+_TRACEBACK_LINES = 40
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running stage is: `done` of `total` `unit`s; `time` is in seconds since 1970."""
+
+    done: float
+    total: float
+    unit: str
+    message: str
+    time: float
+
+
+class Store:
+    """A store at `root`; nothing is made before something is written."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._work: dict[StageRef, Path] = {}
+
+    # Stages: what shall be done, and whether it is
+
+    def stage_dir(self, kind: str, key: str) -> Path:
+        """The folder of a stage, whether it exists or not."""
+        return Path(self.root, "stages", kind, key)
+
+    def artifacts_dir(self, kind: str, key: str) -> Path:
+        """The finished artifacts of a stage."""
+        return self.stage_dir(kind, key) / ARTIFACTS
+
+    def logs_dir(self, kind: str, key: str) -> Path:
+        """Where the output of a stage's workers goes."""
+        return self.stage_dir(kind, key) / "logs"
+
+    def put_spec(self, stage: Stage) -> None:
+        """Write down a stage so that a worker can do it; a finished one is left as it is."""
+        folder = self.stage_dir(stage.kind, stage.key)
+        spec = stage.to_json()
+        if not (folder / DONE).exists() and read_json(folder / "spec.json") != spec:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "spec.json", spec)
+
+    def spec(self, kind: str, key: str) -> dict[str, Any]:
+        """The spec of a stage (`Stage.to_json`). Raises FileNotFoundError if it was never put."""
+        return _need(self.stage_dir(kind, key) / "spec.json")
+
+    def input_dir(self, kind: str, key: str, role: str) -> Path:
+        """The folder of the input in `role`. Raises KeyError if there is no such role."""
+        ref = self.spec(kind, key)["inputs"][role]
+        return self.stage_dir(ref["kind"], ref["key"])
+
+    def find_stages(self, prefix: str) -> list[StageRef]:
+        """The stages whose key starts with `prefix`."""
+        kinds = sorted(entry.name for entry in _entries(self.root / "stages"))
+        return [
+            StageRef(kind, entry.name)
+            for kind in kinds
+            for entry in sorted(_entries(self.root / "stages" / kind), key=lambda entry: entry.name)
+            if entry.name.startswith(prefix) and _KEY.fullmatch(entry.name)
+        ]
+
+    def is_done(self, kind: str, key: str) -> bool:
+        return (self.stage_dir(kind, key) / DONE).exists()
+
+    def done(self, kind: str, key: str) -> dict[str, Any]:
+        """The DONE marker: artifacts (name -> size, sha256), finished_at, seconds, code_hash.
+
+        Raises FileNotFoundError if the stage is not done.
+        """
+        return _need(self.stage_dir(kind, key) / DONE)
+
+    def failure(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The FAILED marker, if any: error (one line), traceback (its last lines), time, host, pid."""
+        return read_json(self.stage_dir(kind, key) / FAILED)
+
+    def summary(self, kind: str, key: str) -> dict[str, Any]:
+        """The summary of a finished stage. Raises FileNotFoundError if there is none."""
+        return _need(self.stage_dir(kind, key) / "summary.json")
+
+    def verify(self, kind: str, key: str) -> list[str]:
+        """What is wrong with a stage, one line each: size and sha256 of every artifact against DONE."""
+        marker = read_json(self.stage_dir(kind, key) / DONE)
+        if marker is None:
+            return [f"{kind} {key}: it is not done"]
+        problems = _differences(self.artifacts_dir(kind, key), marker["artifacts"])
+        return [f"{kind} {key}: artifact {problem}" for problem in problems]
+
+    # Stages: the work
+
+    def begin(self, kind: str, key: str) -> Path | None:
+        """Start the work on a claimed stage: a fresh private folder for its artifacts.
+
+        None if there is nothing left to do: another worker has finished it, or had all but written DONE.
+        Removes the FAILED marker of an earlier try and the private folders that dead workers left behind.
+        """
+        folder = self.stage_dir(kind, key)
+        if (folder / DONE).exists():
+            return None
+        record = read_json(folder / ARTIFACTS / _RECORD)
+        if record is not None:
+            if not _differences(folder / ARTIFACTS, record["artifacts"]):
+                _publish(folder, record)
+                return None
+            shutil.rmtree(folder / ARTIFACTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.clear_failed(kind, key)
+        _remove_left_work(folder)
+        work = temporary(folder)
+        work.mkdir()
+        self._work[StageRef(kind, key)] = work
+        return work
+
+    def finish(self, kind: str, key: str, summary: Mapping[str, Any]) -> None:
+        """Publish what the worker has put into the folder that `begin` returned; DONE is written last.
+
+        If another copy of the stage was first, its artifacts and its summary stay and these are dropped.
+        Raises TypeError, before anything changes, if JSON cannot hold the summary; KeyError without `begin`.
+        """
+        folder = self.stage_dir(kind, key)
+        work = self._work[StageRef(kind, key)]
+        provenance = read_json(folder / "provenance.json") or {}
+        record = {
+            "artifacts": _hashes(work),
+            "finished_at": utc_now(),
+            "seconds": summary.get("seconds"),
+            "code_hash": provenance.get("code_hash"),
+            "summary": dict(summary),
+        }
+        write_json(work / _RECORD, record)
+        del self._work[StageRef(kind, key)]
+        try:
+            work.rename(folder / ARTIFACTS)
+        except OSError:
+            # The record makes sure that no artifacts folder is empty, so this rename never replaces one.
+            first = read_json(folder / ARTIFACTS / _RECORD)
+            if first is None:
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+            _publish(folder, first)
+            return
+        _publish(folder, record)
+        cost = {"key": key, "seconds": summary.get("seconds"), "gpu_seconds": summary.get("gpu_seconds")}
+        append_line(folder.parent / "recent.jsonl", cost)
+
+    def fail(self, kind: str, key: str, text: str) -> None:
+        """Write the FAILED marker, but not over DONE; `text` is a traceback, its last line the error."""
+        folder = self.stage_dir(kind, key)
+        if (folder / DONE).exists():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [line for line in text.splitlines() if line.strip()] or ["unknown error"]
+        me = this_process()
+        marker = {
+            "error": lines[-1].strip(),
+            "traceback": "\n".join(lines[-_TRACEBACK_LINES:]),
+            "time": utc_now(),
+            "host": me.host,
+            "pid": me.pid,
+        }
+        write_json(folder / FAILED, marker)
+
+    def clear_failed(self, kind: str, key: str) -> None:
+        """Forget an earlier failure and its progress."""
+        folder = self.stage_dir(kind, key)
+        (folder / FAILED).unlink(missing_ok=True)
+        (folder / "progress.json").unlink(missing_ok=True)
+
+    def recent_costs(self, kind: str, last: int) -> list[dict[str, Any]]:
+        """key, seconds and gpu_seconds of the stages of a kind that were finished last, newest last."""
+        return read_lines(self.root / "stages" / kind / "recent.jsonl", last)
+
+    # Stages: records
+
+    def write_provenance(self, kind: str, key: str, provenance: Mapping[str, Any]) -> None:
+        """Write down what runs here (`provenance.collect`); before `finish`, which copies the code hash."""
+        write_json(self.stage_dir(kind, key) / "provenance.json", dict(provenance))
+
+    def provenance(self, kind: str, key: str) -> dict[str, Any]:
+        """What ran. Raises FileNotFoundError if the stage never started."""
+        return _need(self.stage_dir(kind, key) / "provenance.json")
+
+    def append_metrics(self, kind: str, key: str, row: Mapping[str, Any]) -> None:
+        """Append a row to metrics.jsonl."""
+        append_line(self.stage_dir(kind, key) / "metrics.jsonl", row)
+
+    def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
+        return read_lines(self.stage_dir(kind, key) / "metrics.jsonl")
+
+    def write_progress(self, kind: str, key: str, *, done: float, total: float, unit: str, message: str = "") -> None:
+        """Tell how far a running stage is."""
+        progress = {"done": done, "total": total, "unit": unit, "message": message, "time": time.time()}
+        write_json(self.stage_dir(kind, key) / "progress.json", progress)
+
+    def read_progress(self, kind: str, key: str) -> Progress | None:
+        progress = read_json(self.stage_dir(kind, key) / "progress.json")
+        return None if progress is None else Progress(**progress)
+
+    # Sweeps
+
+    def sweep_dir(self, sweep: str) -> Path:
+        """The folder of a sweep. Raises ValueError for a name that cannot be a folder's."""
+        if not sweep or "/" in sweep or sweep.startswith("."):
+            raise ValueError(f"sweep: {sweep!r} is not allowed: must be a name without '/'; see spp status")
+        return self.root / "sweeps" / sweep
+
+    def write_plan(self, sweep: str, plan: Plan) -> None:
+        """Write down a sweep; points.json comes last and makes it visible to `list_sweeps`."""
+        folder = self.sweep_dir(sweep)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "plan.json", {"stages": plan.to_json()})
+        write_json(folder / "points.json", {"points": plan.points_to_json()})
+
+    def read_plan(self, sweep: str) -> Plan:
+        """The plan of a sweep. Raises ValueError, with the newest names, if there is no such sweep."""
+        folder = self.sweep_dir(sweep)
+        points = read_json(folder / "points.json")
+        if points is None:
+            known = ", ".join(self.list_sweeps()[:5]) or "none here yet"
+            raise ValueError(f"sweep: {sweep!r} is not in {self.root}: must be one of {known}; check paths.store")
+        return Plan.from_json(_need(folder / "plan.json")["stages"], points["points"])
+
+    def list_sweeps(self) -> list[str]:
+        """Names of all sweeps, newest first."""
+        written: list[tuple[int, str]] = []
+        for entry in _entries(self.root / "sweeps"):
+            try:
+                written.append((os.stat(os.path.join(entry.path, "points.json")).st_mtime_ns, entry.name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        return [name for _, name in sorted(written, reverse=True)]
+
+    def latest(self) -> str | None:
+        """Name of the newest sweep."""
+        return next(iter(self.list_sweeps()), None)
+
+    def append_job(self, sweep: str, row: Mapping[str, Any]) -> None:
+        """Append a row to jobs.jsonl; it is on disk when this returns."""
+        append_line(self.sweep_dir(sweep) / "jobs.jsonl", row)
+
+    def read_jobs(self, sweep: str) -> list[dict[str, Any]]:
+        """The rows of jobs.jsonl in the order of writing; a line torn by a crash is left out."""
+        return read_lines(self.sweep_dir(sweep) / "jobs.jsonl")
+
+
+def utc_now() -> str:
+    """The time as it stands in markers: ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _publish(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / "summary.json", record["summary"])
+    (folder / FAILED).unlink(missing_ok=True)
+    (folder / "progress.json").unlink(missing_ok=True)
+    write_json(folder / DONE, {name: value for name, value in record.items() if name != "summary"})
+
+
+def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in bytes and sha256 of every file below `folder`, which are on disk when this returns."""
+    hashes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _RECORD):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
+    return hashes
+
+
+def _differences(artifacts: Path, recorded: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    problems = []
+    for name, expected in recorded.items():
+        path = artifacts / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif (size := path.stat().st_size) != expected["size"]:
+            problems.append(f"{name} has {size} bytes instead of {expected['size']}")
+        else:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    problems.append(f"{name} has another sha256 than when it was written")
+    return problems
+
+
+def _remove_left_work(folder: Path) -> None:
+    for entry in _entries(folder):
+        if is_temporary(entry.name) and _is_abandoned(entry):
+            if entry.is_dir():
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    """Whether a dead worker was writing it; a worker of another machine counts as dead after a week."""
+    owner = owner_of(entry.name)
+    alive = None if owner is None else is_alive(owner)
+    # The caller holds the claim, so what its own process left is of an earlier try.
+    if owner == this_process() or alive is False:
+        return True
+    return alive is None and time.time() - entry.stat().st_mtime > _FORGET_WORK_SECONDS
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _need(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if value is None:
+        raise FileNotFoundError(f"{path} is missing or not whole")
+    return value

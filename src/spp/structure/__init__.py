@@ -1,0 +1,1 @@
+"""Prunable structure of a model: pairs, adapters, the masked and the compact model, the cost."""

@@ -1,0 +1,1 @@
+"""One file per architecture; each registers an adapter that lists the pairs and cuts units out."""

@@ -1,0 +1,90 @@
+"""timm VisionTransformer and VisionTransformerDistilled (DeiT) of any width, depth and image size."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, ResPostBlock
+from torch import Tensor, nn
+
+from spp.structure.adapters.registry import register
+from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
+
+
+class CompactAttention(nn.Module):
+    """timm's Attention with a query-key width of its own and a value width of its own.
+
+    Scores keep the scale of the full head, so that removing a channel is the same as masking it. Fused
+    attention is used where the source used it; which kernel takes unequal widths is for
+    scaled_dot_product_attention to decide (on CUDA some take only equal ones, and it then falls back by
+    itself). At width 0 the products are written out: without query-key channels the scores are the mask
+    alone, without value channels only the projection's bias is left.
+
+    Args:
+        source: attention whose `qkv` and `proj` are already cut; its parts are taken over.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, qk_width: int, v_width: int) -> None:
+        super().__init__()
+        self.num_heads: int = source.num_heads
+        self.scale: float = source.scale
+        self.fused_attn: bool = source.fused_attn
+        self.qk_width = qk_width
+        self.v_width = v_width
+        self.qkv: nn.Linear = source.qkv
+        self.attn_drop: nn.Dropout = source.attn_drop
+        self.proj: nn.Linear = source.proj
+        self.proj_drop: nn.Dropout = source.proj_drop
+        self.training = source.training
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Attend; x and the result are (batch, tokens, channels), the arguments are timm's."""
+        batch, tokens, _ = x.shape
+        q, k, v = split_heads(self.qkv(x), self.num_heads, self.qk_width, self.v_width)
+        if self.fused_attn and self.qk_width and self.v_width:
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=attn_mask, dropout_p=dropout, is_causal=is_causal, scale=self.scale
+            )
+        else:
+            scores = _apply_mask((q * self.scale) @ k.transpose(-2, -1), attn_mask, is_causal)
+            x = self.attn_drop(scores.softmax(dim=-1)) @ v
+        x = x.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.v_width)
+        out: Tensor = self.proj_drop(self.proj(x))
+        return out
+
+
+class VitAdapter(TimmAdapter):
+    """Pairs of timm's ViT; tokens are the patches and the prefix tokens (class, distillation, registers)."""
+
+    model_classes = (
+        "timm.models.vision_transformer.VisionTransformer",
+        "timm.models.deit.VisionTransformerDistilled",
+    )
+    block_classes = (Block, ResPostBlock)
+    attention_classes = (Attention,)
+    compact_class = CompactAttention
+
+    def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
+        height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
+        tokens = height * width + model.num_prefix_tokens
+        for name, _ in model.blocks.named_children():
+            yield f"blocks.{name}", BlockSize(tokens, tokens, tokens)
+
+
+def _apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Mask scores as scaled_dot_product_attention does: True in a bool mask keeps, a float mask is added."""
+    if is_causal:
+        return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
+    if attn_mask is None:
+        return scores
+    if attn_mask.dtype == torch.bool:
+        return scores.masked_fill(~attn_mask, float("-inf"))
+    return scores + attn_mask
+
+
+register(VitAdapter())

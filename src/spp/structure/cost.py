@@ -1,0 +1,63 @@
+"""What a model costs: multiply-adds per sample and parameters. One counter for every method."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a model.
+
+    Attributes:
+        macs: multiply-adds of one sample; one per multiply-add of Linear, Conv and matmul, nothing else.
+        params: number of parameters, trainable or not; a tied one counts once.
+    """
+
+    macs: float
+    params: int
+
+
+def count_cost(model: nn.Module, example: Tensor) -> Cost:
+    """Count the cost of one forward pass of `model` in evaluation mode.
+
+    The count is half of `torch.utils.flop_counter`. Attention is run by its unfused kernels, so that both of
+    its products are seen as the matmuls they are.
+
+    Args:
+        model: any module that takes one tensor; its training flags are restored afterwards.
+        example: an input of shape (batch, ...); the macs are divided by the batch size.
+    """
+    counter = FlopCounterMode(display=False)
+    with _evaluation_mode(model), _unfused_attention(), torch.no_grad(), counter:
+        model(example)
+    macs = counter.get_total_flops() / 2 / example.shape[0]
+    return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    # The fast path of nn.MultiheadAttention is one opaque operator, which the counter would see as zero.
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)

@@ -1,0 +1,157 @@
+"""The masked model: one number per unit multiplies it; at 1 it is the model itself."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from spp.structure.adapters.registry import MaskPoint, adapter_for
+from spp.structure.pairs import Pair
+
+
+class Masks(dict[str, nn.Parameter]):
+    """The masks by pair name.
+
+    Attributes:
+        pairs: the pairs, in the order of the masks.
+    """
+
+    pairs: list[Pair]
+
+
+class MaskedModel(nn.Module):
+    """A model whose units are multiplied by trainable masks.
+
+    The mask of a "qk" pair multiplies the query, bias included: scores are X W_Q diag(m) W_K^T X^T. That of
+    a "vo" pair multiplies the input of the projection, A X W_V diag(m), and that of an "mlp" pair the input
+    of fc2, after the activation. A shared mask is repeated over the heads. Scores stay scaled by the full
+    width of a head, and fused attention stays fused.
+
+    Forward hooks do this, and only while this module's own forward runs: calling `model` directly is dense.
+    Masks are kept in float32 or better and cast to the dtype of the activation: half precision stays half.
+
+    Args:
+        model: a model with an adapter; it is held, not copied.
+        pairs: pairs of that model; units of the others are left alone.
+
+    Raises:
+        ValueError: a pair does not fit the model.
+    """
+
+    def __init__(self, model: nn.Module, pairs: Iterable[Pair]) -> None:
+        super().__init__()
+        self.model = model
+        self.pairs = list(pairs)
+        adapter = adapter_for(model)
+        known = {pair.name for pair in adapter.pairs(model, per_head=False)}
+        self._points: dict[str, MaskPoint] = {}
+        self.mask_parameters = nn.ParameterDict()
+        for pair in self.pairs:
+            if pair.name not in known:
+                raise ValueError(
+                    f"pairs: {pair.name} is not allowed: must be a pair of this {type(model).__name__};"
+                    " use find_pairs(model)"
+                )
+            point = adapter.mask_point(model, pair)
+            if pair.size * _num_copies(pair) != point.width:
+                raise ValueError(
+                    f"pairs: {pair.name} with {pair.size} units is not allowed: must have"
+                    f" {point.width // _num_copies(pair)}; use find_pairs(model)"
+                )
+            self._points[pair.name] = point
+            self.mask_parameters[_key(pair.name)] = _ones(pair, model.get_submodule(point.linear))
+
+    @property
+    def masks(self) -> Masks:
+        """The mask of every pair by name, each a float parameter of shape (size,)."""
+        masks = Masks((pair.name, self._mask(pair.name)) for pair in self.pairs)
+        masks.pairs = list(self.pairs)
+        return masks
+
+    @torch.no_grad()
+    def set_masks(self, values: Mapping[str, Tensor]) -> None:
+        """Copy values into the masks in place; masks that are not named stay.
+
+        Args:
+            values: bool or float tensors of shape (size,) by pair name.
+
+        Raises:
+            ValueError: an unknown name or a wrong shape; no mask has changed then.
+        """
+        masks = self.masks
+        for name, value in values.items():
+            if name not in masks:
+                raise ValueError(f"masks: {name} is not allowed: must be a masked pair; use a name in .masks")
+            if value.shape != masks[name].shape:
+                raise ValueError(
+                    f"masks: {name} with shape {tuple(value.shape)} is not allowed:"
+                    f" must be {tuple(masks[name].shape)}; give one value per unit"
+                )
+        for name, value in values.items():
+            masks[name].copy_(value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model with its masks on; takes and returns what the model does."""
+        self._refuse_checkpointing()
+        handles: list[RemovableHandle] = []
+        try:
+            for pair in self.pairs:
+                handles.append(self._attach(pair))
+            return self.model(*args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _mask(self, name: str) -> nn.Parameter:
+        mask: nn.Parameter = self.mask_parameters[_key(name)]
+        return mask
+
+    def _attach(self, pair: Pair) -> RemovableHandle:
+        point = self._points[pair.name]
+        module = self.model.get_submodule(point.linear)
+        factor = self._mask(pair.name).repeat(_num_copies(pair))
+        if point.side == "input":
+            return module.register_forward_pre_hook(_multiply_input(factor))
+        return module.register_forward_hook(_multiply_output(factor))
+
+    def _refuse_checkpointing(self) -> None:
+        # The recomputation runs in the backward pass, when the hooks are gone.
+        checkpointing = any(getattr(module, "grad_checkpointing", False) for module in self.model.modules())
+        if torch.is_grad_enabled() and checkpointing:
+            raise ValueError(
+                "grad_checkpointing: True is not allowed: must be False while masks are on;"
+                " use model.set_grad_checkpointing(False)"
+            )
+
+
+def _num_copies(pair: Pair) -> int:
+    return 1 if pair.per_head else pair.num_heads
+
+
+def _key(name: str) -> str:
+    # A parameter's own name must not hold a dot.
+    return name.replace(".", "/")
+
+
+def _ones(pair: Pair, module: nn.Module) -> nn.Parameter:
+    weight = next(module.parameters())
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return nn.Parameter(torch.ones(pair.size, dtype=dtype, device=weight.device))
+
+
+def _multiply_input(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
+    def hook(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        return (args[0] * factor.to(args[0].dtype),)
+
+    return hook
+
+
+def _multiply_output(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        rest = output.shape[-1] - len(factor)
+        return output * F.pad(factor.to(output.dtype), (0, rest), value=1.0)
+
+    return hook

@@ -1,0 +1,115 @@
+"""plan, status, report and extract on a finished sweep."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+import spp
+from spp.cli.main import main
+from spp.store.store import Store
+
+
+def output_of(capsys, *argv):
+    assert main([str(word) for word in argv]) == 0
+    return capsys.readouterr().out
+
+
+def test_plan_shows_what_is_done_and_what_is_not_and_changes_nothing(finished, capsys):
+    root, _ = finished
+    before = sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
+    plan = json.loads(
+        output_of(capsys, "plan", "-m", "debug=fast", "finetune.epochs=1,2", f"paths.store={root}", "--json")
+    )
+    states = [(row["stage"], row["state"]) for row in plan["stages"]]
+    assert states == [
+        ("dense", "done"),
+        ("update", "done"),
+        ("prune", "done"),
+        ("finetune", "done"),
+        ("finetune", "done"),
+        ("finetune", "queued"),
+        ("finetune", "queued"),
+    ]
+    assert plan["num_points"] == 2
+    assert [row["points"] for row in plan["stages"]] == [2, 2, 2, 1, 1, 1, 1]
+    assert plan["stages"][-1]["seconds"] > 0
+    assert before == sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
+
+
+def test_plan_and_status_print_a_table(finished, capsys):
+    root, sweep = finished
+    assert "5 after sharing, 5 done" in " ".join(output_of(capsys, "plan", "debug=fast", f"paths.store={root}").split())
+    text = output_of(capsys, "status", sweep, f"paths.store={root}")
+    assert sweep in text
+    assert "5/5" in text
+    state = json.loads(output_of(capsys, "status", sweep, f"paths.store={root}", "--json"))
+    assert {stage["state"] for stage in state["stages"]} == {"done"}
+
+
+def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
+    root, _ = finished
+    text = output_of(capsys, "plan", f"paths.store={root}", "-m", "debug=fast", "--json", "seed=0,1")
+    assert json.loads(text)["num_points"] == 2
+
+
+@pytest.mark.parametrize(("kind", "size"), [("macs", "0.4"), ("params", "150k"), ("units", "0.37"), ("macs", "0.9")])
+def test_extract_gives_what_it_promises(finished, tmp_path, capsys, kind, size):
+    root, sweep = finished
+    text = output_of(capsys, "extract", sweep, f"--{kind}", size, "--out", tmp_path, f"paths.store={root}")
+    member = spp.load_member(tmp_path)
+    cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
+    assert f"{cost.params:,} parameters" in text
+    key = next(path.name for path in (root / "stages" / "update").iterdir() if path.is_dir())
+    path = spp.SolutionPath.load(Store(root).artifacts_dir("update", key))
+    masks = path.masks(**{kind: 150e3 if size == "150k" else float(size)})
+    assert cost == path.cost_of(masks)
+
+
+def test_extract_takes_the_weights_of_the_nearest_larger_member(finished, tmp_path, capsys):
+    root, sweep = finished
+    assert "member_0.5" in output_of(
+        capsys, "extract", sweep, "--macs", "0.4", "--out", tmp_path, f"paths.store={root}"
+    )
+    assert "member_0.3" in output_of(
+        capsys, "extract", sweep, "--macs", "0.2", "--out", tmp_path, f"paths.store={root}"
+    )
+    assert "dense" in output_of(capsys, "extract", sweep, "--macs", "0.9", "--out", tmp_path, f"paths.store={root}")
+
+
+def test_extract_at_a_member_size_is_that_member(finished, tmp_path, capsys):
+    root, sweep = finished
+    output_of(capsys, "extract", sweep, "--macs", "0.5", "--out", tmp_path, f"paths.store={root}")
+    family = next(path for path in (root / "stages" / "prune").iterdir() if path.is_dir())
+    images = torch.randn(4, 1, 8, 8)
+    with torch.inference_mode():
+        extracted, member = (
+            spp.load_member(file)(images) for file in (tmp_path, family / "artifacts" / "member_0.5.safetensors")
+        )
+    assert torch.equal(extracted, member)
+
+
+def test_report_writes_the_table_and_the_figure(finished, tmp_path, capsys):
+    root, sweep = finished
+    text = output_of(capsys, "report", "all", sweep, "--out", tmp_path, f"paths.store={root}")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "family.md",
+        "family.csv",
+        "figure2.png",
+        "figure2.pdf",
+        "figure2.csv",
+    }
+    rows = list(csv.DictReader((tmp_path / "family.csv").read_text().splitlines()))
+    store = Store(root)
+    for row in rows:
+        summary = store.summary("finetune", row["key"])
+        assert float(row["top1"]) == summary["test"]["top1"]
+        assert f"{summary['test']['top1']:.1f}" in text
+    assert [float(row["budget_asked"]) for row in rows] == [0.5, 0.3]
+
+
+def test_report_in_one_format(finished, tmp_path, capsys):
+    root, sweep = finished
+    output_of(capsys, "report", "figure2", sweep, "--format", "pdf", "--out", tmp_path, f"paths.store={root}")
+    assert {path.name for path in tmp_path.iterdir()} == {"figure2.pdf", "figure2.csv"}

@@ -1,0 +1,98 @@
+"""Wrong words: exit code 2, one line that names field, value, what is allowed and the remedy; nothing is written."""
+
+import subprocess
+import sys
+
+import pytest
+
+from spp.cli.main import main, store_root
+
+WRONG = [
+    (["run", "model=vit_macro"], ["model", "'vit_macro'", "did you mean model=vit_micro"]),
+    (["run", "model.name=resnet_of_mine"], ["model.name", "'resnet_of_mine'", "allowed"]),
+    (["run", "model.name=resnet18", "model.kwargs={}"], ["ResNet", "allowed"]),
+    (["run", "budget.values=[120%]"], ["budget.values", "120%", "allowed"]),
+    (["run", "budget.values=[1.2]"], ["budget.values", "1.2", "allowed"]),
+    (["run", "budget.values=[0.001]"], ["budget.values", "0.001", "allowed"]),
+    (["run", "budget.values=[900G]"], ["budget.values", "9e+11", "allowed"]),
+    (["run", "budget=flops:[0.5]"], ["budget", "'flops'", "macs"]),
+    (["run", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
+    (["run", "method=best"], ["method", "'best'", "spp"]),
+    (["run", "method.lamda=1"], ["method.lamda", "did you mean method.lam?"]),
+    (["run", "finetune.epoch=3"], ["finetune.epoch", "did you mean finetune.epochs?"]),
+    (["run", "finetune.epochs=-3"], ["finetune.epochs", "-3", "allowed"]),
+    (["run", "finetune.epochs=many"], ["finetune.epochs", "'many'", "int"]),
+    (["run", "data=cifar10", "data.root=/no/such/folder"], ["data.root", "/no/such/folder", "allowed"]),
+    (["run", "model.weights=/no/such.safetensors"], ["model.weights", "/no/such.safetensors", "allowed"]),
+    (["run", "seed=0,1"], ["seed", "0,1", "add -m"]),
+    (["run", "seed=x"], ["seed", "'x'", "integer"]),
+    (["run", "dense.batch_size=100000"], ["batch_size", "100000", "allowed"]),
+    (["run", "stage=[1"], ["stage=[1"]),
+    (["plan", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
+    (["extract", "no-such-sweep", "--macs", "0.5"], ["no-such-sweep"]),
+    (["extract", "no-such-sweep", "--macs", "120%"], ["--macs", "120%", "allowed"]),
+    (["extract", "no-such-sweep"], ["--macs, --params, --units", "exactly one"]),
+    (["status"], ["paths.store", "holds no sweep"]),
+    (["report", "table99"], ["NAME", "'table99'", "family"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "named"), WRONG, ids=[" ".join(argv) for argv, _ in WRONG])
+def test_wrong_words_get_one_line_and_leave_nothing(argv, named, tmp_path, capsys):
+    store = tmp_path / "store"
+    assert main([*argv, f"paths.store={store}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("spp: ")
+    assert [word for word in named if word not in error] == [], error
+    assert not (store / "stages").exists()
+    assert not (store / "sweeps").exists()
+
+
+def test_a_corrupt_path_is_named(finished, tmp_path, capsys):
+    root, _ = finished
+    broken = tmp_path / "path.safetensors"
+    broken.write_bytes(b"not a path at all")
+    assert main(["extract", str(broken), "--macs", "0.5", f"paths.store={root}", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert str(broken) in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("argv", [["--bad"], ["walk"], ["run", "--fast"], ["extract"]])
+def test_unknown_commands_and_options_exit_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_loads_neither_torch_nor_hydra():
+    code = (
+        "import sys; sys.argv = ['spp', '--help']\nfrom spp.cli.main import main\ntry:\n main()\nexcept SystemExit:\n"
+    )
+    code += " print(sorted({'torch', 'hydra', 'rich', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_plan_and_status_load_no_torch(command, finished):
+    """What keeps them quick, tested by what they import and not by a clock."""
+    root, _ = finished
+    words = ["debug=fast", "logger=off"] if command == "plan" else []
+    code = (
+        f"import sys\nfrom spp.cli.main import main\nassert main({[command, *words, f'paths.store={root}']!r}) == 0\n"
+    )
+    code += "print(sorted({'torch', 'timm', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_store_is_found_by_word_then_environment_then_folder(monkeypatch):
+    monkeypatch.delenv("SPP_STORE", raising=False)
+    assert str(store_root([])) == "store"
+    monkeypatch.setenv("SPP_STORE", "/somewhere")
+    assert str(store_root([])) == "/somewhere"
+    assert str(store_root(["paths.store=here"])) == "here"

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from spp.data.module import ImageData
+from spp.data.registry import open_source
+
+RECIPE = {"crop": "pad4", "hflip": 0.5, "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25}
+
+
+def image_data(**changes):
+    arguments = {
+        "name": "digits",
+        "root": None,
+        "img_size": 8,
+        "batch_size": 64,
+        "val_fraction": 0.1,
+        "split_seed": 0,
+        "seed": 0,
+        "augment": {},
+        "num_workers": 0,
+    }
+    return ImageData(**{**arguments, **changes})
+
+
+def batches(loader):
+    """All images and labels of one pass."""
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_digits():
+    data = image_data()
+    assert (data.num_classes, data.in_chans, data.num_train_samples, data.steps_per_epoch) == (10, 1, 1350, 21)
+    images, labels = next(iter(data.train_dataloader()))
+    assert (images.shape, images.dtype) == ((64, 1, 8, 8), torch.float32)
+    assert (labels.shape, labels.dtype) == ((64,), torch.int64)
+    assert len(data.train_dataloader()) == 21
+    assert len(batches(data.val_dataloader())[1]) == 150
+    assert len(batches(data.test_dataloader())[1]) == 297
+
+
+def test_train_and_val_together_are_the_normalized_training_images():
+    data = image_data(batch_size=1)
+    images = torch.cat([batches(loader)[0] for loader in (data.train_dataloader(), data.val_dataloader())])
+    assert abs(float(images.mean())) < 1e-3
+    assert abs(float(images.std()) - 1) < 1e-3
+    source = open_source("digits", None)
+    expected = (source.split("train").pixels[:, None] / 255 - source.mean[0]) / source.std[0]
+    ours = sorted(image.tobytes() for image in images.numpy().round(4))
+    assert ours == sorted(image.tobytes() for image in expected.astype(np.float32).round(4))
+
+
+def test_val_is_stratified_and_in_order():
+    data = image_data()
+    labels = batches(data.val_dataloader())[1]
+    assert np.ptp(np.bincount(labels)) <= 2
+    train_labels = open_source("digits", None).split("train").labels
+    assert np.array_equal(labels, train_labels[data.split_indices[1]])
+
+
+def test_split_seed_and_seed_are_apart():
+    val = [image_data(seed=1).split_indices[1], image_data(seed=2).split_indices[1]]
+    assert np.array_equal(*val)
+    assert not np.array_equal(val[0], image_data(split_seed=1).split_indices[1])
+    one, other = (batches(image_data(seed=seed).train_dataloader())[1] for seed in (1, 2))
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("augment", [{}, {"hflip": 0.5, "crop": "pad4"}])
+def test_training_batches_depend_on_the_seed_alone(augment):
+    first, second = (image_data(augment=augment).train_dataloader() for _ in range(2))
+    torch.manual_seed(1)
+    expected = [batches(first) for _ in range(2)]
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    actual = [batches(second) for _ in range(2)]
+    assert torch.equal(state, torch.get_rng_state())
+    for (images, labels), (same_images, same_labels) in zip(expected, actual, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+    assert not torch.equal(actual[0][1], actual[1][1])
+
+
+def test_number_of_workers_changes_nothing(parquet_root):
+    shape = {"name": "cifar10", "root": parquet_root, "img_size": 32, "batch_size": 20, "augment": RECIPE}
+    one, two = (image_data(**shape, num_workers=count).train_dataloader() for count in (0, 2))
+    for _ in range(2):
+        images, labels = batches(one)
+        same_images, same_labels = batches(two)
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+
+
+def test_repeated_augmentation_shows_different_copies(parquet_root):
+    augment = {**RECIPE, "repeated_aug": 3}
+    data = image_data(name="cifar10", root=parquet_root, img_size=32, batch_size=30, augment=augment)
+    images, labels = next(iter(data.train_dataloader()))
+    assert torch.equal(labels, labels[::3].repeat_interleave(3))
+    assert not torch.equal(images[0], images[1])
+    assert data.steps_per_epoch == len(data.train_dataloader()) == 3
+
+
+def test_folders_of_images(image_root):
+    shape = {"img_size": 48, "val_fraction": 0.2, "augment": {"crop": "resized"}}
+    data = image_data(name="imagefolder", root=image_root, batch_size=4, **shape)
+    assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 48, 48)
+    assert batches(data.test_dataloader())[0].shape == (6, 3, 48, 48)
+
+
+def test_fewer_training_images():
+    data = image_data(num_train=100, batch_size=10)
+    assert (data.num_train_samples, data.steps_per_epoch) == (90, 9)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    data = image_data(num_train=100, batch_size=91)
+    for ask in (lambda: data.steps_per_epoch, data.train_dataloader):
+        with pytest.raises(ValueError, match=r"^batch_size: 91 is not allowed; allowed: at most the 90 training"):
+            ask()
+
+
+class Recorder(pl.LightningModule):
+    """Keeps the labels of every training batch, by epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((self.current_epoch, batch[1].tolist()))
+        return torch.nn.functional.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.training_step((batch[0], batch[1]), batch_idx)
+        self.seen.pop()
+
+    test_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lightning_announces_the_epoch_and_does_not_warn(tmp_path):
+    data = image_data(batch_size=270)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    module = Recorder()
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+    loader = image_data(batch_size=270).train_dataloader()
+    expected = [(epoch, labels.tolist()) for epoch in range(2) for _, labels in loader]
+    assert module.seen == expected
+
+
+def test_the_real_cifar(real_cifar_root):
+    shape = {"name": "cifar10", "root": real_cifar_root, "img_size": 32, "batch_size": 256}
+    data = image_data(**shape, augment=RECIPE)
+    assert (data.num_train_samples, data.steps_per_epoch) == (45000, 175)
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (256, 3, 32, 32)
+    assert len(labels.unique()) == 10
+    assert next(iter(data.test_dataloader()))[0].shape == (256, 3, 32, 32)

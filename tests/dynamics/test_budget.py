@@ -1,0 +1,153 @@
+"""Prefixes, ranges and costs against sums written out."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from spp.dynamics.budget import KINDS, Budget, budget_range, cost_of, join, prefix_masks, split
+from spp.structure.cost import Cost
+from spp.structure.pairs import Pair
+
+
+@st.composite
+def problems(draw):
+    """Pairs with a model around them (or none), an order, and a floor the order respects."""
+    num_pairs = draw(st.integers(1, 4))
+    prices = st.integers(1, 10_000)
+    sizes = [draw(st.integers(1, 5)) for _ in range(num_pairs)]
+    macs, params = ([draw(prices) for _ in sizes] for _ in range(2))
+    cost = None
+    if draw(st.booleans()):
+        cost = Cost(
+            float(sum(s * m for s, m in zip(sizes, macs, strict=True)) + draw(prices)),
+            sum(s * p for s, p in zip(sizes, params, strict=True)) + draw(prices),
+        )
+    pairs = [Pair(f"p{i}", "mlp", size, params[i], float(macs[i]), 1, False, "m", cost) for i, size in enumerate(sizes)]
+    shuffled = draw(st.permutations(range(sum(sizes))))
+    min_units = draw(st.integers(0, 2))
+    pair_of = [i for i, size in enumerate(sizes) for _ in range(size)]
+    first = [
+        unit for i, unit in enumerate(shuffled) if sum(pair_of[u] == pair_of[unit] for u in shuffled[:i]) < min_units
+    ]
+    return pairs, first + [u for u in shuffled if u not in first], min_units
+
+
+def price(pair, kind):
+    return {"macs": pair.macs_per_unit, "params": pair.params_per_unit, "units": 1}[kind]
+
+
+def total(pairs, kind):
+    model = pairs[0].model_cost
+    if model is None or kind == "units":
+        return sum(pair.size * price(pair, kind) for pair in pairs)
+    return getattr(model, kind)
+
+
+def cost_of_kept(pairs, kept, kind):
+    removed = set(range(sum(pair.size for pair in pairs))) - set(kept)
+    prices = [price(pair, kind) for pair in pairs for _ in range(pair.size)]
+    return total(pairs, kind) - sum(prices[unit] for unit in removed)
+
+
+def kept_units(pairs, masks):
+    return set(torch.cat([masks[pair.name] for pair in pairs]).nonzero().flatten().tolist())
+
+
+@given(problems(), st.sampled_from(KINDS), st.floats(0, 1))
+def test_the_mask_is_the_longest_prefix_that_fits(problem, kind, position):
+    pairs, order, min_units = problem
+    lowest, highest = budget_range(pairs, kind, min_units)
+    size = lowest + position * (highest - lowest)
+    assume(size > 1 and abs(size - round(size)) > 1e-3)
+    masks = prefix_masks(pairs, torch.tensor(order), Budget(kind, size), min_units)
+    fitting = [n for n in range(len(order) + 1) if cost_of_kept(pairs, order[:n], kind) <= size]
+    assert kept_units(pairs, masks) == set(order[: max(fitting)])
+    assert all(mask.dtype == torch.bool and mask.sum() >= min(min_units, len(mask)) for mask in masks.values())
+
+
+@given(problems(), st.sampled_from(KINDS))
+def test_the_range_is_what_the_floor_and_the_dense_model_cost(problem, kind):
+    pairs, order, min_units = problem
+    floor = sum(min(min_units, pair.size) for pair in pairs)
+    lowest, highest = budget_range(pairs, kind, min_units)
+    assert lowest == pytest.approx(cost_of_kept(pairs, order[:floor], kind))
+    assert highest == total(pairs, kind)
+    for size, num_kept in ((lowest, floor), (highest, len(order))):
+        if size > 1:
+            masks = prefix_masks(pairs, torch.tensor(order), Budget(kind, size), min_units)
+            assert len(kept_units(pairs, masks)) == num_kept
+    for size in (lowest * 0.99 - 1, highest * 1.01 + 1, math.nan, math.inf):
+        if 0 < size <= 1:
+            continue
+        with pytest.raises(ValueError, match=f"^{kind}: .* cannot be reached: must be") as caught:
+            prefix_masks(pairs, torch.tensor(order), Budget(kind, size), min_units)
+        assert "\n" not in str(caught.value)
+
+
+@given(problems(), st.sampled_from(KINDS), st.fractions(0, 1, max_denominator=50))
+def test_a_fraction_is_of_the_dense_total(problem, kind, share):
+    pairs, order, min_units = problem
+    lowest, highest = budget_range(pairs, kind, min_units)
+    size = float(share) * highest
+    assume(size >= lowest and size > 1)
+    order = torch.tensor(order)
+    by_share = prefix_masks(pairs, order, Budget(kind, float(share)), min_units)
+    by_size = prefix_masks(pairs, order, Budget(kind, size), min_units)
+    assert kept_units(pairs, by_share) == kept_units(pairs, by_size)
+
+
+@given(problems(), st.data())
+def test_cost_of_is_the_sum_of_what_is_left(problem, data):
+    pairs, order, _ = problem
+    kept = order[: data.draw(st.integers(0, len(order)))]
+    flags = torch.zeros(len(order), dtype=torch.bool)
+    flags[kept] = True
+    cost = cost_of(pairs, split(pairs, flags))
+    assert cost.macs == pytest.approx(cost_of_kept(pairs, kept, "macs"))
+    assert cost.params == cost_of_kept(pairs, kept, "params")
+    assert isinstance(cost.params, int)
+
+
+def test_a_pair_without_a_mask_is_kept(pairs):
+    assert cost_of(pairs, {}) == Cost(60 * 3 + 40 * 4 + 10 * 6 + 30 * 2, 20 * 3 + 18 * 4 + 5 * 6 + 5 * 2)
+    with pytest.raises(ValueError, match=r"^masks: 'x' is no pair; allowed: b\.0\.attn\.qk, "):
+        cost_of(pairs, {"x": torch.ones(1)})
+
+
+def test_split_and_join_are_inverse(pairs):
+    flat = torch.arange(15.0, dtype=torch.float64)
+    assert [len(piece) for piece in split(pairs, flat).values()] == [3, 4, 6, 2]
+    assert torch.equal(join(pairs, split(pairs, flat)), flat)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "budget: got none; give exactly one of macs, params, units, e.g. macs=0.5"),
+        ({"macs": 0.5, "units": 0.5}, "budget: got macs and units; give exactly one of macs, params, units"),
+        ({"macs": "2.6G"}, "macs: '2.6G' is not allowed: must be a number; use macs=0.5"),
+        ({"units": True}, "units: True is not allowed: must be a number"),
+    ],
+)
+def test_budgets_that_are_none(given, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Budget.of(**given)
+
+
+def test_the_refusal_names_the_reachable_range(pairs):
+    with pytest.raises(ValueError, match=r"^macs: ") as caught:
+        prefix_masks(pairs, torch.arange(15), Budget("macs", 1.2), 1)
+    assert str(caught.value) == (
+        "macs: 1.2 cannot be reached: must be 140 to 460, or 0.3044 to 1 of the dense model, at min_units=1;"
+        " use macs=0.5"
+    )
+    order = torch.tensor([0, 3, 7, 13, *(unit for unit in range(15) if unit not in (0, 3, 7, 13))])
+    assert all(mask.sum() == 1 for mask in prefix_masks(pairs, order, Budget("macs", 0.3044)).values())
+
+
+def test_kinds_are_checked(pairs):
+    with pytest.raises(ValueError, match=r"^kind: 'flops' is not known; allowed: macs, params, units; use macs$"):
+        budget_range(pairs, "flops")

@@ -1,0 +1,192 @@
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import wandb
+from PIL import Image
+from wandb.proto.wandb_internal_pb2 import Record
+
+from spp.record.wandb_mirror import open_mirror
+
+BLOCK_BYTES = 32768
+HEADER = struct.Struct("<IHB")
+FULL, FIRST, LAST = 1, 2, 4
+
+
+def read_records(file):
+    """Records of a .wandb file: a header of 7 bytes, then a log in LevelDB's format."""
+    content = file.read_bytes()
+    assert content[:4] == b":W&B"
+    offset, payload = 7, b""
+    while offset < len(content):
+        left = BLOCK_BYTES - offset % BLOCK_BYTES
+        if left < HEADER.size:
+            offset += left
+            continue
+        _checksum, length, kind = HEADER.unpack_from(content, offset)
+        offset += HEADER.size
+        piece = content[offset : offset + length]
+        offset += length
+        payload = piece if kind in (FULL, FIRST) else payload + piece
+        if kind in (FULL, LAST):
+            yield Record.FromString(payload)
+
+
+def read_items(items):
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def read_run(folder):
+    """The only run below `folder`: its description, config and logged rows."""
+    # A finished run reaches the disk a few milliseconds later, at the latest with the end of the process.
+    wandb.teardown()
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    description, config, rows = None, {}, []
+    for record in read_records(file):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            description = record.run
+            config = read_items(record.run.config.update)
+        elif kind == "history":
+            row = read_items(record.history.item)
+            rows.append({name: value for name, value in row.items() if name == "_step" or name[0] != "_"})
+    return description, config, rows
+
+
+def mirror_of(folder, **changes):
+    arguments = {
+        "mode": "offline",
+        "project": "study",
+        "entity": None,
+        "group": "point-1",
+        "job_type": "prune",
+        "run_id": "0123456789abcdef",
+        "name": "prune-0.7-s1",
+        "tags": ["prune", "sweep-3"],
+        "config": {"lr": 0.001, "upstream": {"dense": "fedcba"}},
+    }
+    return open_mirror(folder, **{**arguments, **changes})
+
+
+@pytest.fixture
+def no_account(tmp_path, monkeypatch):
+    """A home without keys and settings."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NETRC", str(home / ".netrc"))
+
+
+def test_offline_run_holds_the_rows(tmp_path, no_account, capfd):
+    mirror = mirror_of(tmp_path)
+    for epoch in range(3):
+        mirror.log({"epoch": epoch, "loss": 1 / (epoch + 1), "val": {"top1": 90.5}})
+    mirror.log({"summary/top1": 91.0}, step=10)
+    mirror.finish()
+    description, config, rows = read_run(tmp_path)
+    assert description.run_id == "0123456789abcdef"
+    assert (description.project, description.run_group, description.job_type) == ("study", "point-1", "prune")
+    assert (description.display_name, list(description.tags)) == ("prune-0.7-s1", ["prune", "sweep-3"])
+    assert config["lr"] == 0.001
+    assert config["upstream"] == {"dense": "fedcba"}
+    assert [(row["_step"], row["epoch"], row["loss"]) for row in rows[:3]] == [(0, 0, 1), (1, 1, 0.5), (2, 2, 1 / 3)]
+    assert rows[3] == {"_step": 10, "summary/top1": 91.0}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rows_that_cross_blocks(tmp_path, no_account):
+    mirror = mirror_of(tmp_path)
+    texts = [str(number) * 20_000 for number in range(5)]
+    for text in texts:
+        mirror.log({"text": text})
+    mirror.finish()
+    assert [row["text"] for row in read_run(tmp_path)[2]] == texts
+
+
+def test_images_and_tables(tmp_path, no_account):
+    picture = tmp_path / "mask.png"
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    Image.fromarray(pixels).save(picture)
+    mirror = mirror_of(tmp_path)
+    mirror.log_image("mask", picture)
+    mirror.log_table("members", ["budget", "top1"], [(0.5, 97.0), (0.3, 95.5)])
+    mirror.finish()
+    (folder,) = tmp_path.glob("wandb/offline-run-*/files")
+    image_row, table_row = read_run(tmp_path)[2]
+    assert np.array_equal(np.asarray(Image.open(folder / image_row["mask.path"])), pixels)
+    content = json.loads((folder / table_row["members.path"]).read_text())
+    assert content["columns"] == ["budget", "top1"]
+    assert content["data"] == [[0.5, 97.0], [0.3, 95.5]]
+
+
+def test_stages_of_one_process_have_runs_of_their_own(tmp_path, no_account):
+    folders = [tmp_path / name for name in ("dense", "prune")]
+    mirrors = []
+    for folder in folders:
+        folder.mkdir()
+        mirrors.append(mirror_of(folder, run_id=folder.name))
+    for number, mirror in enumerate(mirrors):
+        mirror.log({"number": number})
+        mirror.finish()
+        mirror.log({"number": 100})
+    for number, folder in enumerate(folders):
+        description, _, rows = read_run(folder)
+        assert description.run_id == folder.name
+        assert [row["number"] for row in rows] == [number]
+
+
+def test_disabled_does_not_import_wandb(tmp_path):
+    code = """
+import pathlib, sys
+from spp.record.wandb_mirror import open_mirror
+names = ("project", "entity", "group", "job_type", "run_id", "name")
+mirror = open_mirror(pathlib.Path(sys.argv[1]), mode="disabled", tags=[], config={}, **dict.fromkeys(names, "x"))
+mirror.log({"loss": 1.0})
+mirror.log_image("image", pathlib.Path("nowhere.png"))
+mirror.log_table("table", ["a"], [[1]])
+mirror.finish()
+print("wandb" in sys.modules)
+"""
+    printed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_online_without_an_account_is_one_warning(tmp_path, no_account, caplog):
+    started = time.monotonic()
+    mirror = mirror_of(tmp_path, mode="online")
+    mirror.log({"loss": 1.0})
+    mirror.finish()
+    assert time.monotonic() - started < 10
+    (record,) = [record for record in caplog.records if record.name == "spp.record.wandb_mirror"]
+    assert record.levelname == "WARNING"
+    assert "mirror of this stage is off: No API key configured" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_what_wandb_refuses_silences_the_mirror(tmp_path, no_account, caplog):
+    mirror = mirror_of(tmp_path)
+    mirror.log({"loss": 1.0})
+    mirror.log({1: 2.0})
+    mirror.log({"loss": 3.0})
+    mirror.finish()
+    assert [record.name for record in caplog.records].count("spp.record.wandb_mirror") == 1
+
+
+def test_a_tag_that_wandb_refuses_silences_the_mirror(tmp_path, no_account, caplog):
+    mirror = mirror_of(tmp_path, tags=["x" * 65])
+    mirror.log({"loss": 1.0})
+    mirror.finish()
+    assert [record.name for record in caplog.records].count("spp.record.wandb_mirror") == 1
+
+
+def test_unknown_mode(tmp_path):
+    with pytest.raises(ValueError, match=r"^logger\.mode: 'on' is not allowed; allowed: offline, online, disabled;"):
+        mirror_of(tmp_path, mode="on")

@@ -1,0 +1,163 @@
+"""The whole chain on real digits, through the command line, as short as it can be."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import spp
+from spp.cli.main import main
+from spp.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(finished):
+    return Store(finished[0])
+
+
+@pytest.fixture(scope="module")
+def stages(finished, store):
+    plan = store.read_plan(finished[1])
+    return {(stage.kind, stage.label): stage for stage in plan.stages.values()}
+
+
+def test_one_search_gives_the_whole_family(stages):
+    assert [kind for kind, _ in stages] == ["dense", "update", "prune", "finetune", "finetune"]
+
+
+def test_every_stage_is_whole_and_traceable(store, stages):
+    for stage in stages.values():
+        assert store.verify(stage.kind, stage.key) == []
+        provenance = store.provenance(stage.kind, stage.key)
+        assert provenance["packages"]["torch"]
+        assert store.summary(stage.kind, stage.key)["seconds"] > 0
+
+
+def test_members_are_as_large_as_promised_and_load_as_plain_modules(store, stages):
+    dense = store.summary("dense", stages["dense", "dense"].key)
+    for size in (0.5, 0.3):
+        key = stages["finetune", f"member {size:g}"].key
+        member = spp.load_member(store.artifacts_dir("finetune", key))
+        cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
+        summary = store.summary("finetune", key)
+        assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
+        largest_unit = max(pair.macs_per_unit for pair in spp.SolutionPath.load(_path(store, stages)).pairs)
+        assert size * dense["macs"] - largest_unit < cost.macs <= size * dense["macs"]
+
+
+def test_members_are_nested(store, stages):
+    from spp.stages.member import describe_member
+    from spp.stages.prune import member_file
+
+    folder = store.artifacts_dir("prune", stages["prune", "family"].key)
+    large, small = (describe_member(folder / member_file(size))["kept"] for size in (0.5, 0.3))
+    assert all(set(small[name]) < set(large[name]) or small[name] == large[name] for name in large)
+
+
+def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
+    """Counted here in three lines, without Lightning, on images read from scikit-learn."""
+    from spp.data.registry import open_source
+
+    stage = stages["finetune", "member 0.5"]
+    member = spp.load_member(store.artifacts_dir("finetune", stage.key))
+    from spp.data.module import ImageData
+
+    data = ImageData(
+        name="digits",
+        root=None,
+        img_size=8,
+        batch_size=50,
+        val_fraction=0.1,
+        split_seed=0,
+        seed=0,
+        augment={},
+        num_workers=0,
+    )
+    with torch.inference_mode():
+        right = sum(int((member(x).argmax(1) == y).sum()) for x, y in data.test_dataloader())
+    num_images = len(open_source("digits", None).split("test"))
+    summary = store.summary("finetune", stage.key)["test"]
+    assert summary["num_images"] == num_images
+    assert summary["top1"] == pytest.approx(100 * right / num_images)
+
+
+def test_the_same_words_find_everything_done(finished, capsys):
+    root, _ = finished
+    assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 0
+    assert "0 done, 5 cached" in capsys.readouterr().out
+
+
+def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
+    """prune.epochs=0: the member's weights are the dense ones, cut."""
+    root, _ = finished
+    words = ["debug=fast", "logger=off", f"paths.store={root}", "prune.epochs=0", "finetune.epochs=0"]
+    assert main(["run", *words]) == 0
+    store = Store(root)
+    plan = store.read_plan(store.latest() or "")
+    kinds = {stage.kind: stage for stage in plan.stages.values()}
+    weights = load_file(store.artifacts_dir("dense", kinds["dense"].key) / "model.safetensors")
+    finetuned = store.artifacts_dir("finetune", kinds["finetune"].key) / "member.safetensors"
+    member = load_file(finetuned)
+    assert torch.equal(member["head.weight"], weights["head.weight"])
+    assert kinds["update"].key in {stage.key for stage in Store(root).read_plan(finished[1]).stages.values()}
+
+
+def test_a_damaged_input_fails_its_stage_and_nothing_half_written_stays(finished, tmp_path, capsys):
+    root = shutil.copytree(finished[0], tmp_path / "store")
+    store = Store(root)
+    stages = {stage.kind: stage for stage in store.read_plan(finished[1]).stages.values()}
+    dense, update = stages["dense"], stages["update"]
+    weights = store.artifacts_dir("dense", dense.key) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    shutil.rmtree(store.stage_dir("update", update.key))
+    shutil.rmtree(root / "stages" / "prune")
+    shutil.rmtree(root / "stages" / "finetune")
+
+    assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 1
+    text = capsys.readouterr().out
+    assert "1 failed, 3 blocked" in text
+    failure = store.failure("update", update.key)
+    assert failure is not None
+    assert "model.safetensors has another sha256" in failure["error"]
+    left = {path.name for path in store.stage_dir("update", update.key).iterdir()}
+    assert left == {"spec.json", "FAILED", "claim-1.released"}
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, capsys):
+    save_file({"head.weight": torch.zeros(3, 3)}, tmp_path / "other.safetensors")
+    root = tmp_path / "store"
+    words = ["debug=fast", f"model.weights={tmp_path / 'other.safetensors'}", f"paths.store={root}"]
+    assert main(["run", *words]) == 2
+    error = capsys.readouterr().err
+    assert "model.weights" in error
+    assert "does not fit the model" in error
+    assert not root.exists()
+
+
+def test_a_given_checkpoint_is_the_dense_network(finished, tmp_path, capsys):
+    root, sweep = finished
+    dense = next(iter(Store(root).read_plan(sweep).stages.values()))
+    given = Store(root).artifacts_dir("dense", dense.key) / "model.safetensors"
+    other = tmp_path / "store"
+    words = ["debug=fast", "logger=off", f"model.weights={given}", "budget.values=[0.5]", "prune.epochs=0"]
+    assert main(["run", *words, "finetune.epochs=0", "seed=7", f"paths.store={other}"]) == 0
+    stage = next(iter(Store(other).read_plan(Store(other).latest() or "").stages.values()))
+    copied = load_file(Store(other).artifacts_dir("dense", stage.key) / "model.safetensors")
+    assert all(torch.equal(value, copied[name]) for name, value in load_file(given).items())
+    assert "seed" not in stage.config
+
+
+def test_a_run_is_repeatable_bit_for_bit(finished, tmp_path):
+    """The same words in another store give the same artifacts."""
+    root, sweep = finished
+    other = tmp_path / "other"
+    assert main(["run", "debug=fast", "logger=off", f"paths.store={other}"]) == 0
+    for stage in Store(root).read_plan(sweep).stages.values():
+        first, second = (Store(r).done(stage.kind, stage.key)["artifacts"] for r in (root, other))
+        assert json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True), stage.kind
+
+
+def _path(store, stages):
+    return store.artifacts_dir("update", stages["update", "path"].key)

@@ -1,0 +1,130 @@
+import json
+import os
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spp.store.atomic import (
+    append_line,
+    is_temporary,
+    owner_of,
+    read_json,
+    read_lines,
+    temporary,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from spp.store.process import Process, this_process
+
+OVERWRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from spp.store.atomic import write_bytes
+while True:
+    for byte in (b"a", b"b"):
+        write_bytes(Path(sys.argv[1]), byte * 500_000)
+"""
+
+APPEND = """
+import sys
+from pathlib import Path
+from spp.store.atomic import append_line
+for n in range(100):
+    append_line(Path(sys.argv[1]), {"who": sys.argv[2], "n": n})
+"""
+
+
+def test_readers_and_a_kill_never_see_half_a_file(tmp_path, start):
+    path = tmp_path / "file"
+    write_bytes(path, b"a" * 500_000)
+    writer = start(OVERWRITE_FOR_EVER, path)
+    seen = set()
+    deadline = time.monotonic() + 20
+    while len(seen) < 2 and time.monotonic() < deadline:
+        content = path.read_bytes()
+        assert len(content) == 500_000
+        assert content.count(content[:1]) == 500_000
+        seen.add(content[:1])
+    writer.kill()
+    writer.wait()
+    assert seen == {b"a", b"b"}
+    content = path.read_bytes()
+    assert content.count(content[:1]) == 500_000
+
+
+def test_files_get_the_mode_that_the_umask_gives(tmp_path):
+    previous = os.umask(0o002)
+    try:
+        write_text(tmp_path / "file", "shared with the group")
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o664
+
+
+def test_what_json_cannot_hold_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_json(tmp_path / "file", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "file", {"a": object()})
+    assert read_json(tmp_path / "file") == {"a": 1}
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_text(tmp_path / "folder", "a file cannot replace a folder")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": ', "[1]", "\xff"])
+def test_read_json_takes_only_whole_objects(tmp_path, content):
+    (tmp_path / "file").write_bytes(content.encode("latin-1"))
+    assert read_json(tmp_path / "file") is None
+    assert read_json(tmp_path / "missing") is None
+
+
+@settings(max_examples=40)
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text()), min_size=1), st.data())
+def test_torn_line_costs_itself_and_no_other(tmp_path_factory, rows, data):
+    path = tmp_path_factory.mktemp("lines") / "rows.jsonl"
+    for row in rows:
+        append_line(path, row)
+    whole = path.read_bytes()
+    torn_at = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:torn_at])
+    append_line(path, {"after": "the crash"})
+    # A line is there if all of it but the newline was written.
+    ends = [sum(len(json.dumps(row)) + 1 for row in rows[: i + 1]) - 1 for i in range(len(rows))]
+    kept = [row for row, end in zip(rows, ends, strict=True) if end <= torn_at]
+    assert read_lines(path) == [*kept, {"after": "the crash"}]
+
+
+def test_lines_of_several_processes_do_not_mix(tmp_path, start):
+    path = tmp_path / "rows.jsonl"
+    writers = [start(APPEND, path, who) for who in range(4)]
+    assert [writer.wait(30) for writer in writers] == [0] * 4
+    rows = read_lines(path)
+    for who in range(4):
+        assert [row["n"] for row in rows if row["who"] == str(who)] == list(range(100))
+
+
+def test_last_lines(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert read_lines(path, last=3) == []
+    for n in range(100):
+        append_line(path, {"n": n, "text": "x" * (n % 90)})
+    assert read_lines(path, last=20) == [{"n": n, "text": "x" * (n % 90)} for n in range(80, 100)]
+    assert len(read_lines(path)) == 100
+
+
+def test_temporary_names_tell_their_process(tmp_path):
+    name = temporary(tmp_path).name
+    assert is_temporary(name)
+    assert owner_of(name) == this_process()
+    assert not is_temporary("artifacts")
+    assert owner_of(".tmp-rubbish") is None
+    other = Process("a-host-with-dashes", "0123abcd", 17, 99)
+    assert owner_of(f".tmp-{other.tag}-cafe") == other
