@@ -1,6 +1,7 @@
 """The base of all configs: a dataclass that is built strictly from a mapping and checked once, when it is built."""
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ def _accepts(hint: Any, value: object) -> bool:
     if origin is not None:
         return isinstance(value, origin)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is None:
@@ -47,17 +48,20 @@ class Config:
         Raises:
             ValueError: for an unknown, a missing or a badly typed field, or what the class itself refuses.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where}: {values!r} has no fields; allowed: those of {cls.__name__}; name them")
+        prefix = f"{where}." if where else ""
         hints = typing.get_type_hints(cls)
         names = [f.name for f in fields(cls)]
         for name, value in values.items():
             if name not in names:
                 close = difflib.get_close_matches(str(name), names, n=1)
-                hint = f"did you mean {where}.{close[0]}?" if close else "remove it"
-                raise ValueError(f"{where}.{name}: unknown field; allowed: {', '.join(names)}; {hint}")
+                hint = f"did you mean {prefix}{close[0]}?" if close else "remove it"
+                raise ValueError(f"{prefix}{name}: unknown field; allowed: {', '.join(names)}; {hint}")
             if not _accepts(hints[name], value):
                 wanted = getattr(hints[name], "__name__", str(hints[name]))
                 raise ValueError(
-                    f"{where}.{name}: {value!r} has the wrong type; allowed: {wanted}; give it as {where}.{name}=..."
+                    f"{prefix}{name}: {value!r} has the wrong type; allowed: {wanted}; give it as {prefix}{name}=..."
                 )
         try:
             return cls(**values)
@@ -65,7 +69,7 @@ class Config:
             missing = str(error).split(":")[-1].strip()
             raise ValueError(f"{where}: required fields are missing; allowed: {missing}; set them") from None
         except ValueError as error:
-            raise ValueError(f"{where}.{error}") from None
+            raise ValueError(f"{prefix}{error}") from None
 
     def plain(self) -> dict[str, Any]:
         """The config as nested dicts and lists of JSON values."""

@@ -54,6 +54,21 @@ def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
     assert json.loads(text)["num_points"] == 2
 
 
+def test_a_value_given_twice_is_one_point(finished, capsys):
+    root, _ = finished
+    assert main(["run", "-m", "debug=fast", "logger=off", "seed=0,0", f"paths.store={root}"]) == 0
+    assert "1 point, 5 stages" in capsys.readouterr().out
+
+
+def test_keys_know_weights_by_their_hash_and_not_by_their_path(tmp_path, capsys):
+    tables = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"the same weights")
+        words = [f"model.weights={tmp_path / name}", f"paths.store={tmp_path / 'store'}", "--json"]
+        tables.append(json.loads(output_of(capsys, "plan", "debug=fast", *words))["stages"])
+    assert [row["key"] for row in tables[0]] == [row["key"] for row in tables[1]]
+
+
 @pytest.mark.parametrize(("kind", "size"), [("macs", "0.4"), ("params", "150k"), ("units", "0.37"), ("macs", "0.9")])
 def test_extract_gives_what_it_promises(finished, tmp_path, capsys, kind, size):
     root, sweep = finished

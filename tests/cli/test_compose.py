@@ -9,32 +9,49 @@ from spp.locations import CONF
 def test_composes_what_hydra_composes():
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         expected = OmegaConf.to_container(compose("config", ["data=cifar10", "seed=3"]), resolve=True)
-    ((overrides, cfg),) = compose_points(["data=cifar10", "seed=3"], multirun=False)
-    assert cfg == expected
-    assert overrides == ("data=cifar10", "seed=3")
+    (point,) = compose_points(["data=cifar10", "seed=3"], multirun=False)
+    assert point.cfg == expected
+    assert point.overrides == ("data=cifar10", "seed=3")
+    assert point.model == "vit_micro"
 
 
 def test_a_sweep_is_the_grid_in_hydras_order():
     points = compose_points(["seed=0,1", "method.preset=priced,textbook"], multirun=True)
-    assert [overrides for overrides, _ in points] == [
+    assert [point.overrides for point in points] == [
         (f"seed={seed}", f"method.preset={preset}") for seed in (0, 1) for preset in ("priced", "textbook")
     ]
-    assert [cfg["seed"] for _, cfg in points] == [0, 0, 1, 1]
+    assert [point.cfg["seed"] for point in points] == [0, 0, 1, 1]
 
 
 def test_lists_are_not_swept_over():
-    ((_, cfg),) = compose_points(["budget.values=[0.5,0.3]"], multirun=True)
-    assert cfg["budget"]["values"] == [0.5, 0.3]
+    (point,) = compose_points(["budget.values=[0.5,0.3]"], multirun=True)
+    assert point.cfg["budget"]["values"] == [0.5, 0.3]
 
 
 def test_the_short_form_of_a_budget():
     assert expand_shorthand(["budget=macs:[0.5,0.3]", "seed=1"]) == ["budget=macs", "budget.values=[0.5,0.3]", "seed=1"]
-    ((_, cfg),) = compose_points(["budget=params:[15.7M]"], multirun=False)
-    assert cfg["budget"] == {"kind": "params", "values": ["15.7M"]}
+    (point,) = compose_points(["budget=params:[15.7M]"], multirun=False)
+    assert point.cfg["budget"] == {"kind": "params", "values": ["15.7M"]}
 
 
 @pytest.mark.parametrize("group", sorted(path.name for path in CONF.iterdir() if path.is_dir()))
 def test_every_choice_of_every_group_composes(group):
     for file in sorted((CONF / group).glob("*.yaml")):
-        ((_, cfg),) = compose_points([f"{group}={file.stem}"], multirun=False)
-        assert cfg["seed"] == 0
+        (point,) = compose_points([f"{group}={file.stem}"], multirun=False)
+        assert point.cfg["seed"] == 0
+
+
+def test_an_open_dictionary_is_replaced_as_a_whole_and_takes_new_entries():
+    (point,) = compose_points(["model.kwargs={embed_dim: 24, window_size: 4}"], multirun=False)
+    assert point.cfg["model"]["kwargs"] == {"embed_dim": 24, "window_size": 4}
+    (point,) = compose_points(["model.kwargs.drop_rate=0.1", "dense.augment.crop=pad4"], multirun=False)
+    assert point.cfg["model"]["kwargs"]["drop_rate"] == 0.1
+    assert point.cfg["model"]["kwargs"]["depth"] == 6
+    assert point.cfg["dense"]["augment"] == {"crop": "pad4"}
+
+
+def test_the_recipe_follows_the_data():
+    (point,) = compose_points(["data=cifar10"], multirun=False)
+    assert point.cfg["dense"]["augment"]["crop"] == "pad4"
+    (point,) = compose_points(["data=cifar10", "stage=digits"], multirun=False)
+    assert point.cfg["dense"]["input_noise"] == 0.4

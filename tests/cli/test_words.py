@@ -10,7 +10,7 @@ from spp.cli.main import main, store_root
 WRONG = [
     (["run", "model=vit_macro"], ["model", "'vit_macro'", "did you mean model=vit_micro"]),
     (["run", "model.name=resnet_of_mine"], ["model.name", "'resnet_of_mine'", "allowed"]),
-    (["run", "model.name=resnet18", "model.kwargs={}"], ["ResNet", "allowed"]),
+    (["run", "model.name=resnet18", "model.kwargs={}"], ["ResNet", "adapter"]),
     (["run", "budget.values=[120%]"], ["budget.values", "120%", "allowed"]),
     (["run", "budget.values=[1.2]"], ["budget.values", "1.2", "allowed"]),
     (["run", "budget.values=[0.001]"], ["budget.values", "0.001", "allowed"]),
@@ -28,6 +28,32 @@ WRONG = [
     (["run", "seed=x"], ["seed", "'x'", "integer"]),
     (["run", "dense.batch_size=100000"], ["batch_size", "100000", "allowed"]),
     (["run", "stage=[1"], ["stage=[1"]),
+    (["run", "cluster=local", "cluster.max_parallel=0"], ["cluster.max_parallel", "0", "allowed"]),
+    (["run", "cluster=local", "cluster.max_parallel=foo"], ["cluster.max_parallel", "'foo'", "int"]),
+    (["run", "cluster=local", "cluster.gpus=foo"], ["cluster.gpus", "'foo'"]),
+    (["run", "cluster.name=moon"], ["cluster.name", "'moon'", "debug, local"]),
+    (["run", "logger.mode=foo"], ["logger.mode", "'foo'", "offline"]),
+    (["run", "seed=true"], ["seed", "True", "integer"]),
+    (["run", "accelerator=gpu"], ["accelerator", "'gpu'", "cpu"]),
+    (["run", "num_workers=-1"], ["num_workers", "-1"]),
+    (["run", "dense=null"], ["dense", "None"]),
+    (["run", "~method"], ["method"]),
+    (["run", "~seed"], ["seed"]),
+    (["run", "+foo=1"], ["foo", "1"]),
+    (["run", "+data.fingerprint={a:1}"], ["data.fingerprint"]),
+    (["run", "hydra.run.dir=x"], ["hydra.run.dir=x"]),
+    (["run", "pipeline.file=/etc/passwd"], ["pipeline.file", "/etc/passwd", "solution_path.py"]),
+    (["run", "model.kwargs={num_heads: 0}"], ["model.kwargs", "num_heads"]),
+    (["run", "model.kwargs={depth: 6, colour: red}"], ["model.kwargs", "colour"]),
+    (["run", "dense.warmup_epochs=99"], ["dense.warmup_epochs", "99", "40"]),
+    (["run", "update.input_noise=-1"], ["update.input_noise", "-1"]),
+    (["run", "update.precision=foo"], ["update.precision", "'foo'", "32-true"]),
+    (["run", "prune.ema_decay=0.9"], ["prune.ema_decay", "0.9"]),
+    (["run", "dense.lr=inf"], ["dense.lr", "inf"]),
+    (["run", "dense.mixup=0.8", "dense.batch_size=33"], ["dense.batch_size", "33", "even"]),
+    (["run", "data.split_seed=-1"], ["data.split_seed", "-1"]),
+    (["run", "dense.augment.crop=round"], ["augment.crop", "'round'", "pad4"]),
+    (["extract", "some/path.safetensors", "--macs", "0.5"], ["some/path.safetensors", "does not exist"]),
     (["plan", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
     (["extract", "no-such-sweep", "--macs", "0.5"], ["no-such-sweep"]),
     (["extract", "no-such-sweep", "--macs", "120%"], ["--macs", "120%", "allowed"]),
@@ -96,3 +122,11 @@ def test_the_store_is_found_by_word_then_environment_then_folder(monkeypatch):
     monkeypatch.setenv("SPP_STORE", "/somewhere")
     assert str(store_root([])) == "/somewhere"
     assert str(store_root(["paths.store=here"])) == "here"
+
+
+def test_a_store_that_cannot_be_one_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["plan", "debug=fast", f"paths.store={tmp_path / 'file' / 'store'}"]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file") in error
+    assert error.count("\n") == 1

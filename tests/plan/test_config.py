@@ -46,3 +46,26 @@ def test_wrong_values_are_refused_in_one_line(config, values, named):
 def test_budgets_are_sizes_largest_first_each_once():
     budget = BudgetConfig(kind="macs", values=[0.2, "50%", "2.6G", 0.5])
     assert budget.values == [2.6e9, 0.5, 0.2]
+
+
+def test_the_yaml_lists_every_field_of_the_recipes_with_its_default():
+    """So that any of them can be set on the command line without Hydra's plus."""
+    from dataclasses import MISSING, fields
+
+    import yaml
+
+    from spp.locations import CONF
+
+    listed = yaml.safe_load((CONF / "recipes.yaml").read_text())
+    configs = {"dense": RecipeConfig, "update": UpdateConfig, "prune": PruneConfig, "finetune": RecipeConfig}
+    assert listed.keys() == configs.keys()
+    for name, config in configs.items():
+        expected = {
+            f.name: f.default
+            if f.default is not MISSING
+            else f.default_factory()
+            if f.default_factory is not MISSING
+            else "???"
+            for f in fields(config)
+        }
+        assert {key: float(value) if key == "min_lr" else value for key, value in listed[name].items()} == expected

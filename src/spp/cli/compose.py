@@ -3,24 +3,43 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from spp.locations import CONF
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
+# Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
+_OPEN_WHOLE = re.compile(r"^((?:model\.kwargs|\w+\.augment))=(\{.*\})$", re.DOTALL)
+_OPEN_ENTRY = re.compile(r"^(?:model\.kwargs|\w+\.augment)\.\w+=")
 
 
 def expand_shorthand(words: Sequence[str]) -> list[str]:
-    """Write `budget=macs:[0.5,0.3]` out as `budget=macs` and `budget.values=[0.5,0.3]`."""
+    """Write out `budget=macs:[0.5]`, and what Hydra needs for a dictionary that is replaced or gets a new entry."""
     expanded: list[str] = []
     for word in words:
-        match = _BUDGET_SHORTHAND.match(word)
-        expanded += [f"budget={match[1]}", f"budget.values={match[2]}"] if match else [word]
+        if match := _BUDGET_SHORTHAND.match(word):
+            expanded += [f"budget={match[1]}", f"budget.values={match[2]}"]
+        elif match := _OPEN_WHOLE.match(word):
+            expanded += [f"~{match[1]}", f"+{match[1]}={match[2]}"]
+        elif _OPEN_ENTRY.match(word):
+            expanded.append(f"++{word}")
+        else:
+            expanded.append(word)
     return expanded
 
 
-def compose_points(words: Sequence[str], multirun: bool) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    """The points of a sweep: each with its overrides and its configuration as plain dicts and lists.
+@dataclass(frozen=True)
+class ComposedPoint:
+    """One point: the user's overrides, the configuration as plain dicts and lists, and the choice of its model."""
+
+    overrides: tuple[str, ...]
+    cfg: dict[str, Any]
+    model: str
+
+
+def compose_points(words: Sequence[str], multirun: bool) -> list[ComposedPoint]:
+    """The points of a sweep.
 
     Args:
         words: Hydra overrides; with `multirun`, comma-separated choices span a grid.
@@ -31,7 +50,7 @@ def compose_points(words: Sequence[str], multirun: bool) -> list[tuple[tuple[str
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
@@ -39,12 +58,15 @@ def compose_points(words: Sequence[str], multirun: bool) -> list[tuple[tuple[str
         points = []
         for overrides in _split(expand_shorthand(words), multirun):
             try:
-                cfg = compose("config", overrides=list(overrides))
+                cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+                model = cfg.hydra.runtime.choices["model"]
+                with open_dict(cfg):
+                    del cfg["hydra"]
                 resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
             except (HydraException, OmegaConfBaseException) as error:
                 raise ValueError(_one_line(error, overrides, compose)) from None
             assert isinstance(resolved, dict)
-            points.append((overrides, {str(name): value for name, value in resolved.items()}))
+            points.append(ComposedPoint(overrides, {str(name): value for name, value in resolved.items()}, model))
     return points
 
 
@@ -56,6 +78,8 @@ def _split(words: list[str], multirun: bool) -> list[tuple[str, ...]]:
     parser = OverridesParser.create()
     overrides = []
     for word in words:
+        if word.lstrip("+~").startswith("hydra"):
+            raise ValueError(f"{word}: nothing here reads it; allowed: the fields of conf/; remove it")
         try:
             overrides.append(parser.parse_override(word))
         except HydraException as error:

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections.abc import Sized
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from spp.plan.graph import Plan
@@ -75,8 +77,8 @@ class RunDisplay:
                 detail = "  ".join(part for part in (seconds, self._outcome(event.stage)) if part)
         if event.what is What.BLOCKED:
             detail = f"needs {self.plan.stages[detail].kind} {detail[:8]}"
-        line = f"  {_GLYPHS[event.what]} {event.what.value:<8} {_title(event.stage):<28} {key[:8]}  {detail}"
-        self.console.print(line.rstrip(), highlight=False, soft_wrap=True)
+        what = f"{_GLYPHS[event.what]} {event.what.value:<8}"
+        self.console.print(f"  {what} {escape(_title(event.stage)):<28} {key[:8]}  {escape(detail)}".rstrip())
 
     def _outcome(self, stage: Stage) -> str:
         summary = self.store.summary(stage.kind, stage.key)
@@ -97,19 +99,24 @@ class RunDisplay:
             return
         if self.console.is_terminal:
             if stage.key not in self._bars_of:
-                self._bars_of[stage.key] = self._bars.add_task(_title(stage), total=1, unit="", message="")
+                self._bars_of[stage.key] = self._bars.add_task(escape(_title(stage)), total=1, unit="", message="")
             self._bars.update(
                 self._bars_of[stage.key],
                 completed=progress.done,
                 total=progress.total,
                 unit=progress.unit,
-                message=progress.message,
+                message=escape(progress.message),
             )
         elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
-            share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}"
-            self.console.print(f"    {_title(stage):<37} {share}  {progress.message}", highlight=False, soft_wrap=True)
+            share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}  {progress.message}"
+            self.console.print(f"    {escape(_title(stage)):<37} {escape(share)}")
 
 
 def _title(stage: Stage) -> str:
     return stage.kind if stage.label in ("", stage.kind) else f"{stage.kind} ({stage.label})"
+
+
+def count(things: Sized, word: str) -> str:
+    """`1 point`, `2 points`."""
+    return f"{len(things)} {word}{'s' if len(things) != 1 else ''}"

@@ -100,6 +100,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"spp: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        what = f"paths.store or --out: {str(error.filename)!r} cannot be used ({error.strerror})"
+        print(f"spp: {what}; allowed: a folder that can be read and written; choose another", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough; nothing more may be written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         print("spp: interrupted; what is finished stays, the same words go on from there", file=sys.stderr)
         return EXIT_FAILED

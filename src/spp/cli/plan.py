@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spp.cli.compose import compose_points
+from spp.cli.display import count
 from spp.cli.planning import Planned, plan_sweep
 from spp.schedule.estimate import Estimate, estimate, total_gpu_hours
 from spp.schedule.status import State, plan_status
@@ -29,7 +31,7 @@ def plan(words: Sequence[str], multirun: bool, *, as_json: bool) -> int:
     num_uses = sum(len(planned.plan.stages_of(point)) for point in planned.plan.points)
     hours, num_unknown = _gpu_hours(to_run)
     console.print(
-        f"{len(planned.plan.points)} points, {num_uses} stages asked for, {len(rows)} after sharing, "
+        f"{count(planned.plan.points, 'point')}, {num_uses} stages asked for, {len(rows)} after sharing, "
         f"{len(rows) - len(to_run)} done or running, {len(to_run)} to run; estimated {hours:.2f} GPU-hours"
         + (f" and {num_unknown} stages of unknown cost" if num_unknown else "")
     )
@@ -50,7 +52,6 @@ def plan_rows(planned: Planned, store: Store) -> list[dict[str, Any]]:
             "key": key,
             "state": states[key].state.value,
             "resources": dict(stage.resources),
-            "array": None,
             "points": len(planned.plan.points_of(key)),
             "inputs": list(planned.plan.parents(key)),
             "seconds": costs[key].seconds,
@@ -75,7 +76,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         state = row["state"]
         table.add_row(
             row["stage"],
-            row["label"],
+            escape(row["label"]),
             row["key"][:12],
             state,
             str(row["points"]),

@@ -6,68 +6,68 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from spp.cli.compose import ComposedPoint
 from spp.data.registry import fingerprint
 from spp.locations import PIPELINES
 from spp.methods.registry import read_method
+from spp.plan.config import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.setup import Setup, read_setup
 
 # What only says where and how something runs does not belong into the name of a point.
-_NOT_IN_NAMES = ("paths.", "cluster", "logger", "num_workers=", "accelerator=", "devices=")
+_NOT_IN_NAMES = ("paths.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A sweep that could be run: its graph, the checked setup of every point, and where it would run."""
+    """A sweep that could be run: its graph, the checked setup of every point by name, and where it would run."""
 
     plan: Plan
-    setups: tuple[Setup, ...]
-    cluster: dict[str, Any]
+    setups: dict[str, Setup]
+    cluster: ClusterConfig
     store: Path
 
 
-def plan_sweep(points: Sequence[tuple[tuple[str, ...], dict[str, Any]]]) -> Planned:
+def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
     """Chain the stages of every point and merge them.
-
-    Args:
-        points: overrides and resolved configuration of each, see `compose_points`.
 
     Raises:
         ValueError: if a configuration is wrong; one line.
     """
-    planned = [_read_point(overrides, cfg) for overrides, cfg in points]
-    first = points[0][1]
+    planned = [_read_point(point) for point in composed]
+    first = composed[0].cfg
+    cluster = ClusterConfig.read(first["cluster"], "cluster")
+    if first["accelerator"] == "gpu" and not visible_gpus():
+        raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
     return Planned(
         plan=Plan.merge(point for point, _ in planned),
-        setups=tuple(setup for _, setup in planned),
-        cluster=first["cluster"],
+        setups={point.name: setup for point, setup in planned},
+        cluster=cluster,
         store=Path(first["paths"]["store"]),
     )
 
 
-def _read_point(overrides: tuple[str, ...], cfg: dict[str, Any]) -> tuple[Point, Setup]:
-    name = _point_name(overrides)
-    cfg["logger"]["group"] = name
-    num_gpus = cfg["devices"] if cfg["accelerator"] != "cpu" and visible_gpus() else 0
+def _read_point(composed: ComposedPoint) -> tuple[Point, Setup]:
+    cfg, name = composed.cfg, _point_name(composed.overrides)
+    if not isinstance(cfg.get("paths"), dict) or not cfg["paths"].get("store"):
+        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    if isinstance(cfg.get("logger"), dict):
+        cfg["logger"]["group"] = name
+    num_gpus = 1 if cfg.get("accelerator") != "cpu" and visible_gpus() else 0
     setup = read_setup(cfg, read_method, fingerprint, resources={"gpus": num_gpus})
-    stages = _load_pipeline(cfg["pipeline"]["file"]).stages(setup)
+    stages = _load_pipeline(str(cfg["pipeline"]["file"])).stages(setup)
+    has_own_model = any(word.startswith("model.name=") for word in composed.overrides)
     meta = {
         "pipeline": cfg["pipeline"]["name"],
         "method": cfg["method"]["name"],
         "preset": cfg["method"].get("preset"),
-        "model": _choice(overrides, "model", "vit_micro"),
+        "model": setup.model.name if has_own_model else composed.model,
         "data": setup.data.name,
         "seed": setup.seed,
         "config": cfg,
     }
-    return Point(name=name, overrides=overrides, stages=tuple(stages), meta=meta), setup
-
-
-def _choice(overrides: Sequence[str], group: str, otherwise: str) -> str:
-    chosen = [word.partition("=")[2] for word in overrides if word.startswith(f"{group}=")]
-    return chosen[-1] if chosen else otherwise
+    return Point(name=name, overrides=composed.overrides, stages=tuple(stages), meta=meta), setup
 
 
 def _point_name(overrides: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def visible_gpus() -> list[str]:
 
 def _load_pipeline(file: str) -> ModuleType:
     path = PIPELINES / file
-    if not path.is_file():
+    if path.parent != PIPELINES or path.suffix != ".py" or not path.is_file():
         options = ", ".join(sorted(other.name for other in PIPELINES.glob("*.py")))
         raise ValueError(f"pipeline.file: {file!r} does not exist; allowed: {options}; take one of these")
     spec = importlib.util.spec_from_file_location(f"spp_pipeline_{path.stem}", path)

@@ -62,7 +62,7 @@ def _figure2(store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> l
     files = []
     for stage in paths:
         folder = out if len(paths) == 1 else out / f"path-{stage.key}"
-        model = stage.config["model"]["name"] if stage.config["data"]["name"] != "digits" else "ViT"
-        title = f"Solution path of {model} on {stage.config['data']['name']}, seed {stage.config['seed']}"
+        point = next(point for point in plan.points if point.name in plan.points_of(stage.key))
+        title = f"Solution path of {point.meta['model']} on {point.meta['data']}, seed {stage.config['seed']}"
         files += draw_figure2(read_path(store.artifacts_dir("update", stage.key)), title, folder, formats)
     return files

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
+from rich.markup import escape
 
 from spp.cli.compose import compose_points
-from spp.cli.display import RunDisplay
+from spp.cli.display import RunDisplay, count
 from spp.cli.planning import Planned, plan_sweep, visible_gpus
 from spp.plan.graph import Plan
 from spp.plan.setup import Setup
@@ -24,7 +25,8 @@ def run(words: Sequence[str], multirun: bool) -> int:
     _preflight(planned, store)
     sweep = sweep_name(plan)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"sweep [bold]{sweep}[/]: {len(plan.points)} points, {len(plan.stages)} stages, store {store.root}")
+    size = f"{count(plan.points, 'point')}, {count(plan.stages, 'stage')}"
+    console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
     store.write_plan(sweep, plan)
     with RunDisplay(plan, store, console) as display:
         outcome = _carry_out(planned, store, display)
@@ -34,7 +36,8 @@ def run(words: Sequence[str], multirun: bool) -> int:
     )
     for key in outcome.failed:
         stage = plan.stages[key]
-        console.print(f"[red]{stage.kind} {key} failed[/]: see {store.stage_dir(stage.kind, key) / 'FAILED'}")
+        marker = store.stage_dir(stage.kind, key) / "FAILED"
+        console.print(f"[red]{stage.kind} {key} failed[/]: see {escape(str(marker))}")
     return 0 if outcome.ok else 1
 
 
@@ -49,7 +52,8 @@ def sweep_name(plan: Plan) -> str:
 def _preflight(planned: Planned, store: Store) -> None:
     """Refuse what cannot work before anything is written; points that have finished need no check."""
     checked: list[Setup] = []
-    for point, setup in zip(planned.plan.points, planned.setups, strict=True):
+    for point in planned.plan.points:
+        setup = planned.setups[point.name]
         seedless = replace(setup, seed=0)
         if seedless not in checked and not all(store.is_done(stage.kind, stage.key) for stage in point.stages):
             from spp.stages.preflight import check
@@ -60,19 +64,18 @@ def _preflight(planned: Planned, store: Store) -> None:
 
 def _carry_out(planned: Planned, store: Store, display: RunDisplay) -> Outcome:
     cluster = planned.cluster
-    if cluster["name"] == "debug":
+    if cluster.name == "debug":
         from spp.schedule.debug import run_in_process
         from spp.stages.worker import run_stage
 
         return run_in_process(planned.plan, store, run_stage, display.observe)
     from spp.schedule.local import run_local
 
-    gpus = cluster["gpus"]
     return run_local(
         planned.plan,
         store,
         command=lambda kind, key: [sys.executable, "-m", "spp.stages.worker", str(store.root), kind, key],
-        max_parallel=cluster["max_parallel"],
-        gpu_ids=visible_gpus() if gpus is None else [str(gpu) for gpu in gpus],
+        max_parallel=cluster.max_parallel,
+        gpu_ids=visible_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus],
         observe=display.observe,
     )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
@@ -26,12 +27,12 @@ def status(root: Path, sweep: str | None, *, as_json: bool) -> int:
         print(json.dumps(state.to_json(), indent=1))
         return 0
     console = Console(highlight=False)
-    console.print(f"sweep [bold]{state.sweep}[/] in {root}")
+    console.print(f"sweep [bold]{escape(state.sweep)}[/] in {escape(str(root))}")
     console.print(_by_kind(state))
     console.print(_by_point(state))
     for stage in state.stages:
         if stage.state in (State.FAILED, State.LOST):
-            console.print(f"[red]{stage.state.value}[/] {stage.kind} {stage.label} {stage.key}")
+            console.print(f"[red]{stage.state.value}[/] {stage.kind} {escape(stage.label)} {stage.key}")
             console.print(stage.error or "it ended without a word", style="dim", markup=False)
         elif stage.state is State.RUNNING:
             console.print(_progress(stage))
@@ -72,11 +73,11 @@ def _by_point(state: SweepStatus) -> Table:
         total = sum(point.counts.values())
         culprit = f"{kinds[point.culprit]} {point.culprit[:12]}" if point.culprit else ""
         word = f"[{_STYLES[point.state]}]{point.state.value}[/]" if _STYLES[point.state] else point.state.value
-        table.add_row(point.name, word, f"{point.counts.get('done', 0)}/{total}", culprit)
+        table.add_row(escape(point.name), word, f"{point.counts.get('done', 0)}/{total}", culprit)
     return table
 
 
 def _progress(stage: StageStatus) -> str:
     progress = stage.progress
-    share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit} {progress.message}" if progress else ""
+    share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit} {escape(progress.message)}" if progress else ""
     return f"[blue]running[/] {stage.kind} {stage.label} {stage.key[:12]} {stage.seconds or 0:.0f} s  {share}"

@@ -18,7 +18,7 @@ class ModelConfig(Config):
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of timm.create_model, for example {depth: 6, embed_dim: 64}."""
     weights: str = "train"
-    """Where the dense weights come from: train, pretrained (timm's), or the path of a checkpoint."""
+    """Where the dense weights come from: train, pretrained (timm's), or a checkpoint's path, hashed as sha256:..."""
     per_head: bool = False
     """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""
 
@@ -39,8 +39,21 @@ class DataConfig(Config):
     """Identity of the files, filled in when planning: split sizes and a hash of the manifest."""
 
     def __post_init__(self) -> None:
+        require(self.split_seed >= 0, "split_seed", self.split_seed, "0 or more", "use 0")
         require(self.img_size > 0, "img_size", self.img_size, "a positive number of pixels", "use 224")
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "a number in (0, 1)", "use 0.1")
+
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+def _check_common(config: "RecipeConfig | UpdateConfig") -> None:
+    share = "a number in [0, 1)"
+    require(config.batch_size > 0, "batch_size", config.batch_size, "1 or more", "use 64")
+    require(0 <= config.drop_path < 1, "drop_path", config.drop_path, share, "use 0.1")
+    require(config.input_noise >= 0, "input_noise", config.input_noise, "0 or more", "use 0")
+    require(0 <= config.label_smoothing < 1, "label_smoothing", config.label_smoothing, share, "use 0.1")
+    require(config.precision in PRECISIONS, "precision", config.precision, ", ".join(PRECISIONS), "use 32-true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,26 +98,21 @@ class RecipeConfig(Config):
     """Image transforms, see spp.data.module: crop, hflip, rand_augment, color_jitter, random_erasing, ..."""
 
     def __post_init__(self) -> None:
+        _check_common(self)
         require(self.epochs >= 0, "epochs", self.epochs, "0 or more", "use 0 to skip the training")
-        require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more", "use 64")
         require(self.lr > 0, "lr", self.lr, "a positive number", "use 1e-3")
         require(self.min_lr >= 0, "min_lr", self.min_lr, "0 or more", "use 1e-5")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more", "use 0.05")
-        require(
-            0 <= self.label_smoothing < 1,
-            "label_smoothing",
-            self.label_smoothing,
-            "a number in [0, 1)",
-            "use 0.1",
-        )
-        require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)", "use 0.1")
-        require(
-            self.ema_decay is None or 0 < self.ema_decay < 1,
-            "ema_decay",
-            self.ema_decay,
-            "null or (0, 1)",
-            "use 0.99",
-        )
+        warmup, most = self.warmup_epochs, self.epochs
+        require(0 <= warmup <= most or most == 0, "warmup_epochs", warmup, f"0 to the {most} epochs", "use 0")
+        for name in ("weight_decay", "mixup", "cutmix"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 0")
+        for name in ("mixup_prob", "mixup_switch_prob"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number in [0, 1]", "use 0.5")
+        can_mix = not (self.mixup or self.cutmix) or self.batch_size % 2 == 0
+        require(can_mix, "batch_size", self.batch_size, "an even number where mixup or cutmix is on", "use 64")
+        decay, norm = self.ema_decay, self.clip_grad
+        require(decay is None or 0 < decay < 1, "ema_decay", decay, "null or a number in (0, 1)", "use 0.99")
+        require(norm is None or norm > 0, "clip_grad", norm, "null or a number above 0", "use 1")
         require(self.select in ("best", "last"), "select", self.select, "best, last", "use best")
 
 
@@ -117,7 +125,7 @@ class UpdateConfig(Config):
     batch_size: int
     """Images per step over all devices together."""
     calibration_batches: int = 20
-    """Batches at the dense masks that measure the gradient scale before the dynamics start (preset priced)."""
+    """First batches, which only measure the gradient scale at the dense masks (preset priced)."""
     occupancy_interval: int = 10
     """Steps between two samples of the support, the released code's score."""
     drop_path: float = 0.0
@@ -132,17 +140,9 @@ class UpdateConfig(Config):
     """Image transforms, as in RecipeConfig."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "epochs", self.epochs, "1 or more", "the search needs data; use 5")
-        require(self.batch_size > 0, "batch_size", self.batch_size, "1 or more", "use 128")
-        require(
-            self.calibration_batches > 0,
-            "calibration_batches",
-            self.calibration_batches,
-            "1 or more",
-            "use 20",
-        )
-        require(self.occupancy_interval > 0, "occupancy_interval", self.occupancy_interval, "1 or more", "use 10")
-        require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "a number in [0, 1)", "use 0.1")
+        _check_common(self)
+        for name in ("epochs", "calibration_batches", "occupancy_interval"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more", "leave it out")
 
 
 PRUNE_SHAPES = ("sine", "cubic", "linear", "cosine")
@@ -152,6 +152,8 @@ PRUNE_SHAPES = ("sine", "cubic", "linear", "cosine")
 class PruneConfig(RecipeConfig):
     """The walk from dense to sparse along the path while the weights train; epochs=0 is the released scheme."""
 
+    select: str = "last"
+    """Always last: a member has the weights of the moment at which its size was reached."""
     shape: str = "sine"
     """How the size falls with time: sine and cubic fall early, linear evenly, cosine late at first."""
     interval: int = 5
@@ -159,10 +161,14 @@ class PruneConfig(RecipeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.select == "last", "select", self.select, "last", "leave it out")
+        require(self.ema_decay is None, "ema_decay", self.ema_decay, "null: the masks move on too fast", "use null")
         require(self.shape in PRUNE_SHAPES, "shape", self.shape, ", ".join(PRUNE_SHAPES), "use sine")
         require(self.interval > 0, "interval", self.interval, "1 or more", "use 5")
 
 
+CLUSTERS = ("debug", "local")
+LOGGER_MODES = ("offline", "online", "disabled")
 BUDGET_KINDS = ("macs", "params", "units")
 
 
@@ -183,20 +189,62 @@ class BudgetConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoggerConfig(Config):
+    """The W&B mirror of the record."""
+
+    mode: str
+    """offline, online or disabled."""
+    project: str
+    """Project of the runs."""
+    entity: str | None = None
+    """User or team; null: the account's own."""
+    group: str | None = None
+    """Filled in when planning: the point that asked for the stage first."""
+
+    def __post_init__(self) -> None:
+        require(self.mode in LOGGER_MODES, "mode", self.mode, ", ".join(LOGGER_MODES), "use offline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig(Config):
+    """Where stages run."""
+
+    name: str
+    """debug (in this process) or local (a queue of processes)."""
+    max_parallel: int = 1
+    """Processes at a time (local)."""
+    gpus: list[Any] | None = None
+    """Ids of the GPUs to share out (local); null: all that are visible."""
+
+    def __post_init__(self) -> None:
+        require(self.name in CLUSTERS, "name", self.name, ", ".join(CLUSTERS), "use debug")
+        require(self.max_parallel >= 1, "max_parallel", self.max_parallel, "1 or more", "use 2")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig(Config):
     """Where and with what a stage runs; never part of a key."""
 
     data_root: str | None = None
     """Folder of the data set; null for an embedded one."""
+    weights_file: str | None = None
+    """The checkpoint whose hash is in model.weights."""
     download: bool = False
     """Let the data set fetch its files into data_root when they are not there."""
     num_workers: int = 0
     """Processes that load data."""
+    num_threads: int = 1
+    """Threads of the process on the CPU; sums differ in their last bits between numbers of threads."""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu or gpu."""
-    devices: int = 1
-    """Devices per node."""
     wandb: dict[str, Any] = field(default_factory=dict)
     """Mode, project and entity of the W&B mirror."""
     cache: str | None = None
     """Folder for small caches such as the manifests of image folders."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more", "use 0")
+        require(self.num_threads >= 1, "num_threads", self.num_threads, "1 or more", "use 1")
+        require(
+            self.accelerator in ("auto", "cpu", "gpu"), "accelerator", self.accelerator, "auto, cpu, gpu", "use auto"
+        )

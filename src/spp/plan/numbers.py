@@ -16,12 +16,12 @@ def parse_size(text: str | float, field: str) -> float:
     allowed = "a fraction in (0, 1] (0.3 or 30%) or an absolute size (2.6G, 15.7M)"
     match = _PATTERN.match(str(text)) if not isinstance(text, bool) else None
     if match is None:
-        raise ValueError(f"{field}: {text!r} is not a size; allowed: {allowed}; write for example {field}=0.5")
+        raise ValueError(f"{field}: {text!r} is not a size; allowed: {allowed}; write 0.5 or 2.6G")
     number, suffix = float(match[1]), match[2].lower()
     size = number / 100 if suffix == "%" else number * _SUFFIXES[suffix]
     is_fraction_above_one = 1 < size < (10 if suffix == "" else math.inf if suffix == "%" else 0)
     if not math.isfinite(size) or size <= 0 or is_fraction_above_one:
-        raise ValueError(f"{field}: {text} is out of range; allowed: {allowed}; nothing is larger than the dense model")
+        raise ValueError(f"{field}: {text} is out of range; allowed: {allowed}; the dense model is 1; use 0.5")
     return size
 
 

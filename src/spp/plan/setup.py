@@ -10,6 +10,7 @@ from spp.config import Config
 from spp.plan.config import (
     BudgetConfig,
     DataConfig,
+    LoggerConfig,
     ModelConfig,
     PruneConfig,
     RecipeConfig,
@@ -22,6 +23,10 @@ STAGE_VERSIONS = {"dense": 1, "update": 1, "prune": 1, "finetune": 1}
 """Raised by hand whenever a stage's code starts to give other results for the same config."""
 
 _DATA_RUNTIME = ("root", "download")
+TOP_LEVEL = (
+    "accelerator", "budget", "cluster", "data", "dense", "finetune", "logger", "method",
+    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "seed", "update",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +67,19 @@ class Setup:
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
-        model, data = self.model, self.data
-        if model.weights == "train":
-            return self.stage("dense", label="dense", model=model, data=data, recipe=self.dense, seed=self.seed)
-        if model.weights == "pretrained":
-            return self.stage("dense", label="dense", model=model, data=data)
-        sha256 = _sha256(Path(model.weights))
-        return self.stage("dense", label="dense", model=model, data=data, weights_sha256=sha256)
+        if self.model.weights == "train":
+            return self.stage(
+                "dense", label="dense", model=self.model, data=self.data, recipe=self.dense, seed=self.seed
+            )
+        return self.stage("dense", label="dense", model=self.model, data=self.data)
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Hash of a checkpoint.
+
+    Raises:
+        ValueError: if it is no file.
+    """
     if not file.is_file():
         raise ValueError(
             f"model.weights: {str(file)!r} is no file; allowed: train, pretrained, or the path of a checkpoint; "
@@ -79,6 +87,16 @@ def _sha256(file: Path) -> str:
         )
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_names(cfg: Mapping[str, Any]) -> None:
+    """Refuse what no part of the program would read, and notice what is missing."""
+    for name, value in cfg.items():
+        if name not in TOP_LEVEL:
+            raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(TOP_LEVEL)}; remove it")
+    for name in TOP_LEVEL:
+        if cfg.get(name) is None:
+            raise ValueError(f"{name}: None is not allowed; allowed: what conf/ has; leave it as it is there")
 
 
 def read_setup(
@@ -98,26 +116,35 @@ def read_setup(
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
     """
+    _check_names(cfg)
     data = dict(cfg["data"])
     root, download = (data.pop(name, None) for name in _DATA_RUNTIME)
+    if "fingerprint" in data:
+        raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
     data_config = DataConfig.read(data, "data")
-    store = cfg["paths"]["store"]
+    model = ModelConfig.read(cfg["model"], "model")
+    weights_file = None
+    if model.weights not in ("train", "pretrained"):
+        weights_file = Path(model.weights).absolute()
+        model = replace(model, weights=f"sha256:{sha256_of(weights_file)}")
     runtime = RuntimeConfig.read(
         {
-            "data_root": root,
-            "download": bool(download),
+            "data_root": root and str(Path(root).absolute()),
+            "download": download,
+            "weights_file": weights_file and str(weights_file),
             "num_workers": cfg["num_workers"],
+            "num_threads": cfg["num_threads"],
             "accelerator": cfg["accelerator"],
-            "devices": cfg["devices"],
-            "wandb": dict(cfg["logger"]),
-            "cache": f"{store}/cache",
+            "wandb": LoggerConfig.read(cfg["logger"], "logger").plain(),
+            "cache": str(Path(cfg["paths"]["store"], "cache").absolute()),
         },
-        "runtime",
+        "",
     )
-    if not isinstance(cfg["seed"], int) or cfg["seed"] < 0:
-        raise ValueError(f"seed: {cfg['seed']!r} is not allowed; allowed: an integer of 0 or more; use seed=0")
+    seed = cfg["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed: {seed!r} is not allowed; allowed: an integer from 0 to 2^32 - 1; use seed=0")
     setup = Setup(
-        model=ModelConfig.read(cfg["model"], "model"),
+        model=model,
         data=data_config,
         dense=RecipeConfig.read(cfg["dense"], "dense"),
         update=UpdateConfig.read(cfg["update"], "update"),
@@ -127,9 +154,9 @@ def read_setup(
         budget=BudgetConfig.read(cfg["budget"], "budget"),
         runtime=runtime,
         resources=resources,
-        seed=cfg["seed"],
+        seed=seed,
     )
     identity = fingerprint(
-        data_config.name, root, num_train=data_config.num_train, download=bool(download), cache=runtime.cache
+        data_config.name, root, num_train=data_config.num_train, download=runtime.download, cache=runtime.cache
     )
     return replace(setup, data=replace(data_config, fingerprint=identity))

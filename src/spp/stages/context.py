@@ -51,9 +51,13 @@ class StageRun:
         self.store.append_metrics(self.kind, self.key, dict(row))
         self.mirror.log(row)
 
+    @property
+    def progress_is_due(self) -> bool:
+        """Whether the last word on the progress is older than half a second."""
+        return time.monotonic() - self._last_progress >= PROGRESS_INTERVAL_SECONDS
+
     def progress(self, done: int, total: int, unit: str, message: str = "") -> None:
-        """Tell how far the stage is; written at most twice a second."""
-        now = time.monotonic()
-        if done >= total or now - self._last_progress >= PROGRESS_INTERVAL_SECONDS:
-            self._last_progress = now
+        """Tell how far the stage is; written at most twice a second, and at the end."""
+        if done >= total or self.progress_is_due:
+            self._last_progress = time.monotonic()
             self.store.write_progress(self.kind, self.key, done=done, total=total, unit=unit, message=message)

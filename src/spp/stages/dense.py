@@ -5,8 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 from safetensors.torch import save_file
+from torch import nn
 
 from spp.plan.config import DataConfig, ModelConfig, RecipeConfig
+from spp.plan.setup import sha256_of
 from spp.stages.context import StageRun
 from spp.stages.models import build_for, load_weights, read_checkpoint
 from spp.stages.training import Classifier, build_data, evaluate, fit
@@ -28,14 +30,12 @@ def run(stage: StageRun) -> dict[str, Any]:
     model = build_for(config, data, drop_path=recipe.drop_path, pretrained=config.weights == "pretrained")
     find_pairs(model, per_head=config.per_head)  # refuses a network we cannot prune before any time is spent on it
 
-    if config.weights not in ("train", "pretrained"):
-        load_weights(model, read_checkpoint(Path(config.weights)), config.weights)
+    if stage.runtime.weights_file is not None:
+        _load_given(model, config, stage.runtime.weights_file)
     if recipe.epochs > 0:
         num_steps = recipe.epochs * data.steps_per_epoch
         module = Classifier(model, recipe, data.num_classes, num_steps, stage)
-        fit(module, data, stage)
-        assert module.kept is not None
-        model.load_state_dict(module.kept)
+        model.load_state_dict(fit(module, data, stage))
 
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()},
@@ -55,3 +55,9 @@ def run(stage: StageRun) -> dict[str, Any]:
             "num_classes": data.num_classes,
         },
     }
+
+
+def _load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
+    if f"sha256:{sha256_of(Path(file))}" != config.weights:
+        raise ValueError(f"model.weights: {file!r} has changed since it was planned; allowed: the same file; run again")
+    load_weights(model, read_checkpoint(Path(file)), file)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
 from spp.dynamics.path import SolutionPath
-from spp.methods import spp as method
-from spp.methods.spp import SPPConfig
+from spp.methods.registry import method_module, read_method
+from spp.plan.spec import StageRef
 from spp.stages.dense import WEIGHTS_FILE
 from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
 from spp.stages.models import load_weights
@@ -19,7 +20,7 @@ from spp.structure.compact import compact
 
 @dataclass(frozen=True)
 class _Family:
-    selection: SPPConfig
+    selection: dict[str, Any]
     members: list[Path]
 
 
@@ -38,7 +39,7 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     """Cut the member at a budget and write it to `out`/member.safetensors.
 
     The weights are those of the smallest finished member that contains the wanted one (they were trained on the way
-    down the path), else the dense ones.
+    down the path), else, and for per-head masks always, the dense ones.
 
     Args:
         source: a path's file or folder, the folder of its stage, or the name of a sweep of `store`.
@@ -48,11 +49,13 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     Raises:
         ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
     """
-    path_key, folder = _find_path(store, source)
+    path_key, folder, refs = _find_path(store, source)
     path = SolutionPath.load(folder)
-    families = _families(store, path_key)
-    selection = families[0].selection if families else SPPConfig()
-    masks = method.select(selection, path, kind, size)
+    families = _families(store, path_key, refs)
+    selection = families[0].selection if families else {"name": "spp"}
+    families = [family for family in families if family.selection == selection]
+    choose = method_module(selection["name"]).select
+    masks: dict[str, Tensor] = choose(read_method(selection), path, kind, size)
 
     dense_key = store.spec("update", path_key)["inputs"]["dense"]["key"]
     architecture = store.summary("dense", dense_key)["architecture"]
@@ -72,10 +75,10 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
 
 
-def _find_path(store: Store, source: str) -> tuple[str, Path]:
-    """Key and artifacts of the path that `source` names."""
+def _find_path(store: Store, source: str) -> tuple[str, Path, list[StageRef]]:
+    """Key and artifacts of the path that `source` names, and the stages among which its families may be."""
     where = Path(source)
-    if where.exists():
+    if where.exists() or "/" in source or where.suffix == ".safetensors":
         folder = where / "artifacts" if (where / "artifacts").is_dir() else where
         key = str(SolutionPath.load(folder).meta["provenance"].get("stage", ""))
         if not store.is_done("update", key):
@@ -83,29 +86,28 @@ def _find_path(store: Store, source: str) -> tuple[str, Path]:
                 f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
                 "not known; allowed: a path inside the store; give paths.store=DIR"
             )
-        return key, folder
-    plan = store.read_plan(source)
-    keys = [stage.key for stage in plan.stages.values() if stage.kind == "update"]
-    done = [key for key in keys if store.is_done("update", key)]
+        return key, folder, store.find_stages("")
+    stages = store.read_plan(source).stages.values()
+    done = [stage.key for stage in stages if stage.kind == "update" and store.is_done("update", stage.key)]
     if len(done) != 1:
         what = "has no finished path" if not done else f"has {len(done)} paths"
         options = ", ".join(str(store.artifacts_dir("update", key)) for key in done) or "a sweep whose update is done"
         raise ValueError(f"PATH_OR_SWEEP: {source!r} {what}; allowed: {options}; give one of them")
-    return done[0], store.artifacts_dir("update", done[0])
+    return done[0], store.artifacts_dir("update", done[0]), [stage.ref for stage in stages]
 
 
-def _families(store: Store, path_key: str) -> list[_Family]:
-    """The finished families that were cut from a path."""
+def _families(store: Store, path_key: str, refs: list[StageRef]) -> list[_Family]:
+    """The finished families among `refs` that were cut from a path, newest first."""
     families = []
-    for ref in store.find_stages(""):
+    for ref in refs:
         if ref.kind != "prune" or not store.is_done("prune", ref.key):
             continue
         spec = store.spec("prune", ref.key)
         if spec["inputs"]["path"]["key"] == path_key:
             folder = store.artifacts_dir("prune", ref.key)
             files = [folder / member["file"] for member in store.summary("prune", ref.key)["members"].values()]
-            families.append(_Family(SPPConfig.read(spec["config"]["method"], "method"), files))
-    return families
+            families.append((store.done("prune", ref.key)["finished_at"], _Family(spec["config"]["method"], files)))
+    return [family for _, family in sorted(families, key=lambda dated: dated[0], reverse=True)]
 
 
 def _smallest_containing(families: list[_Family], masks: Mapping[str, Tensor]) -> Path | None:
@@ -123,4 +125,4 @@ def _smallest_containing(families: list[_Family], masks: Mapping[str, Tensor]) -
 def _within(donor: Path, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`masks` over the units that the donor still has."""
     kept = describe_member(donor)["kept"]
-    return {name: mask[kept[name]] for name, mask in masks.items()}
+    return {name: mask[kept[name]] for name, mask in masks.items() if kept[name]}

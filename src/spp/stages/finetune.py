@@ -27,9 +27,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     if recipe.epochs > 0:
         num_steps = recipe.epochs * data.steps_per_epoch
         module = Classifier(member.train(), recipe, data.num_classes, num_steps, stage)
-        fit(module, data, stage)
-        assert module.kept is not None
-        member.load_state_dict(module.kept)
+        member.load_state_dict(fit(module, data, stage))
     seconds = time.monotonic() - started
 
     write_member(stage.artifacts / FILE_NAME, member, description)

@@ -41,7 +41,10 @@ def build_model(
         arguments["drop_path_rate"] = drop_path
     try:
         return timm.create_model(config.name, pretrained=pretrained, **arguments)
-    except (TypeError, AssertionError) as error:
+    except Exception as error:
+        if "img_size" in str(error) and "img_size" not in config.kwargs:
+            # No transformer: built as it is, so that it can be refused for what it is.
+            return timm.create_model(config.name, in_chans=in_chans, num_classes=num_classes)
         raise ValueError(
             f"model.kwargs: {arguments} do not fit {config.name} ({error}); allowed: the arguments of its timm "
             "constructor; correct model.kwargs or data.img_size"

@@ -31,11 +31,11 @@ def check(setup: Setup) -> None:
             )
     with torch.random.fork_rng():
         model = build_model(setup.model, img_size=data.img_size, in_chans=data.in_chans, num_classes=data.num_classes)
-    if setup.model.weights not in ("train", "pretrained"):
-        load_weights(model, read_checkpoint(Path(setup.model.weights)), setup.model.weights)
+    if setup.runtime.weights_file is not None:
+        load_weights(model, read_checkpoint(Path(setup.runtime.weights_file)), setup.runtime.weights_file)
     pairs = find_pairs(model, per_head=setup.model.per_head)
     if isinstance(setup.method, SPPConfig):
-        num_steps = setup.update.epochs * data.steps_per_epoch
+        num_steps = setup.update.epochs * (data.num_train_samples // setup.update.batch_size)
         build_optimizer(setup.method, MaskedModel(model, pairs).masks, num_steps)
     kind = setup.budget.kind
     lowest, highest = budget_range(pairs, kind, getattr(setup.method, "min_units", 1))

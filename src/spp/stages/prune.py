@@ -1,6 +1,5 @@
 """Stage `prune`: the path is walked from dense to sparse while the weights train; a member is kept at each budget."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,8 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.dynamics.path import SolutionPath
-from spp.methods import spp as method
-from spp.methods.spp import SPPConfig
+from spp.methods.registry import method_module, read_method
 from spp.plan.config import BudgetConfig, DataConfig, ModelConfig, PruneConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import WEIGHTS_FILE
@@ -124,7 +122,8 @@ class FamilyWalk(Classifier):
 def run(stage: StageRun) -> dict[str, Any]:
     """Walk the path once and write a member for every budget."""
     recipe = PruneConfig.read(stage.config["recipe"], "prune")
-    config = SPPConfig.read(stage.config["method"], "method")
+    method = read_method(stage.config["method"])
+    choose = method_module(stage.config["method"]["name"]).select
     budget = BudgetConfig.read(stage.config["budget"], "budget")
     model_config = ModelConfig.read(stage.config["model"], "model")
     seed = stage.config["seed"]
@@ -140,11 +139,12 @@ def run(stage: StageRun) -> dict[str, Any]:
     members: dict[str, Any] = {}
 
     def select(size: float) -> dict[str, Tensor]:
-        return method.select(config, path, budget.kind, size)
+        masks: dict[str, Tensor] = choose(method, path, budget.kind, size)
+        return masks
 
     def take(size: float) -> None:
         masks = select(size)
-        small = compact(copy.deepcopy(model).cpu().eval(), masks)
+        small = compact(model, masks).cpu().eval()
         name = member_file(size)
         value = {"kind": budget.kind, "value": size}
         cost = save_member(stage.artifacts / name, small, masks, path.pairs, architecture, budget=value)

@@ -77,7 +77,7 @@ class Classifier(pl.LightningModule):
         accuracy = 100 * float(self.accuracy.compute())
         self.accuracy.reset()
         self.log("val_top1", accuracy)
-        if self.trainer.state.fn == "fit" and accuracy > self.best_accuracy:
+        if accuracy > self.best_accuracy:
             self.best_accuracy = accuracy
             if self.recipe.select == "best":
                 self.kept = _copy_weights(self.evaluated)
@@ -125,8 +125,8 @@ def add_noise(images: Tensor, std: float) -> Tensor:
     return images + std * torch.randn_like(images) if std else images
 
 
-def fit(module: Classifier, data: ImageData, run: StageRun) -> None:
-    """Train `module` for its recipe's epochs with a validation after each."""
+def fit(module: Classifier, data: ImageData, run: StageRun) -> dict[str, Tensor]:
+    """Train `module` for its recipe's epochs with a validation after each; returns the weights to keep."""
     recipe = module.recipe
     trainer = build_trainer(
         run.runtime,
@@ -137,6 +137,8 @@ def fit(module: Classifier, data: ImageData, run: StageRun) -> None:
     )
     with known_warnings():
         trainer.fit(module, datamodule=data)
+    assert module.kept is not None
+    return module.kept
 
 
 def evaluate(model: nn.Module, loader: Iterable[Any], num_classes: int, runtime: RuntimeConfig) -> dict[str, float]:
@@ -188,7 +190,7 @@ def build_trainer(runtime: RuntimeConfig, **arguments: Any) -> pl.Trainer:
     with known_warnings():
         return pl.Trainer(
             accelerator=runtime.accelerator,
-            devices=runtime.devices,
+            devices=1,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

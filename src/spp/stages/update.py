@@ -1,9 +1,8 @@
 """Stage `update`: the weights stand still, the mask dynamics run once, and the order of entry is recorded."""
 
-import itertools
+import math
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,7 +28,7 @@ class MaskSearch(pl.LightningModule):
     """Runs the dynamics on the masks of a frozen network; the clean labels and the network's own loss drive it."""
 
     def __init__(
-        self, masked: MaskedModel, recipe: UpdateConfig, config: SPPConfig, num_steps: int, run: StageRun
+        self, masked: MaskedModel, recipe: UpdateConfig, config: SPPConfig, num_batches: int, run: StageRun
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -37,9 +36,11 @@ class MaskSearch(pl.LightningModule):
         self.recipe = recipe
         self.config = config
         self.run = run
-        self.num_steps = num_steps
+        self.num_calibration_batches = num_calibration_batches(recipe, config, num_batches)
+        self.num_calibrated = 0
+        self.num_steps = num_batches - self.num_calibration_batches
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        self.dynamics = method.build_optimizer(config, masked.masks, num_steps)
+        self.dynamics = method.build_optimizer(config, masked.masks, self.num_steps)
         self.recorder = PathRecorder(self.dynamics)
         self.base_lr = float(self.dynamics.param_groups[0]["lr"])
 
@@ -48,18 +49,8 @@ class MaskSearch(pl.LightningModule):
         return self.dynamics
 
     def on_train_start(self) -> None:
-        """Measure the gradient scale at the dense masks, before the first step moves them."""
-        num_batches = self.recipe.calibration_batches if self.config.preset == "priced" else 0
-        for batch in itertools.islice(self._batches(), num_batches):
-            self._backward(tuple(part.to(self.device) for part in batch))
-            self.dynamics.calibrate()
-            self.dynamics.zero_grad()
+        """The path starts with nothing in the support."""
         self.recorder.record()
-
-    def _batches(self) -> Iterator[Any]:
-        assert self.trainer.train_dataloader is not None
-        while True:
-            yield from self.trainer.train_dataloader
 
     def on_train_epoch_start(self) -> None:
         """Set the step size of the epoch."""
@@ -67,23 +58,25 @@ class MaskSearch(pl.LightningModule):
         lr = method.learning_rate(self.config, self.base_lr, self.current_epoch, self.trainer.max_epochs)
         self.dynamics.param_groups[0]["lr"] = lr
 
-    def _backward(self, batch: Any) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One batch: the first ones measure the gradient scale at the dense masks, the others move the masks."""
         images, labels = batch
         loss: Tensor = self.loss(self.masked(add_noise(images, self.recipe.input_noise)), labels)
         self.manual_backward(loss)
-        return loss
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One step of the dynamics."""
-        loss = self._backward(batch)
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True)
+        if self.num_calibrated < self.num_calibration_batches:
+            self.num_calibrated += 1
+            self.dynamics.calibrate()
+            self.dynamics.zero_grad()
+            return
         self.optimizers().step()  # type: ignore[union-attr]
         self.dynamics.zero_grad()
         if batch_idx % self.recipe.occupancy_interval == 0:
             self.dynamics.sample_occupancy()
         self.recorder.record()
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True)
-        support = self.support()
-        self.run.progress(self.global_step, self.num_steps, "steps", f"{100 * support['all']:.0f} % of units entered")
+        if self.run.progress_is_due:  # a look at Gamma makes a GPU wait
+            share = float((self.dynamics.gamma() != 0).float().mean())
+            self.run.progress(self.global_step, self.num_steps, "steps", f"{100 * share:.0f} % of units entered")
 
     def support(self) -> dict[str, float]:
         """Share of units in the support of Gamma, over all and for each kind of pair."""
@@ -110,6 +103,11 @@ class MaskSearch(pl.LightningModule):
         )
 
 
+def num_calibration_batches(recipe: UpdateConfig, config: SPPConfig, num_batches: int) -> int:
+    """Batches of a search that only measure; never more than a tenth of them."""
+    return min(recipe.calibration_batches, math.ceil(num_batches / 10)) if config.preset == "priced" else 0
+
+
 def run(stage: StageRun) -> dict[str, Any]:
     """Search once and write the path."""
     recipe = UpdateConfig.read(stage.config["recipe"], "update")
@@ -123,8 +121,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     model.requires_grad_(False)
 
     pairs = find_pairs(model, per_head=model_config.per_head)
-    num_steps = recipe.epochs * data.steps_per_epoch
-    search = MaskSearch(MaskedModel(model, pairs), recipe, config, num_steps, stage)
+    num_batches = recipe.epochs * data.steps_per_epoch
+    search = MaskSearch(MaskedModel(model, pairs), recipe, config, num_batches, stage)
     trainer = build_trainer(
         stage.runtime,
         precision=recipe.precision,
@@ -144,12 +142,12 @@ def run(stage: StageRun) -> dict[str, Any]:
     support = search.support()
     if support["all"] == 0:
         warnings.warn(
-            f"no unit entered the support in {num_steps} steps: the order rests on V alone; lower method.lam or "
+            f"no unit entered the support in {search.num_steps} steps: the order rests on V alone; lower method.lam or "
             "raise update.epochs",
             stacklevel=2,
         )
     return {
-        "num_steps": num_steps,
+        "num_steps": search.num_steps,
         "num_units": sum(pair.size for pair in pairs),
         "support": support,
         "epochs": recipe.epochs,

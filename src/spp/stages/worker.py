@@ -6,12 +6,15 @@ Nothing is believed but the markers: the inputs' DONE before the work, the stage
 import importlib
 import logging
 import shutil
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import torch
 
 from spp.record.wandb_mirror import open_mirror
 from spp.stages.context import StageRun
@@ -38,11 +41,21 @@ def run_stage(root: Path, kind: str, key: str) -> None:
             _work(store, kind, key, work)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, SystemExit):
+                _as_it_was_meant(error)
             if not isinstance(error, Exception):
                 raise
             if not held.lost:
                 store.fail(kind, key, traceback.format_exc())
             raise
+
+
+def _as_it_was_meant(stop: SystemExit) -> NoReturn:
+    """Lightning makes exits of its own from Ctrl-C and SIGTERM, the latter with code 0; neither is a success."""
+    if isinstance(stop.__context__, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
+    raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
 
 
 def _work(store: Store, kind: str, key: str, work: Path) -> None:
@@ -56,6 +69,7 @@ def _work(store: Store, kind: str, key: str, work: Path) -> None:
     (store.stage_dir(kind, key) / "metrics.jsonl").unlink(missing_ok=True)
     mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(spec, provenance))
     stage = StageRun(store=store, kind=kind, key=key, spec=spec, artifacts=work, mirror=mirror)
+    torch.set_num_threads(stage.runtime.num_threads)
     started = time.monotonic()
     try:
         summary: dict[str, Any] = importlib.import_module(f"spp.stages.{kind}").run(stage)
@@ -67,15 +81,12 @@ def _work(store: Store, kind: str, key: str, work: Path) -> None:
 
 
 def _spent(seconds: float, stage: StageRun) -> dict[str, Any]:
-    """What the stage cost; GPU-seconds count every device, and are 0 on a CPU."""
-    import torch
-
+    """What the stage cost; GPU-seconds are 0 on a CPU."""
     on_gpu = torch.cuda.is_available() and stage.runtime.accelerator != "cpu"
     return {
         "seconds": seconds,
-        "gpu_seconds": seconds * stage.runtime.devices if on_gpu else 0.0,
+        "gpu_seconds": seconds if on_gpu else 0.0,
         "device": torch.cuda.get_device_name() if on_gpu else "CPU",
-        "num_devices": stage.runtime.devices,
     }
 
 

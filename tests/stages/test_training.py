@@ -1,0 +1,132 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from spp.data.module import ImageData
+from spp.plan.config import RecipeConfig, RuntimeConfig
+from spp.stages.training import Classifier, add_noise, evaluate, fit
+
+CPU = RuntimeConfig(accelerator="cpu")
+
+
+class Record:
+    """Stands where a stage's run stands: keeps the rows, knows the runtime."""
+
+    runtime = CPU
+
+    def __init__(self, folder):
+        self.artifacts, self.rows, self.steps = folder, [], []
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def progress(self, done, total, unit, message=""):
+        self.steps.append((done, total))
+
+
+def digits(batch_size=64):
+    return ImageData(
+        name="digits",
+        root=None,
+        img_size=8,
+        batch_size=batch_size,
+        val_fraction=0.1,
+        split_seed=0,
+        seed=0,
+        augment={},
+        num_workers=0,
+    )
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def train(tmp_path, **changes):
+    recipe = RecipeConfig(**{"epochs": 3, "batch_size": 64, "lr": 1e-2, **changes})
+    data, record = digits(), Record(tmp_path)
+    module = Classifier(network(), recipe, data.num_classes, recipe.epochs * data.steps_per_epoch, record)
+    fit(module, data, record)
+    return module, record, data
+
+
+def test_learning_rate_follows_warm_up_and_cosine(tmp_path):
+    rates = []
+
+    class Watched(Classifier):
+        def optimizer_step(self, epoch, batch_idx, optimizer, closure):
+            rates.append(optimizer.param_groups[0]["lr"])
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
+
+    recipe = RecipeConfig(epochs=3, batch_size=64, lr=1e-2, min_lr=1e-4, warmup_epochs=1)
+    data, record = digits(), Record(tmp_path)
+    per_epoch = data.steps_per_epoch
+    fit(Watched(network(), recipe, 10, 3 * per_epoch, record), data, record)
+    warm = [1e-6 + (1e-2 - 1e-6) * step / per_epoch for step in range(per_epoch)]
+    cold = [
+        1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * step / (2 * per_epoch))) / 2 for step in range(2 * per_epoch)
+    ]
+    assert rates == pytest.approx(warm + cold)
+
+
+def test_the_best_epoch_is_kept_or_the_last(tmp_path):
+    best, record, data = train(tmp_path, select="best", lr=0.5)
+    accuracies = [row["val_top1"] for row in record.rows]
+    assert len(accuracies) == 3
+    model = network()
+    model.load_state_dict(best.kept)
+    assert evaluate(model, data.val_dataloader(), 10, CPU)["top1"] == pytest.approx(max(accuracies))
+    last, record, data = train(tmp_path, select="last", lr=0.5)
+    model.load_state_dict(last.kept)
+    assert evaluate(model, data.val_dataloader(), 10, CPU)["top1"] == pytest.approx(record.rows[-1]["val_top1"])
+
+
+def test_the_moving_average_is_what_counts(tmp_path):
+    """Averaged here in one line per step beside the training."""
+    averages = []
+
+    class Watched(Classifier):
+        def on_train_batch_end(self, *arguments):
+            super().on_train_batch_end(*arguments)
+            weights = self.model[1].weight.detach().clone()
+            averages.append(weights if not averages else 0.9 * averages[-1] + 0.1 * weights)
+
+    recipe = RecipeConfig(epochs=1, batch_size=64, lr=1e-2, ema_decay=0.9, select="last")
+    data, record = digits(), Record(tmp_path)
+    module = Watched(network(), recipe, 10, data.steps_per_epoch, record)
+    averages.append(module.model[1].weight.detach().clone())
+    fit(module, data, record)
+    assert torch.allclose(module.kept["1.weight"], averages[-1], atol=1e-6)
+    assert not torch.allclose(module.kept["1.weight"], module.model[1].weight, atol=1e-4)
+
+
+def test_mixup_smoothing_noise_and_clipping_train(tmp_path):
+    _, record, data = train(
+        tmp_path, mixup=0.4, cutmix=0.5, label_smoothing=0.1, input_noise=0.2, clip_grad=1.0, epochs=6
+    )
+    assert record.steps[-1] == (6 * data.steps_per_epoch,) * 2
+    assert max(row["val_top1"] for row in record.rows) > 60
+
+
+def test_evaluation_counts_every_image_once(tmp_path):
+    data = digits(batch_size=64)
+    model = network()
+    with torch.inference_mode():
+        right, loss, num = 0, 0.0, 0
+        for images, labels in data.test_dataloader():
+            scores = model(images)
+            right += int((scores.argmax(1) == labels).sum())
+            loss += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
+            num += len(labels)
+    result = evaluate(model, data.test_dataloader(), 10, CPU)
+    assert result == {"top1": pytest.approx(100 * right / num), "loss": pytest.approx(loss / num), "num_images": 297}
+
+
+def test_noise_has_the_deviation_that_was_asked_for():
+    torch.manual_seed(0)
+    images = torch.zeros(20_000)
+    assert float(add_noise(images, 0.4).std()) == pytest.approx(0.4, rel=0.05)
+    assert add_noise(images, 0.0) is images
