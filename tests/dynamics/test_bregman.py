@@ -1,9 +1,11 @@
 """The optimizer against straight loops over scalars, and on problems whose solution is known."""
 
+import copy
 import io
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -341,6 +343,49 @@ def test_a_mask_the_loss_does_not_use_has_gradient_zero():
     torch.testing.assert_close(masks["unused"].detach(), torch.full((2,), 0.9))
 
 
+def pickled(pieces):
+    buffer = io.BytesIO()
+    torch.save(pieces, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@pytest.mark.parametrize("replicate", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("preset", ["priced", "textbook", "released"])
+def test_a_copy_goes_on_as_the_original_and_alone(make_masks, random_gradients, preset, replicate):
+    masks, gradients = make_masks(), random_gradients(30, 0.5)
+    opt = BregmanOptimizer(masks, preset)
+    torch.optim.lr_scheduler.StepLR(opt, 10)
+    drive(opt, masks, gradients[:20])
+    before = {name: opt.state_of(name) for name in masks}
+    twin = replicate(opt)
+    twin_masks = dict(zip(masks, twin.param_groups[0]["params"], strict=True))
+    drive(twin, twin_masks, gradients[20:])
+    for name in masks:
+        assert torch.equal(twin.state_of(name)["M"], twin_masks[name])
+        assert all(torch.equal(opt.state_of(name)[key], value) for key, value in before[name].items())
+    drive(opt, masks, gradients[20:])
+    for name in masks:
+        assert all(torch.equal(twin.state_of(name)[key], value) for key, value in opt.state_of(name).items())
+    twin.load_state_dict(opt.state_dict())
+    assert (twin.num_steps_taken, twin.hyper, twin.sizes) == (30, opt.hyper, opt.sizes)
+
+
+def test_the_state_has_the_shape_of_the_mask():
+    mask = nn.Parameter(torch.ones(2, 3))
+    opt = BregmanOptimizer({"w": mask}, "textbook")
+    mask.grad = torch.arange(6.0).view(2, 3)
+    opt.step()
+    state = opt.state_of("w")
+    assert {value.shape for value in state.values()} == {(2, 3)}
+    torch.testing.assert_close(state["V"], opt.hyper["lr"] * opt.hyper["rho"] * state["M"].double())
+
+
+def test_scalars_of_numpy_and_torch_are_numbers(make_masks):
+    opt = BregmanOptimizer(make_masks(), lr=np.float32(0.25), lam=torch.tensor(0.5), rho=np.int64(1))
+    assert {name: opt.hyper[name] for name in ("lr", "lam", "rho")} == {"lr": 0.25, "lam": 0.5, "rho": 1.0}
+
+
 class Problem(pl.LightningModule):
     """A mask on a fixed linear map, as a stage would train it."""
 
@@ -427,6 +472,10 @@ def test_cuda_is_the_cpu_run(make_masks, random_gradients):
     ("call", "message"),
     [
         (lambda masks: BregmanOptimizer({}), "masks: is empty"),
+        (lambda masks: BregmanOptimizer(list(masks.values())), "masks: list is not allowed: must map names to"),
+        (lambda masks: BregmanOptimizer(masks, lr="a"), "lr: 'a' is not allowed: must be a number; use lr=0.03"),
+        (lambda masks: BregmanOptimizer(masks, lr=True), "lr: True is not allowed: must be a number; use lr=0.03"),
+        (lambda masks: BregmanOptimizer(masks, "textbook", eta="a"), "eta: 'a' is not allowed: must be a number"),
         (lambda masks: BregmanOptimizer(masks, unit_costs={"b.0.mlp": 1.0}), "unit_costs: b.0.attn.qk: None"),
         (lambda masks: BregmanOptimizer(masks).state_of("nosuch"), "mask: 'nosuch' is not one; allowed: b.0"),
         (lambda masks: BregmanOptimizer(masks).step(), "masks: none has a gradient; call backward"),

@@ -1,13 +1,15 @@
 """Prefixes, ranges and costs against sums written out."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spp.dynamics.budget import KINDS, Budget, budget_range, cost_of, join, prefix_masks, split
+from spp.dynamics.budget import KINDS, Budget, absolute_size, budget_range, cost_of, join, prefix_masks, split
 from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
 
@@ -17,7 +19,8 @@ def problems(draw):
     """Pairs with a model around them (or none), an order, and a floor the order respects."""
     num_pairs = draw(st.integers(1, 4))
     prices = st.integers(1, 10_000)
-    sizes = [draw(st.integers(1, 5)) for _ in range(num_pairs)]
+    heads = [draw(st.sampled_from([0, 0, 1, 2, 3])) for _ in range(num_pairs)]
+    sizes = [max(num_heads, 1) * draw(st.integers(1, 5)) for num_heads in heads]
     macs, params = ([draw(prices) for _ in sizes] for _ in range(2))
     cost = None
     if draw(st.booleans()):
@@ -25,7 +28,10 @@ def problems(draw):
             float(sum(s * m for s, m in zip(sizes, macs, strict=True)) + draw(prices)),
             sum(s * p for s, p in zip(sizes, params, strict=True)) + draw(prices),
         )
-    pairs = [Pair(f"p{i}", "mlp", size, params[i], float(macs[i]), 1, False, "m", cost) for i, size in enumerate(sizes)]
+    pairs = [
+        Pair(f"p{i}", "qk", size, params[i], float(macs[i]), max(heads[i], 1), heads[i] > 0, "m", cost)
+        for i, size in enumerate(sizes)
+    ]
     shuffled = draw(st.permutations(range(sum(sizes))))
     min_units = draw(st.integers(0, 2))
     pair_of = [i for i, size in enumerate(sizes) for _ in range(size)]
@@ -47,9 +53,16 @@ def total(pairs, kind):
 
 
 def cost_of_kept(pairs, kept, kind):
-    removed = set(range(sum(pair.size for pair in pairs))) - set(kept)
-    prices = [price(pair, kind) for pair in pairs for _ in range(pair.size)]
-    return total(pairs, kind) - sum(prices[unit] for unit in removed)
+    """Every head as wide as the widest of its pair, where heads choose alone."""
+    removed, start = 0, 0
+    for pair in pairs:
+        units = [unit - start for unit in kept if start <= unit < start + pair.size]
+        num_paid, start = len(units), start + pair.size
+        if pair.per_head and kind != "units":
+            width = pair.size // pair.num_heads
+            num_paid = pair.num_heads * max(sum(u // width == head for u in units) for head in range(pair.num_heads))
+        removed += (pair.size - num_paid) * price(pair, kind)
+    return total(pairs, kind) - removed
 
 
 def kept_units(pairs, masks):
@@ -73,12 +86,19 @@ def test_the_range_is_what_the_floor_and_the_dense_model_cost(problem, kind):
     pairs, order, min_units = problem
     floor = sum(min(min_units, pair.size) for pair in pairs)
     lowest, highest = budget_range(pairs, kind, min_units)
-    assert lowest == pytest.approx(cost_of_kept(pairs, order[:floor], kind))
+    # Heads that choose alone may have their floor in one head.
+    firsts = [sum(pair.size for pair in pairs[:i]) + u for i, pair in enumerate(pairs) for u in range(pair.size)]
+    starts = [sum(pair.size for pair in pairs[:i]) for i, pair in enumerate(pairs) for _ in range(pair.size)]
+    firsts = [unit for unit, start in zip(firsts, starts, strict=True) if unit - start < min_units]
+    assert lowest == pytest.approx(cost_of_kept(pairs, firsts, kind))
+    assert lowest >= cost_of_kept(pairs, order[:floor], kind) - 1e-6
     assert highest == total(pairs, kind)
+    is_exact = kind == "units" or not any(pair.per_head for pair in pairs)
     for size, num_kept in ((lowest, floor), (highest, len(order))):
         if size > 1:
             masks = prefix_masks(pairs, torch.tensor(order), Budget(kind, size), min_units)
-            assert len(kept_units(pairs, masks)) == num_kept
+            num_found = len(kept_units(pairs, masks))
+            assert num_found == num_kept if is_exact else num_found >= num_kept
     for size in (lowest * 0.99 - 1, highest * 1.01 + 1, math.nan, math.inf):
         if 0 < size <= 1:
             continue
@@ -146,6 +166,27 @@ def test_the_refusal_names_the_reachable_range(pairs):
     )
     order = torch.tensor([0, 3, 7, 13, *(unit for unit in range(15) if unit not in (0, 3, 7, 13))])
     assert all(mask.sum() == 1 for mask in prefix_masks(pairs, order, Budget("macs", 0.3044)).values())
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(3), torch.tensor(0.5), np.array(2.0), Fraction(1, 2)])
+def test_scalars_of_numpy_and_torch_are_numbers(value):
+    assert Budget.of(macs=value) == Budget("macs", float(value))
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), torch.tensor(True), torch.ones(2, 2), np.ones(1), 1j])
+def test_other_things_are_not(value):
+    with pytest.raises(ValueError, match=r"^macs: [^\n]* is not allowed: must be a number; use macs=0\.5$"):
+        Budget.of(macs=value)
+
+
+def test_absolute_size(pairs):
+    assert absolute_size(pairs, "macs", 0.5) == 230.0
+    assert absolute_size(pairs, "macs", 200.0) == 200.0
+    assert absolute_size(pairs, "units", 1.0) == 15.0
+    with pytest.raises(ValueError, match=r"^budget\.values: 0\.1 cannot be reached: must be 140 to .*; use budget\.v"):
+        absolute_size(pairs, "macs", 0.1, field="budget.values")
+    with pytest.raises(ValueError, match=r"^min_units: 1\.5 is not allowed: must be a whole number"):
+        absolute_size(pairs, "macs", 0.5, 1.5)
 
 
 def test_kinds_are_checked(pairs):

@@ -78,7 +78,9 @@ def test_pair_indices():
     ("choice", "message"),
     [
         ({"scope": "layer"}, "scope: 'layer' is not known; allowed: global, family; use global"),
-        ({"min_units": -1}, "min_units: -1 is not allowed: must be >= 0; use 1"),
+        ({"min_units": -1}, "min_units: -1 is not allowed: must be a whole number >= 0; use 1"),
+        ({"min_units": 1.5}, "min_units: 1.5 is not allowed: must be a whole number >= 0; use 1"),
+        ({"min_units": True}, "min_units: True is not allowed: must be a whole number >= 0; use 1"),
     ],
 )
 def test_mistakes_are_named(choice, message):

@@ -16,21 +16,22 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
-from spp.structure.masked import MaskedModel
+from spp.structure.masked import MaskedModel, Masks
 from spp.structure.pairs import Pair, find_pairs
 
 T, LAM = 100, 0.4
 KINDS = ("macs", "params", "units")
 
 
-def make_path(pairs, entry, value, occupancy=None, preset="priced"):
+def make_path(pairs, entry, value, occupancy=None, preset="priced", has_costs=None):
+    has_costs = preset == "priced" if has_costs is None else has_costs
     occupancy = occupancy or {name: [0] * len(values) for name, values in entry.items()}
     return SolutionPath(
         {name: torch.tensor(values, dtype=torch.float64) for name, values in entry.items()},
         {name: torch.tensor(values, dtype=torch.float64) for name, values in value.items()},
         {name: torch.tensor(values) for name, values in occupancy.items()},
         pairs,
-        {"preset": preset, "hyper": {"lam": LAM}, "num_steps_taken": T},
+        {"preset": preset, "hyper": {"lam": LAM}, "num_steps_taken": T, "costs_in_dynamics": has_costs},
     )
 
 
@@ -52,7 +53,8 @@ def paths(draw):
         ]
         occupancy[name] = draw(st.lists(st.integers(0, 3), min_size=size, max_size=size))
     occupancy[pairs[0].name][0] = 1
-    return make_path(pairs, entry, value, occupancy, draw(st.sampled_from(["priced", "textbook", "released"])))
+    preset = draw(st.sampled_from(["priced", "textbook", "released"]))
+    return make_path(pairs, entry, value, occupancy, preset, preset == "priced" and draw(st.booleans()))
 
 
 choices = st.fixed_dictionaries(
@@ -74,7 +76,7 @@ def plain_order(path, scope, score, min_units):
         for u in range(pair.size):
             entry, value, count = (float(x[pair.name][u]) for x in (path.entry, path.V, path.S))
             value = abs(value) if preset == "textbook" else value
-            price = pair.macs_per_unit / mean_macs if scope == "global" and preset != "priced" else 1.0
+            price = pair.macs_per_unit / mean_macs if scope == "global" and not path.meta["costs_in_dynamics"] else 1.0
             key = {
                 "entry": (entry if entry < math.inf else T * (1 + (LAM - value) / LAM)) * price,
                 "V": -(value / price if value > 0 else value * price),
@@ -254,19 +256,56 @@ def test_pairs_must_be_those_of_the_optimizer():
         SolutionPath.from_optimizer(opt, example().pairs)
 
 
-def test_fifty_thousand_units_and_twenty_budgets_take_under_a_second():
+@pytest.mark.parametrize(
+    ("with_pairs", "choice", "expected"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"unit_costs": {"qk": 4.0, "mlp": 1.0}}, True),
+        (True, {"preset": "textbook"}, False),
+    ],
+)
+def test_the_path_knows_whether_the_dynamics_had_the_costs(with_pairs, choice, expected):
+    pairs = example().pairs
+    masks = Masks((pair.name, nn.Parameter(torch.ones(pair.size))) for pair in pairs)
+    masks.pairs = pairs
+    opt = BregmanOptimizer(masks if with_pairs else dict(masks), **choice)
+    assert SolutionPath.from_optimizer(opt, pairs).meta["costs_in_dynamics"] is expected
+
+
+def test_masks_of_several_dimensions_give_a_path_of_units():
+    mask = nn.Parameter(torch.ones(2, 3))
+    opt = BregmanOptimizer({"m": mask})
+    mask.grad = torch.arange(6.0).view(2, 3)
+    opt.step()
+    path = SolutionPath.from_optimizer(opt, [Pair("m", "mlp", 6, 1, 1.0)])
+    assert rows(path) == [("m", unit) for unit in range(6)]
+
+
+@pytest.mark.parametrize("where", [None, 3])
+def test_what_is_no_path_is_refused_in_one_line(where):
+    for call in (SolutionPath.load, example().save):
+        with pytest.raises(
+            ValueError, match=r"^path: (NoneType|int) is not allowed: must be a folder or file; [^\n]*$"
+        ):
+            call(where)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_fifty_thousand_units_and_twenty_budgets_take_under_a_second(per_head):
     generator = torch.Generator().manual_seed(0)
     cost = Cost(5e9, 50_000_000)
     pairs, value = [], {}
     for index in range(24):
         for kind, size, macs in (("qk", 64, 4e5), ("vo", 64, 4e5), ("mlp", 1990, 3e4)):
             name = f"{index}.{kind}"
-            pairs.append(Pair(name, kind, size, 768, macs, 1, False, name, cost))
+            heads = 8 if per_head and kind != "mlp" else 1
+            pairs.append(Pair(name, kind, size, 768, macs, heads, heads > 1, name, cost))
             value[name] = torch.randn(size, generator=generator, dtype=torch.float64)
     assert sum(pair.size for pair in pairs) > 50_000
     entry = {name: torch.where(v > LAM, 50 / v, torch.inf) for name, v in value.items()}
     occupancy = {name: torch.zeros_like(v).long() for name, v in value.items()}
-    meta = {"preset": "textbook", "hyper": {"lam": LAM}, "num_steps_taken": T}
+    meta = {"preset": "textbook", "hyper": {"lam": LAM}, "num_steps_taken": T, "costs_in_dynamics": False}
     path = SolutionPath(entry, value, occupancy, pairs, meta)
     start = time.process_time()
     for index in range(20):
@@ -307,3 +346,26 @@ def test_from_a_search_on_a_model_to_a_compact_one(tmp_path):
         counted = count_cost(compact(model, masks), example_input)
         assert loaded.cost_of(masks) == counted
         assert 0 <= share * count_cost(model, example_input).macs - counted.macs < largest
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("scope", ["global", "family"])
+def test_budgets_of_heads_that_choose_alone_are_met_by_the_compact_model(kind, scope):
+    torch.manual_seed(0)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=48, depth=2, num_heads=6, num_classes=5
+    ).eval()
+    pairs = find_pairs(model, per_head=True)
+    value = {pair.name: torch.randn(pair.size).tolist() for pair in pairs}
+    path = make_path(pairs, {name: [math.inf] * len(values) for name, values in value.items()}, value)
+    dense = getattr(count_cost(model, torch.zeros(1, 3, 16, 16)), kind)
+    price = {"macs": "macs_per_unit", "params": "params_per_unit"}[kind]
+    largest = max(getattr(pair, price) * pair.num_heads for pair in pairs)
+    smaller = {pair.name: torch.zeros(pair.size, dtype=torch.bool) for pair in pairs}
+    for share in (0.3, 0.5, 0.7, 0.9):
+        masks = path.masks(**{kind: share}, scope=scope)
+        counted = count_cost(compact(model, masks), torch.zeros(1, 3, 16, 16))
+        assert path.cost_of(masks) == counted
+        assert 0 <= share * dense - getattr(counted, kind) < largest
+        assert all((smaller[name] <= mask).all() for name, mask in masks.items())
+        smaller = masks

@@ -10,12 +10,21 @@ from spp.dynamics import path_file
 from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
 
-TENSORS = {"entry/a": torch.tensor([1.5, torch.inf], dtype=torch.float64), "S/a": torch.tensor([3, 0])}
+TENSORS = {
+    f"{key}/{name}": torch.tensor(values)
+    for name in ("a", "b")
+    for key, values in (("entry", [1.5, torch.inf]), ("V", [0.5, -0.1]), ("S", [3, 0]))
+}
 PAIRS = [
     Pair("a", "mlp", 2, 7.5, 0.1 + 0.2, 1, False, "m", Cost(1e9 / 3, 12)),
     Pair("b", "qk", 2, 7, 2.0, 4, True, "n"),
 ]
-META = {"preset": "priced", "hyper": {"lr": 0.1 + 0.2}, "provenance": {"note": "caf\u00e9", "none": None}}
+META = {
+    "preset": "priced",
+    "by number": {"10": 1, "9": 2},
+    "hyper": {"lr": 0.1 + 0.2},
+    "provenance": {"note": "caf\u00e9", "none": None},
+}
 
 
 @pytest.fixture
@@ -59,9 +68,58 @@ def test_foreign(file):
     file.write_text("a text of somebody else, long enough to be read as a header length")
     refused(file, "is truncated or no safetensors file")
     save_file({"weight": torch.ones(3)}, file)
-    refused(file, "is no solution path, not spp-path-1; give a file that SolutionPath.save wrote")
+    refused(file, "is no solution path, not 'spp-path-2'; give a file that SolutionPath.save wrote")
     save_file({"weight": torch.ones(3)}, file, {"spp": '{"format": "spp-path-99"}'})
-    refused(file, "is spp-path-99, not spp-path-1")
+    refused(file, "is 'spp-path-99', not 'spp-path-2'")
+
+
+@pytest.mark.parametrize("change", [lambda byte: byte ^ 1, lambda byte: byte ^ 0x80, lambda byte: 0])
+def test_a_byte_that_changes_is_noticed_or_means_the_same(file, change):
+    content = file.read_bytes()
+    messages = []
+    for index, byte in enumerate(content):
+        file.write_bytes(content[:index] + bytes([change(byte)]) + content[index + 1 :])
+        try:
+            tensors, pairs, meta = path_file.read(file)
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert (pairs, meta) == (PAIRS, META)
+            assert tensors.keys() == TENSORS.keys()
+            assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert len(messages) > len(content) / 2
+    one_line = re.compile(f"path: {re.escape(str(file))} is [^\n]*; (copy it again|give a file)[^\n]*")
+    assert all(one_line.fullmatch(message) for message in messages)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"format": "spp-path-2"}'])
+def test_a_header_that_is_something_else_is_damage(file, content):
+    save_file({"weight": torch.ones(3)}, file, {"spp": content})
+    refused(file, "is damaged; copy it again or rerun the search")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {name: tensor for name, tensor in TENSORS.items() if name != "V/b"},
+        TENSORS | {"S/a": torch.zeros(3)},
+        TENSORS | {"trace/steps": torch.tensor([4, 8])},
+        TENSORS | {"trace/steps": torch.tensor([4, 8])} | {f"trace/gamma/{n}": torch.zeros(3, 2) for n in "ab"},
+    ],
+)
+def test_every_pair_must_have_its_tensors(tmp_path, tensors):
+    refused(path_file.write(tmp_path, tensors, PAIRS, META), "is damaged")
+
+
+def test_numbers_as_keys_are_read_as_text(tmp_path):
+    written = path_file.write(tmp_path, TENSORS, PAIRS, {"preset": "priced", "by number": {9: 2, 10: 1}})
+    assert path_file.read(written)[2]["by number"] == {"9": 2, "10": 1}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(file):
+    for folder in (file, file / "deeper"):
+        with pytest.raises(ValueError, match=r"^path: .* a file is in its place; give another folder$"):
+            path_file.write(folder, TENSORS, PAIRS, META)
 
 
 def test_missing(tmp_path):

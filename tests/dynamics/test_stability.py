@@ -28,6 +28,8 @@ def test_divergence_warns_once_with_the_bound_and_the_curvature_and_then_stops()
         quadratic(opt, mask, curvature, 1000)
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message) + str(error.value)
+    assert isinstance(error.value, ValueError)
+    assert "must keep kappa*lr*(L + 2*rho) < 2, is 3.05 with the estimated L = 60; lower lr" in str(error.value)
     assert mask.isfinite().all()
 
 

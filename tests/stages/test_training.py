@@ -78,10 +78,10 @@ def test_the_best_epoch_is_kept_or_the_last(tmp_path):
     assert len(accuracies) == 3
     model = network()
     model.load_state_dict(best.kept)
-    assert evaluate(model, data.val_dataloader(), 10, CPU)["top1"] == pytest.approx(max(accuracies))
+    assert evaluate(model, data.val_dataloader(), 10, record)["top1"] == pytest.approx(max(accuracies))
     last, record, data = train(tmp_path, select="last", lr=0.5)
     model.load_state_dict(last.kept)
-    assert evaluate(model, data.val_dataloader(), 10, CPU)["top1"] == pytest.approx(record.rows[-1]["val_top1"])
+    assert evaluate(model, data.val_dataloader(), 10, record)["top1"] == pytest.approx(record.rows[-1]["val_top1"])
 
 
 def test_the_moving_average_is_what_counts(tmp_path):
@@ -112,7 +112,7 @@ def test_mixup_smoothing_noise_and_clipping_train(tmp_path):
 
 
 def test_evaluation_counts_every_image_once(tmp_path):
-    data = digits(batch_size=64)
+    data, record = digits(batch_size=64), Record(tmp_path)
     model = network()
     with torch.inference_mode():
         right, loss, num = 0, 0.0, 0
@@ -121,7 +121,7 @@ def test_evaluation_counts_every_image_once(tmp_path):
             right += int((scores.argmax(1) == labels).sum())
             loss += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
             num += len(labels)
-    result = evaluate(model, data.test_dataloader(), 10, CPU)
+    result = evaluate(model, data.test_dataloader(), 10, record)
     assert result == {"top1": pytest.approx(100 * right / num), "loss": pytest.approx(loss / num), "num_images": 297}
 
 

@@ -290,3 +290,13 @@ def test_wrong_widths_are_refused(build, widths, message):
     with pytest.raises(ValueError, match=message) as caught:
         shrink_like(build("deit"), widths)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_a_model_cut_in_inference_mode_can_be_trained(model, images, random_masks, per_head):
+    with torch.inference_mode():
+        masks = random_masks(find_pairs(model, per_head=per_head), seed=0)
+        small = compact(model, masks)
+    assert not any(tensor.is_inference() for tensor in small.state_dict().values())
+    small.train()(images(model)).sum().backward()
+    torch.optim.SGD(small.parameters(), lr=0.1).step()

@@ -145,3 +145,16 @@ def test_counting_leaves_the_model_as_it_was():
         count_cost(model, torch.ones(2, 5))
     assert model.training
     assert not model[1].training
+
+
+def test_a_latent_query_that_can_be_trained_is_counted():
+    """The pooling of SigLIP views a parameter under no_grad."""
+    model = timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=8, depth=1, num_heads=2, class_token=False, global_pool="map"
+    )
+    model.head.weight.requires_grad_(False)
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    trained = count_cost(model, torch.zeros(2, 3, 16, 16))
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
+    assert trained == count_cost(model.requires_grad_(False), torch.zeros(2, 3, 16, 16))
+    assert trained == find_pairs(model)[0].model_cost

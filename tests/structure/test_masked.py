@@ -215,3 +215,40 @@ def test_gradients_reach_the_masks_through_ddp(build, images):
         dist.destroy_process_group()
     for name, mask in masked.masks.items():
         torch.testing.assert_close(mask.grad, alone[name])
+
+
+def test_pairs_made_by_hand_mask_as_those_found(model, images):
+    found = find_pairs(model)
+    by_hand = [Pair(pair.name, pair.kind, pair.size, 1, 1.0) for pair in found]
+    generator = torch.Generator().manual_seed(0)
+    values = {pair.name: torch.rand(pair.size, generator=generator) for pair in found}
+    outputs = []
+    for pairs in (found, by_hand):
+        masked = MaskedModel(model, pairs)
+        masked.set_masks(values)
+        outputs.append(masked(images(model)))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_masks_stay_as_they_are_when_the_model_turns_half(build, dtype):
+    model = build("deit")
+    masked = MaskedModel(model, find_pairs(model))
+    masked.set_masks({"blocks.0.mlp": torch.full((48,), 0.1)})
+    masked(torch.zeros(1, 3, 16, 16)).sum().backward()
+    mask = masked.masks["blocks.0.mlp"]
+    gradient = mask.grad.clone()
+    masked.to(dtype)
+    assert model.head.weight.dtype == dtype
+    assert masked.masks["blocks.0.mlp"] is mask
+    assert torch.equal(mask, torch.full((48,), 0.1))
+    assert torch.equal(mask.grad, gradient)
+    assert masked(torch.zeros(1, 3, 16, 16, dtype=dtype)).dtype == dtype
+    assert masked.double().masks["blocks.0.mlp"].dtype == torch.float64
+
+
+def test_masks_move_with_the_model(build):
+    model = build("deit")
+    masked = MaskedModel(model, find_pairs(model)).to("meta", torch.half)
+    assert {(p.device.type, p.dtype) for p in masked.masks.values()} == {("meta", torch.float32)}
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.half)}

@@ -215,3 +215,15 @@ def test_an_adapter_from_elsewhere_can_be_registered(monkeypatch):
     register(adapter)
     assert adapter_for(Bottleneck()) is adapter
     assert find_pairs(Bottleneck())[0].model_cost.macs == 64
+
+
+def test_a_pair_made_by_hand_needs_the_five_fields_of_the_contract():
+    named = Pair(name="blocks.0.mlp", kind="mlp", size=8, params_per_unit=9, macs_per_unit=8.0)
+    assert named == Pair("blocks.0.mlp", "mlp", 8, 9, 8.0)
+    assert (named.num_heads, named.per_head, named.module, named.model_cost) == (1, False, "", None)
+
+
+@pytest.mark.parametrize("model", [None, "deit"])
+def test_what_is_no_model_is_refused_in_one_line(model):
+    with pytest.raises(ValueError, match=r"^model: (NoneType|str) is not allowed: must be a torch.nn.Module; [^\n]*$"):
+        find_pairs(model)

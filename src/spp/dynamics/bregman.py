@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spp.dynamics.presets import PRESETS, entry_time, hyper_parameters, shrink, step_bound
-from spp.dynamics.stability import StepWatch
+from spp.dynamics.stability import DivergenceError, StepWatch
 from spp.structure.masked import Masks
 
 ATTENTION_KINDS = ("qk", "vo")
@@ -44,7 +44,8 @@ class BregmanOptimizer(Optimizer):
         preset: `priced` (default), `textbook` or `released`; see presets.py for rules and defaults.
         lr, kappa, lam, rho, momentum, eta: hyper-parameters; None takes the preset's default.
         num_steps: steps of the whole search; the defaults are set from it.
-        unit_costs: MACs of one unit by mask name, for `priced`; default: from the pairs, else all 1.
+        unit_costs: MACs of one unit by mask name, for `priced`; default: from the pairs, else all 1, and then
+            `has_costs` is False.
 
     `priced` divides the gradient by s*c_u. c_u is the unit's cost over the mean cost of the attention units
     (of all units where no kind is known). s is the mean |grad| over the attention units at the start: call
@@ -71,6 +72,11 @@ class BregmanOptimizer(Optimizer):
         num_steps: int = 200,
         unit_costs: Mapping[str, float] | None = None,
     ) -> None:
+        if not isinstance(masks, Mapping):
+            raise ValueError(
+                f"masks: {type(masks).__name__} is not allowed: must map names to parameters;"
+                " use MaskedModel(model, pairs).masks"
+            )
         if not masks:
             raise ValueError("masks: is empty; pass MaskedModel(model, pairs).masks of a model with pairs")
         given = {"lr": lr, "kappa": kappa, "lam": lam, "rho": rho, "momentum": momentum, "eta": eta}
@@ -82,6 +88,7 @@ class BregmanOptimizer(Optimizer):
         self._params: list[Tensor] = list(masks.values())
         self._sizes = [param.numel() for param in self._params]
         self._attention = _attention_units(masks)
+        self.has_costs = PRESETS[preset].scaled and (unit_costs is not None or isinstance(masks, Masks))
         self._price = _relative_costs(masks, unit_costs, self._attention)
         names = ("V", "Gamma", *PRESETS[preset].buffers)
         tensors = {name: torch.zeros(sum(self._sizes), dtype=torch.float64) for name in names}
@@ -89,6 +96,11 @@ class BregmanOptimizer(Optimizer):
         tensors["S"] = torch.zeros_like(tensors["V"], dtype=torch.int64)
         self._run = _Run(tensors)
         self._follow_device()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: the base class would leave out all that is ours."""
+        own = ("preset", "num_steps", "has_costs", "_names", "_params", "_sizes", "_attention", "_price", "_run")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     @property
     def num_steps_taken(self) -> int:
@@ -118,7 +130,7 @@ class BregmanOptimizer(Optimizer):
         """One step of all masks; returns the closure's loss.
 
         Raises:
-            FloatingPointError: if a mask would no longer be finite; nothing is changed then.
+            DivergenceError: if a mask would no longer be finite; nothing is changed then.
 
         Warns once (UserWarning) when the step looks too large for the curvature of the loss (StepWatch).
         """
@@ -166,7 +178,7 @@ class BregmanOptimizer(Optimizer):
 
     @torch.no_grad()
     def state_of(self, name: str) -> dict[str, Tensor]:
-        """Copies of "M", "V", "Gamma", "entry" (steps; inf: never entered) and "S" of one mask, each (size,).
+        """Copies of "M", "V", "Gamma", "entry" (steps; inf: never entered) and "S" of one mask, each of its shape.
 
         Raises:
             ValueError: if there is no such mask.
@@ -174,9 +186,10 @@ class BregmanOptimizer(Optimizer):
         if name not in self._names:
             raise ValueError(f"mask: {name!r} is not one; allowed: {', '.join(self._names)}")
         index = self._names.index(name)
-        state = {"M": self._params[index].detach().reshape(-1).clone()}
+        mask = self._params[index].detach()
+        state = {"M": mask.clone()}
         for key in ("V", "Gamma", "entry", "S"):
-            state[key] = torch.split(self._run.tensors[key], self._sizes)[index].clone()
+            state[key] = torch.split(self._run.tensors[key], self._sizes)[index].view_as(mask).clone()
         return state
 
     def gamma(self) -> Tensor:
@@ -242,11 +255,11 @@ class BregmanOptimizer(Optimizer):
         """Mean |grad| over the attention units.
 
         Raises:
-            FloatingPointError: if it is not finite.
+            DivergenceError: if it is not finite.
         """
         size = float(grad[self._attention].abs().mean())
         if not math.isfinite(size):
-            raise FloatingPointError("the gradient of the masks is not finite: check the loss")
+            raise DivergenceError("masks: their gradient is not finite; check the loss")
         return size
 
     def _scaled(self, grad: Tensor) -> Tensor:

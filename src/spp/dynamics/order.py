@@ -29,8 +29,7 @@ def unit_order(pairs: Sequence[Pair], key: Tensor, tie: Tensor, *, scope: str = 
     """
     if scope not in SCOPES:
         raise ValueError(f"scope: {scope!r} is not known; allowed: {', '.join(SCOPES)}; use global")
-    if min_units < 0:
-        raise ValueError(f"min_units: {min_units} is not allowed: must be >= 0; use 1")
+    check_min_units(min_units)
     order = torch.argsort(tie, descending=True, stable=True)
     order = order[torch.argsort(key[order], stable=True)]
     pair_of = pair_indices(pairs)
@@ -47,6 +46,12 @@ def unit_order(pairs: Sequence[Pair], key: Tensor, tie: Tensor, *, scope: str = 
     is_rest = torch.arange(len(order)) >= len(order) - int(is_rest.sum())
     merged = merged[torch.argsort(is_rest[merged].long(), stable=True)]
     return order[merged]
+
+
+def check_min_units(min_units: int) -> None:
+    """Raise ValueError unless `min_units` is a whole number >= 0."""
+    if isinstance(min_units, bool) or not isinstance(min_units, int) or min_units < 0:
+        raise ValueError(f"min_units: {min_units!r} is not allowed: must be a whole number >= 0; use 1")
 
 
 def rank_within(groups: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The solution path: when each unit entered the support, and the masks for any budget that follow from it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ class SolutionPath:
 
     entry: steps until the unit entered, inf if it never did; V: its final V; S: sampled steps in the support
     (float64, float64, int64; each (size,) by pair name). meta holds "preset", "hyper" (hyper-parameters),
-    "num_steps" (planned), "num_steps_taken", "scale" (s of preset priced), "dense" (macs and params of the
+    "num_steps" (planned), "num_steps_taken", "scale" (s of preset priced), "costs_in_dynamics" (whether its
+    gradient was divided by costs of units), "dense" (macs and params of the
     model, or None) and "provenance" (whatever was passed as `meta`).
     """
 
@@ -57,7 +59,7 @@ class SolutionPath:
         states = {pair.name: opt.state_of(pair.name) for pair in pairs}
         model = pairs[0].model_cost
         entry, value, occupancy = (
-            {name: state[key].cpu() for name, state in states.items()} for key in ("entry", "V", "S")
+            {name: state[key].cpu().flatten() for name, state in states.items()} for key in ("entry", "V", "S")
         )
         return cls(
             entry,
@@ -70,6 +72,7 @@ class SolutionPath:
                 "num_steps": opt.num_steps,
                 "num_steps_taken": opt.num_steps_taken,
                 "scale": opt.scale,
+                "costs_in_dynamics": opt.has_costs,
                 "dense": model and {"macs": model.macs, "params": model.params},
                 "provenance": dict(meta or {}),
             },
@@ -77,7 +80,11 @@ class SolutionPath:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the path, atomically, to `folder`/path.safetensors and return that file's path."""
+        """Write the path, atomically, to `folder`/path.safetensors and return that file's path.
+
+        Raises:
+            ValueError: if `folder` is no path, or a file is in its place.
+        """
         tensors = {
             f"{key}/{name}": tensor
             for key, values in (("entry", self.entry), ("V", self.V), ("S", self.S))
@@ -86,7 +93,7 @@ class SolutionPath:
         if self.trace is not None:
             tensors["trace/steps"] = self.trace.steps
             tensors |= {f"trace/gamma/{name}": gamma for name, gamma in self.trace.gamma.items()}
-        return path_file.write(Path(folder), tensors, self.pairs, self.meta)
+        return path_file.write(_as_path(folder), tensors, self.pairs, self.meta)
 
     @classmethod
     def load(cls, where: str | Path) -> "SolutionPath":
@@ -95,7 +102,7 @@ class SolutionPath:
         Raises:
             ValueError: if there is none, or it is damaged or something else.
         """
-        tensors, pairs, meta = path_file.read(Path(where))
+        tensors, pairs, meta = path_file.read(_as_path(where))
         entry, value, occupancy = (
             {pair.name: tensors[f"{key}/{pair.name}"] for pair in pairs} for key in ("entry", "V", "S")
         )
@@ -132,8 +139,9 @@ class SolutionPath:
 
         score: "entry", the time of entry, with those that never entered last, by V; "V", its final value;
             "S", the sampled occupancy of the released code. Equal scores are ordered by V, then by index.
-        scope: "global", one list, by score per cost unless preset `priced` has the cost in its dynamics;
-            "family", equal fractions of attention and MLP units. None: global for `priced`, else family.
+        scope: "global", one list, by score per cost unless the dynamics had the costs (preset `priced`
+            with costs known); "family", equal fractions of attention and MLP units. None: global for `priced`,
+            else family.
         min_units: units of every pair that come first.
 
         Raises:
@@ -153,13 +161,13 @@ class SolutionPath:
 
     def _flat_order(self, scope: str | None, score: str, min_units: int) -> Tensor:
         """The order as unit numbers, (num_units,); computed once for every choice."""
-        priced = self.meta["preset"] == "priced"
-        scope = scope or ("global" if priced else "family")
+        scope = scope or ("global" if self.meta["preset"] == "priced" else "family")
         choice = (scope, score, min_units)
         if choice not in self._orders:
             value = self._strength()
             costs = unit_costs(self.pairs, "macs")
-            price = costs / costs.mean() if scope == "global" and not priced else torch.ones_like(costs)
+            is_paid = scope == "family" or self.meta["costs_in_dynamics"]
+            price = torch.ones_like(costs) if is_paid else costs / costs.mean()
             key = self._key(score, value, price)
             self._orders[choice] = unit_order(self.pairs, key, value, scope=scope, min_units=min_units)
         return self._orders[choice]
@@ -193,3 +201,9 @@ class SolutionPath:
             self.meta["num_steps_taken"],
         )
         return torch.where(entry.isinf(), num_steps * (1 + (lam - value) / lam), entry)
+
+
+def _as_path(where: str | Path) -> Path:
+    if not isinstance(where, str | os.PathLike):
+        raise ValueError(f"path: {type(where).__name__} is not allowed: must be a folder or file; use 'runs/path'")
+    return Path(where)

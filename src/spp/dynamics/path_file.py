@@ -1,12 +1,14 @@
-"""The file of a solution path: safetensors, with pairs and meta data as JSON in its header."""
+"""The file of a solution path: safetensors, with pairs, meta data and a checksum as JSON in its header."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -16,15 +18,25 @@ from spp.structure.pairs import Pair
 
 FILE_NAME = "path.safetensors"
 HEADER = "spp"
-FORMAT = "spp-path-1"
+FORMAT = "spp-path-2"
 
 
 def write(folder: Path, tensors: dict[str, Tensor], pairs: list[Pair], meta: dict[str, Any]) -> Path:
-    """Write `folder`/path.safetensors: whole or not at all, even if the machine fails; returns its path."""
+    """Write `folder`/path.safetensors: whole or not at all, even if the machine fails; returns its path.
+
+    Raises:
+        ValueError: if `folder` cannot be a folder because a file is in its place.
+    """
     content = {"format": FORMAT, "pairs": [dataclasses.asdict(pair) for pair in pairs], "meta": meta}
+    # As it will be read: keys that are no strings become some.
+    content = json.loads(json.dumps(content))
+    content["sha256"] = _checksum(tensors, content)
     # One entry only: safetensors writes several in random order, and equal paths should be equal bytes.
     header = {HEADER: json.dumps(content, sort_keys=True)}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"path: {folder} is not allowed: a file is in its place; give another folder") from error
     file = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.{uuid.uuid4().hex}"
     try:
@@ -41,6 +53,9 @@ def write(folder: Path, tensors: dict[str, Tensor], pairs: list[Pair], meta: dic
 def read(where: Path) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
     """Read tensors, pairs and meta data from a path's folder or file.
 
+    Every pair has its tensors entry, V and S of shape (size,), and if there are trace/steps of shape
+    (num_samples,) its trace/gamma of shape (num_samples, size).
+
     Raises:
         ValueError: if the file is missing, damaged or no solution path.
     """
@@ -51,14 +66,45 @@ def read(where: Path) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
         with safe_open(file, framework="pt") as opened:
             content = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        found = content.get("format")
+        if found == FORMAT:
+            return _checked(tensors, content)
     except SafetensorError as error:
         raise ValueError(
             f"path: {file} is truncated or no safetensors file; copy it again or rerun the search"
         ) from error
-    if content.get("format") != FORMAT:
-        found = content.get("format", "no solution path")
-        raise ValueError(f"path: {file} is {found}, not {FORMAT}; give a file that SolutionPath.save wrote")
-    return tensors, [_pair(values) for values in content["pairs"]], content["meta"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"path: {file} is damaged; copy it again or rerun the search") from error
+    what = "no solution path" if found is None else repr(found)
+    raise ValueError(f"path: {file} is {what}, not {FORMAT!r}; give a file that SolutionPath.save wrote")
+
+
+def _checked(
+    tensors: dict[str, Tensor], content: dict[str, Any]
+) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
+    """Tensors, pairs and meta data of a file's content; raises what a damaged one leads to."""
+    if content.pop("sha256") != _checksum(tensors, content):
+        raise ValueError("the checksum differs")
+    pairs = [_pair(values) for values in content["pairs"]]
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{key}/{pair.name}": (pair.size,) for pair in pairs for key in ("entry", "V", "S")
+    }
+    if "trace/steps" in tensors:
+        num_samples = len(tensors["trace/steps"])
+        shapes |= {f"trace/gamma/{pair.name}": (num_samples, pair.size) for pair in pairs}
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"the shape of {name} differs")
+    return tensors, pairs, content["meta"]
+
+
+def _checksum(tensors: dict[str, Tensor], content: dict[str, Any]) -> str:
+    """sha256 over the JSON of `content` and, by name, over what the tensors are and hold."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _pair(values: dict[str, Any]) -> Pair:

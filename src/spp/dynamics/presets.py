@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spp.dynamics.number import real_number
+
 ADAM_BETA1, ADAM_BETA2, ADAM_EPS = 0.9, 0.999, 1e-4
 
 Group = Mapping[str, float]
@@ -133,7 +135,10 @@ def hyper_parameters(preset: str, num_steps: int, given: Mapping[str, float | No
         raise ValueError(f"preset: {preset!r} is not known; allowed: {', '.join(PRESETS)}; use priced")
     if not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"num_steps: {num_steps!r} is not allowed: must be an integer >= 1; use 200")
-    chosen = {name: float(value) for name, value in given.items() if value is not None}
+    remedies = _defaults(preset, num_steps, {})
+    chosen = {
+        name: real_number(name, value, remedies.get(name, 0.0)) for name, value in given.items() if value is not None
+    }
     for name, value in chosen.items():
         if name not in PRESETS[preset].fields:
             raise ValueError(f"{name}: {value:g} is not allowed: preset={preset} has no {name}; leave it out")

@@ -11,6 +11,10 @@ PATIENCE = 5
 """Steps in a row that must look unstable before the warning; chance does not last that long."""
 
 
+class DivergenceError(FloatingPointError, ValueError):
+    """The masks or their gradient are no longer finite: the loss is broken, or the user's step too large."""
+
+
 class StepWatch:
     """Estimates the curvature along the path and warns once when the masks run away.
 
@@ -23,6 +27,7 @@ class StepWatch:
         self._warned = False
         self._num_suspicious = 0
         self._norm = math.inf
+        self._curvature = 0.0
         self._last: tuple[Tensor, Tensor] | None = None
 
     def check(
@@ -40,21 +45,23 @@ class StepWatch:
         Shapes: (num_units,).
 
         Raises:
-            FloatingPointError: if a mask is no longer finite.
+            DivergenceError: if a mask is no longer finite; names the bound and the last finite estimate of L.
 
         Warns once (UserWarning) if the bound is violated while the norm grows, PATIENCE steps in a row.
         """
         last_mask, last_grad = self._last or (mask, grad)
         move, change = mask - last_mask.to(mask.device), grad - last_grad.to(grad.device)
         norm, moved, bent = torch.stack([new_mask.norm(), move.dot(move), change.dot(move)]).tolist()
+        curvature = bent / moved if moved > 0 else 0.0
+        if math.isfinite(curvature):
+            self._curvature = curvature
         if not math.isfinite(norm):
-            raise FloatingPointError(f"the masks are no longer finite at step {step}: check the loss, or lower lr")
+            raise DivergenceError(f"lr: the masks are no longer finite at step {step}: {self._advice(rho, bound)}")
         grew = norm > self._norm
         self._norm, self._last = norm, (mask, grad)
         if bound is None or self._warned:
             return
         name, gain, limit = bound
-        curvature = bent / moved if moved > 0 else 0.0
         reached = gain * (curvature + 2 * rho)
         self._num_suspicious = self._num_suspicious + 1 if grew and reached >= limit else 0
         if self._num_suspicious == PATIENCE:
@@ -66,17 +73,29 @@ class StepWatch:
                 stacklevel=2,
             )
 
+    def _advice(self, rho: float, bound: tuple[str, float, float] | None) -> str:
+        """What to do about masks that are no longer finite."""
+        if bound is None:
+            return "check the loss, or lower lr"
+        name, gain, limit = bound
+        reached = gain * (self._curvature + 2 * rho)
+        return (
+            f"must keep {name}*(L + 2*rho) < {limit:g}, is {reached:.3g} with the estimated L = {self._curvature:.3g};"
+            " lower lr, or check the loss"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next check depends on."""
         return {
             "warned": self._warned,
             "num_suspicious": self._num_suspicious,
             "norm": self._norm,
+            "curvature": self._curvature,
             "last": self._last and [tensor.clone() for tensor in self._last],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         self._warned, self._num_suspicious = state["warned"], state["num_suspicious"]
-        self._norm = state["norm"]
+        self._norm, self._curvature = state["norm"], state["curvature"]
         self._last = state["last"] and (state["last"][0].clone(), state["last"][1].clone())

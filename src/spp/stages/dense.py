@@ -45,8 +45,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     return {
         "macs": cost.macs,
         "params": cost.params,
-        "val": evaluate(model, data.val_dataloader(), data.num_classes, stage.runtime),
-        "test": evaluate(model, data.test_dataloader(), data.num_classes, stage.runtime),
+        "val": evaluate(model, data.val_dataloader(), data.num_classes, stage),
+        "test": evaluate(model, data.test_dataloader(), data.num_classes, stage),
         "epochs": recipe.epochs,
         "architecture": {
             "model": config.plain(),

@@ -31,8 +31,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     seconds = time.monotonic() - started
 
     write_member(stage.artifacts / FILE_NAME, member, description)
-    before = evaluate(load_member(source), data.test_dataloader(), data.num_classes, stage.runtime)
-    after = evaluate(member, data.test_dataloader(), data.num_classes, stage.runtime)
+    before = evaluate(load_member(source), data.test_dataloader(), data.num_classes, stage)
+    after = evaluate(member, data.test_dataloader(), data.num_classes, stage)
     family = stage.input_summary("family")
     return {
         "budget": budget,
@@ -42,7 +42,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         "widths": description["widths"],
         "test_before": before,
         "test": after,
-        "val": evaluate(member, data.val_dataloader(), data.num_classes, stage.runtime),
+        "val": evaluate(member, data.val_dataloader(), data.num_classes, stage),
         "epochs": recipe.epochs,
         "finetune_seconds": seconds,
     }

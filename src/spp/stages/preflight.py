@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from spp.data.transforms import Augment
-from spp.dynamics.budget import budget_range
+from spp.dynamics.budget import absolute_size
 from spp.methods.spp import SPPConfig, build_optimizer
 from spp.plan.setup import Setup
 from spp.stages.models import build_model, load_weights, read_checkpoint
@@ -37,12 +37,6 @@ def check(setup: Setup) -> None:
     if isinstance(setup.method, SPPConfig):
         num_steps = setup.update.epochs * (data.num_train_samples // setup.update.batch_size)
         build_optimizer(setup.method, MaskedModel(model, pairs).masks, num_steps)
-    kind = setup.budget.kind
-    lowest, highest = budget_range(pairs, kind, getattr(setup.method, "min_units", 1))
+    min_units = getattr(setup.method, "min_units", 1)
     for size in setup.budget.values:
-        wanted = size * highest if size <= 1 else size
-        if not lowest <= wanted <= highest:
-            raise ValueError(
-                f"budget.values: {size:g} cannot be reached with {setup.model.name}; allowed: {lowest / highest:.4f} "
-                f"to 1 of the dense {kind} (absolute: {lowest:.6g} to {highest:.6g}); choose a size in this range"
-            )
+        absolute_size(pairs, setup.budget.kind, size, min_units, field="budget.values")

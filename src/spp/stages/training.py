@@ -1,7 +1,7 @@
 """Training and evaluation of a classifier on Lightning's Trainer; dense, prune and finetune share it."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -141,10 +141,10 @@ def fit(module: Classifier, data: ImageData, run: StageRun) -> dict[str, Tensor]
     return module.kept
 
 
-def evaluate(model: nn.Module, loader: Iterable[Any], num_classes: int, runtime: RuntimeConfig) -> dict[str, float]:
+def evaluate(model: nn.Module, loader: Sized, num_classes: int, run: StageRun) -> dict[str, float]:
     """Top-1 in percent, mean cross entropy, and the number of images they are of."""
-    module = _Evaluation(model, num_classes)
-    trainer = build_trainer(runtime, precision="32-true", inference_mode=True)
+    module = _Evaluation(model, num_classes, len(loader), run)
+    trainer = build_trainer(run.runtime, precision="32-true", inference_mode=True)
     with known_warnings():
         trainer.test(module, dataloaders=loader, verbose=False)
     return {
@@ -155,9 +155,11 @@ def evaluate(model: nn.Module, loader: Iterable[Any], num_classes: int, runtime:
 
 
 class _Evaluation(pl.LightningModule):
-    def __init__(self, model: nn.Module, num_classes: int) -> None:
+    def __init__(self, model: nn.Module, num_classes: int, num_batches: int, run: StageRun) -> None:
         super().__init__()
         self.model = model
+        self.num_batches = num_batches
+        self.run = run
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.loss_sum = 0.0
         self.num_images = 0
@@ -168,6 +170,7 @@ class _Evaluation(pl.LightningModule):
         self.accuracy.update(scores, labels)
         self.loss_sum += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
         self.num_images += len(labels)
+        self.run.progress(batch_idx + 1, self.num_batches, "batches", "measuring accuracy")
 
 
 @contextmanager

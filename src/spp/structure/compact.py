@@ -18,7 +18,8 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """A deep copy of `model` without the units whose mask is False.
 
     It computes what the masked model computes at these 0/1 masks. (In training mode under the same seed too,
-    except for dropout behind fc1, whose draws depend on the hidden width.) Heads of unequal width are filled
+    except for dropout behind fc1, whose draws depend on the hidden width.) It can be trained, wherever it was made.
+    Heads of unequal width are filled
     up with zeros to the widest of their layer, and cost as much as it: `count_cost` of the result is what is
     achieved.
 
@@ -38,9 +39,11 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         heads = _by_head(pair, mask)
         if not heads.all():
             kept[pair.module][pair.kind] = [row.nonzero().flatten() for row in heads]
-    small = copy.deepcopy(model)
-    for module, kinds in kept.items():
-        adapter.shrink(small, module, kinds)
+    # What inference mode makes can never be trained.
+    with torch.inference_mode(False):
+        small = copy.deepcopy(model)
+        for module, kinds in kept.items():
+            adapter.shrink(small, module, kinds)
     return small
 
 

@@ -30,11 +30,11 @@ def count_cost(model: nn.Module, example: Tensor) -> Cost:
     its products are seen as the matmuls they are.
 
     Args:
-        model: any module that takes one tensor; its training flags are restored afterwards.
+        model: any module that takes one tensor; its training flags and its `requires_grad` are restored afterwards.
         example: an input of shape (batch, ...); the macs are divided by the batch size.
     """
     counter = FlopCounterMode(display=False)
-    with _evaluation_mode(model), _unfused_attention(), torch.no_grad(), counter:
+    with _evaluation_mode(model), _frozen(model), _unfused_attention(), torch.no_grad(), counter:
         model(example)
     macs = counter.get_total_flops() / 2 / example.shape[0]
     return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
@@ -49,6 +49,19 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training:
             module.training = flag
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    # The counter hooks what requires a gradient, and a view of a parameter does without having a gradient function.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

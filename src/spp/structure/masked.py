@@ -22,6 +22,19 @@ class Masks(dict[str, nn.Parameter]):
     pairs: list[Pair]
 
 
+class _MaskParameters(nn.ParameterDict):
+    """Follows the model's device, and its dtype down to float32."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_MaskParameters":
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            is_narrow = torch.promote_types(converted.dtype, torch.float32) != converted.dtype
+            return tensor.to(converted.device) if is_narrow else converted
+
+        super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
 class MaskedModel(nn.Module):
     """A model whose units are multiplied by trainable masks.
 
@@ -31,11 +44,12 @@ class MaskedModel(nn.Module):
     width of a head, and fused attention stays fused.
 
     Forward hooks do this, and only while this module's own forward runs: calling `model` directly is dense.
-    Masks are kept in float32 or better and cast to the dtype of the activation: half precision stays half.
+    Masks are kept in float32 or better, also by `half()`, and cast to the dtype of the activation: half precision
+    stays half.
 
     Args:
         model: a model with an adapter; it is held, not copied.
-        pairs: pairs of that model; units of the others are left alone.
+        pairs: pairs of that model, found or made by hand under their names; units of the others are left alone.
 
     Raises:
         ValueError: a pair does not fit the model.
@@ -46,21 +60,24 @@ class MaskedModel(nn.Module):
         self.model = model
         self.pairs = list(pairs)
         adapter = adapter_for(model)
-        known = {pair.name for pair in adapter.pairs(model, per_head=False)}
+        known = {pair.name: pair for pair in adapter.pairs(model, per_head=False)}
         self._points: dict[str, MaskPoint] = {}
-        self.mask_parameters = nn.ParameterDict()
+        self._num_copies: dict[str, int] = {}
+        self.mask_parameters = _MaskParameters()
         for pair in self.pairs:
             if pair.name not in known:
                 raise ValueError(
                     f"pairs: {pair.name} is not allowed: must be a pair of this {type(model).__name__};"
                     " use find_pairs(model)"
                 )
-            point = adapter.mask_point(model, pair)
-            if pair.size * _num_copies(pair) != point.width:
+            point = adapter.mask_point(model, known[pair.name])
+            num_copies = 1 if pair.per_head else known[pair.name].num_heads
+            if pair.size * num_copies != point.width:
                 raise ValueError(
                     f"pairs: {pair.name} with {pair.size} units is not allowed: must have"
-                    f" {point.width // _num_copies(pair)}; use find_pairs(model)"
+                    f" {point.width // num_copies}; use find_pairs(model)"
                 )
+            self._num_copies[pair.name] = num_copies
             self._points[pair.name] = point
             self.mask_parameters[_key(pair.name)] = _ones(pair, model.get_submodule(point.linear))
 
@@ -112,7 +129,7 @@ class MaskedModel(nn.Module):
     def _attach(self, pair: Pair) -> RemovableHandle:
         point = self._points[pair.name]
         module = self.model.get_submodule(point.linear)
-        factor = self._mask(pair.name).repeat(_num_copies(pair))
+        factor = self._mask(pair.name).repeat(self._num_copies[pair.name])
         if point.side == "input":
             return module.register_forward_pre_hook(_multiply_input(factor))
         return module.register_forward_hook(_multiply_output(factor))
@@ -125,10 +142,6 @@ class MaskedModel(nn.Module):
                 "grad_checkpointing: True is not allowed: must be False while masks are on;"
                 " use model.set_grad_checkpointing(False)"
             )
-
-
-def _num_copies(pair: Pair) -> int:
-    return 1 if pair.per_head else pair.num_heads
 
 
 def _key(name: str) -> str:

@@ -22,7 +22,7 @@ class Pair:
             prices are additive over all pairs of a model.
         num_heads: heads of the attention, 1 for an MLP.
         per_head: whether the heads choose their units independently.
-        module: dotted name of the attention or MLP module.
+        module: dotted name of the attention or MLP module; a pair made by hand need not know it.
         model_cost: cost of the whole model that the pair was found in; None for a pair made by hand.
     """
 
@@ -31,9 +31,9 @@ class Pair:
     size: int
     params_per_unit: int | float
     macs_per_unit: float
-    num_heads: int
-    per_head: bool
-    module: str
+    num_heads: int = 1
+    per_head: bool = False
+    module: str = ""
     model_cost: Cost | None = None
 
 

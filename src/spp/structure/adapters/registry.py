@@ -77,8 +77,12 @@ def adapter_for(model: nn.Module) -> Adapter:
     """The adapter of the model's class, or of the nearest base class that has one.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or `model` is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model: {type(model).__name__} is not allowed: must be a torch.nn.Module; use timm.create_model(name)"
+        )
     _import_adapters()
     for base in type(model).__mro__:
         adapter = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
