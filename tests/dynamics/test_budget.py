@@ -102,7 +102,7 @@ def test_the_range_is_what_the_floor_and_the_dense_model_cost(problem, kind):
     for size in (lowest * 0.99 - 1, highest * 1.01 + 1, math.nan, math.inf):
         if 0 < size <= 1:
             continue
-        with pytest.raises(ValueError, match=f"^{kind}: .* cannot be reached: must be") as caught:
+        with pytest.raises(ValueError, match=f"^{kind}: .* cannot be reached; allowed:") as caught:
             prefix_masks(pairs, torch.tensor(order), Budget(kind, size), min_units)
         assert "\n" not in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_the_refusal_names_the_reachable_range(pairs):
     with pytest.raises(ValueError, match=r"^macs: ") as caught:
         prefix_masks(pairs, torch.arange(15), Budget("macs", 1.2), 1)
     assert str(caught.value) == (
-        "macs: 1.2 cannot be reached: must be 140 to 460, or 0.3044 to 1 of the dense model, at min_units=1;"
+        "macs: 1.2 cannot be reached; allowed: 140 to 460, or 0.3044 to 1 of the dense model, at min_units=1;"
         " use macs=0.5"
     )
     order = torch.tensor([0, 3, 7, 13, *(unit for unit in range(15) if unit not in (0, 3, 7, 13))])
@@ -183,7 +183,7 @@ def test_absolute_size(pairs):
     assert absolute_size(pairs, "macs", 0.5) == 230.0
     assert absolute_size(pairs, "macs", 200.0) == 200.0
     assert absolute_size(pairs, "units", 1.0) == 15.0
-    with pytest.raises(ValueError, match=r"^budget\.values: 0\.1 cannot be reached: must be 140 to .*; use budget\.v"):
+    with pytest.raises(ValueError, match=r"^budget\.values: 0\.1 cannot be reached; allowed: 140 to .*; use budget\.v"):
         absolute_size(pairs, "macs", 0.1, field="budget.values")
     with pytest.raises(ValueError, match=r"^min_units: 1\.5 is not allowed: must be a whole number"):
         absolute_size(pairs, "macs", 0.5, 1.5)
