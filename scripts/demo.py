@@ -8,7 +8,7 @@ import sys
 from spp.cli.main import main, store_root
 from spp.cli.status import newest_sweep
 
-WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs"]
+WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs", "num_threads=2"]
 
 
 def demo() -> int:

@@ -101,7 +101,7 @@ class Classifier(pl.LightningModule):
         """AdamW with timm's weight-decay groups, and a cosine per step after a linear warm-up."""
         recipe = self.recipe
         optimizer = create_optimizer_v2(
-            self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay
+            self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         warmup_steps = round(self.num_steps * recipe.warmup_epochs / recipe.epochs)
         scheduler = CosineLRScheduler(
