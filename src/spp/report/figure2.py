@@ -70,11 +70,12 @@ def _draw_trajectories(axes: Any, path: PathData, kinds: list[str]) -> None:
         axes.plot([], [], color=color, linestyle=style, label=f"{FAMILIES[kind]} ({len(chosen)} units)")
     axes.set(title="Trajectories", xlabel="search step", ylabel="$\\Gamma$", xlim=(0, None))
     axes.axhline(0, color="0.7", linewidth=0.8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="first to last to enter", frameon=False, fontsize="small", loc="upper left")
     else:
         axes.text(0.5, 0.5, "no unit entered", transform=axes.transAxes, ha="center")
-    axes.margins(y=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
