@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from spp.plan.config import DataConfig, ModelConfig, RecipeConfig
+from spp.data.module import ImageData
+from spp.plan.config import DataConfig, ModelConfig, RecipeConfig, UpdateConfig
 from spp.plan.setup import sha256_of
 from spp.stages.context import StageRun
 from spp.stages.models import build_for, load_weights, read_checkpoint
 from spp.stages.training import Classifier, build_data, evaluate, fit
 from spp.structure.cost import count_cost
-from spp.structure.pairs import example_input, find_pairs
+from spp.structure.pairs import Pair, example_input, find_pairs
 
 WEIGHTS_FILE = "model.safetensors"
 EVALUATION_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
@@ -61,3 +62,13 @@ def _load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
     if f"sha256:{sha256_of(Path(file))}" != config.weights:
         raise ValueError(f"model.weights: {file!r} has changed since it was planned; allowed: the same file; run again")
     load_weights(model, read_checkpoint(Path(file)), file)
+
+
+def open_dense(stage: StageRun, recipe: UpdateConfig | RecipeConfig) -> tuple[ImageData, nn.Module, list[Pair]]:
+    """What every search starts from: the seeded data, the finished dense network, and its pairs."""
+    config, seed = ModelConfig.read(stage.config["model"], "model"), stage.config["seed"]
+    pl.seed_everything(seed, verbose=False)
+    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
+    model = build_for(config, data, drop_path=recipe.drop_path)
+    load_weights(model, load_file(stage.input_artifacts("dense") / WEIGHTS_FILE), "the dense stage")
+    return data, model, find_pairs(model, per_head=config.per_head)

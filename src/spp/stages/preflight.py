@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import timm
 import torch
 
 from spp.data.transforms import Augment
@@ -31,6 +32,8 @@ def check(setup: Setup) -> None:
             )
     with torch.random.fork_rng():
         model = build_model(setup.model, img_size=data.img_size, in_chans=data.in_chans, num_classes=data.num_classes)
+    if setup.model.weights == "pretrained":
+        _check_classes(setup, data.num_classes)
     if setup.runtime.weights_file is not None:
         load_weights(model, read_checkpoint(Path(setup.runtime.weights_file)), setup.runtime.weights_file)
     pairs = find_pairs(model, per_head=setup.model.per_head)
@@ -40,3 +43,13 @@ def check(setup: Setup) -> None:
     min_units = getattr(setup.method, "min_units", 1)
     for size in setup.budget.values:
         absolute_size(pairs, setup.budget.kind, size, min_units, field="budget.values")
+
+
+def _check_classes(setup: Setup, num_classes: int) -> None:
+    published = timm.get_pretrained_cfg(setup.model.name)
+    if published is None or published.num_classes != num_classes:
+        known = published.num_classes if published else 0
+        raise ValueError(
+            f"model.weights: 'pretrained' knows {known} classes and {setup.data.name} has {num_classes}; "
+            "allowed: train, or a checkpoint trained on this data; train one first"
+        )

@@ -5,21 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytorch_lightning as pl
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.dynamics.path import SolutionPath
 from spp.methods.registry import method_module, read_method
-from spp.plan.config import BudgetConfig, DataConfig, ModelConfig, PruneConfig
+from spp.plan.config import BudgetConfig, PruneConfig
 from spp.stages.context import StageRun
-from spp.stages.dense import WEIGHTS_FILE
+from spp.stages.dense import open_dense
 from spp.stages.member import save_member
-from spp.stages.models import build_for, load_weights
-from spp.stages.training import Classifier, build_data, fit
+from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
 
 
 def member_file(size: float) -> str:
@@ -125,12 +121,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     method = read_method(stage.config["method"])
     choose = method_module(stage.config["method"]["name"]).select
     budget = BudgetConfig.read(stage.config["budget"], "budget")
-    model_config = ModelConfig.read(stage.config["model"], "model")
-    seed = stage.config["seed"]
-    pl.seed_everything(seed, verbose=False)
-    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
-    model = build_for(model_config, data, drop_path=recipe.drop_path)
-    load_weights(model, load_file(stage.input_artifacts("dense") / WEIGHTS_FILE), "the dense stage")
+    data, model, pairs = open_dense(stage, recipe)
     path = SolutionPath.load(stage.input_artifacts("path"))
 
     total = path.budget_range(budget.kind)[1]
@@ -157,7 +148,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         for size in budget.values:
             take(size)
     else:
-        masked = MaskedModel(model, find_pairs(model, per_head=model_config.per_head))
+        masked = MaskedModel(model, pairs)
         num_steps = recipe.epochs * data.steps_per_epoch
         walk = FamilyWalk(masked, recipe, data.num_classes, num_steps, stage, select=select, sizes=sizes, take=take)
         fit(walk, data, stage)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.dynamics.bregman import BregmanOptimizer
@@ -15,13 +14,11 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
 from spp.methods import spp as method
 from spp.methods.spp import SPPConfig
-from spp.plan.config import DataConfig, ModelConfig, UpdateConfig
+from spp.plan.config import UpdateConfig
 from spp.stages.context import StageRun
-from spp.stages.dense import WEIGHTS_FILE
-from spp.stages.models import build_for, load_weights
-from spp.stages.training import add_noise, build_data, build_trainer, known_warnings
+from spp.stages.dense import open_dense
+from spp.stages.training import add_noise, build_trainer, known_warnings
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
 
 
 class MaskSearch(pl.LightningModule):
@@ -112,15 +109,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     """Search once and write the path."""
     recipe = UpdateConfig.read(stage.config["recipe"], "update")
     config = SPPConfig.read(stage.config["method"], "method")
-    model_config = ModelConfig.read(stage.config["model"], "model")
-    seed = stage.config["seed"]
-    pl.seed_everything(seed, verbose=False)
-    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
-    model = build_for(model_config, data, drop_path=recipe.drop_path)
-    load_weights(model, load_file(stage.input_artifacts("dense") / WEIGHTS_FILE), "the dense stage")
+    data, model, pairs = open_dense(stage, recipe)
     model.requires_grad_(False)
-
-    pairs = find_pairs(model, per_head=model_config.per_head)
     num_batches = recipe.epochs * data.steps_per_epoch
     search = MaskSearch(MaskedModel(model, pairs), recipe, config, num_batches, stage)
     trainer = build_trainer(
@@ -136,7 +126,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     seconds = time.monotonic() - started
 
     path = SolutionPath.from_optimizer(
-        search.dynamics, pairs, trace=search.recorder.trace(), meta={"stage": stage.key, "seed": seed}
+        search.dynamics, pairs, trace=search.recorder.trace(), meta={"stage": stage.key, "seed": stage.config["seed"]}
     )
     path.save(stage.artifacts)
     support = search.support()
