@@ -11,12 +11,11 @@ from spp.data.module import ImageData
 from spp.plan.config import DataConfig, ModelConfig, RecipeConfig, UpdateConfig
 from spp.plan.setup import sha256_of
 from spp.stages.context import StageRun
-from spp.stages.models import build_for, load_weights, read_checkpoint
+from spp.stages.models import WEIGHTS_FILE, build_for, load_weights, read_checkpoint
 from spp.stages.training import Classifier, build_data, evaluate, fit
 from spp.structure.cost import count_cost
 from spp.structure.pairs import Pair, example_input, find_pairs
 
-WEIGHTS_FILE = "model.safetensors"
 EVALUATION_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
 
 

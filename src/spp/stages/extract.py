@@ -11,9 +11,8 @@ from torch import Tensor
 from spp.dynamics.path import SolutionPath
 from spp.methods.registry import method_module, read_method
 from spp.plan.spec import StageRef
-from spp.stages.dense import WEIGHTS_FILE
 from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
-from spp.stages.models import load_weights
+from spp.stages.models import WEIGHTS_FILE, load_weights
 from spp.store.store import Store
 from spp.structure.compact import compact
 

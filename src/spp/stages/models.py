@@ -15,6 +15,9 @@ from spp.plan.config import ModelConfig
 if TYPE_CHECKING:
     from spp.data.module import ImageData
 
+WEIGHTS_FILE = "model.safetensors"
+"""Name of the artifact that holds a dense network."""
+
 
 def build_model(
     config: ModelConfig,
