@@ -86,7 +86,7 @@ class RunDisplay:
             return f"test top-1 {summary['test']['top1']:.1f} %"
         if "support" in summary:
             return f"{100 * summary['support']['all']:.0f} % of {summary['num_units']} units entered"
-        return f"{len(summary['members'])} members" if "members" in summary else ""
+        return count(summary["members"], "member") if "members" in summary else ""
 
     def _follow(self) -> None:
         while not self._stopped.wait(REFRESH_SECONDS):
