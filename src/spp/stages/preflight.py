@@ -9,7 +9,7 @@ from spp.data.transforms import Augment
 from spp.dynamics.budget import absolute_size
 from spp.methods.spp import SPPConfig, build_optimizer
 from spp.plan.setup import Setup
-from spp.stages.models import build_model, load_weights, read_checkpoint
+from spp.stages.models import build_for, load_weights, read_checkpoint
 from spp.stages.training import build_data
 from spp.structure.masked import MaskedModel
 from spp.structure.pairs import find_pairs
@@ -31,14 +31,14 @@ def check(setup: Setup) -> None:
                 f"{data.num_train_samples} training images; use a smaller one"
             )
     with torch.random.fork_rng():
-        model = build_model(setup.model, img_size=data.img_size, in_chans=data.in_chans, num_classes=data.num_classes)
+        model = build_for(setup.model, data)
     if setup.model.weights == "pretrained":
         _check_classes(setup, data.num_classes)
     if setup.runtime.weights_file is not None:
         load_weights(model, read_checkpoint(Path(setup.runtime.weights_file)), setup.runtime.weights_file)
     pairs = find_pairs(model, per_head=setup.model.per_head)
     if isinstance(setup.method, SPPConfig):
-        num_steps = setup.update.epochs * (data.num_train_samples // setup.update.batch_size)
+        num_steps = setup.update.epochs * data.steps_per_epoch
         build_optimizer(setup.method, MaskedModel(model, pairs).masks, num_steps)
     min_units = getattr(setup.method, "min_units", 1)
     for size in setup.budget.values:
