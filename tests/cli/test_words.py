@@ -32,7 +32,7 @@ WRONG = [
     (["run", "cluster=local", "cluster.max_parallel=foo"], ["cluster.max_parallel", "'foo'", "int"]),
     (["run", "cluster=local", "cluster.gpus=foo"], ["cluster.gpus", "'foo'"]),
     (["run", "model.weights=pretrained"], ["model.weights", "'pretrained'", "1000 classes", "has 10"]),
-    (["run", "cluster.name=moon"], ["cluster.name", "'moon'", "debug, local"]),
+    (["run", "cluster.name=moon"], ["cluster.name", "'moon'", "debug, local, slurm"]),
     (["run", "logger.mode=foo"], ["logger.mode", "'foo'", "offline"]),
     (["run", "seed=true"], ["seed", "True", "integer"]),
     (["run", "accelerator=gpu"], ["accelerator", "'gpu'", "cpu"]),

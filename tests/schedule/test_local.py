@@ -39,7 +39,7 @@ def run(plan, store, command, **options):
 def independent(*configs, gpus=0):
     """A plan of stages that need each other not at all."""
     stages = [
-        Stage("step", {"name": f"s{n}", **config}, label=f"s{n}", resources={"gpus": config.get("gpus", gpus)})
+        Stage("step", {"name": f"s{n}", **config}, label=f"s{n}", resources={"gpus_per_node": config.get("gpus", gpus)})
         for n, config in enumerate(configs)
     ]
     return Plan.merge([Point("all", (), tuple(stages))])
@@ -159,7 +159,8 @@ def test_stage_with_many_gpus_is_not_overtaken_by_later_ones_with_few(store, wor
 
 def test_impossible_wishes_are_refused_before_anything_starts(store, worker_command):
     plan = independent({}, {"gpus": 2})
-    with pytest.raises(ValueError, match=r"^resources\.gpus: 2 is not allowed for s1: must be <= 1 \(GPUs here: 0\)"):
+    refusal = r"^resources\.gpus_per_node: 2 is not allowed for s1: must be <= 1 \(GPUs here: 0\)"
+    with pytest.raises(ValueError, match=refusal):
         run(plan, store, worker_command, gpu_ids=["0"])
     with pytest.raises(ValueError, match=r"^max_parallel: 0 is not allowed: must be >= 1"):
         run(plan, store, worker_command, max_parallel=0)

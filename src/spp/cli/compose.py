@@ -10,8 +10,8 @@ from spp.locations import CONF
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
 # Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
-_OPEN_WHOLE = re.compile(r"^((?:model\.kwargs|\w+\.augment))=(\{.*\})$", re.DOTALL)
-_OPEN_ENTRY = re.compile(r"^(?:model\.kwargs|\w+\.augment)\.\w+=")
+_OPEN_WHOLE = re.compile(r"^(model\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+)?)=(\{.*\})$", re.DOTALL)
+_OPEN_ENTRY = re.compile(r"^(?:model\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+)?)\.\w+=")
 
 
 def expand_shorthand(words: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from spp.cli.compose import ComposedPoint
 from spp.data.registry import fingerprint
 from spp.locations import PIPELINES
 from spp.methods.registry import read_method
-from spp.plan.config import ClusterConfig
+from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.setup import Setup, read_setup
 
@@ -37,8 +37,8 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
     """
     planned = [_read_point(point) for point in composed]
     first = composed[0].cfg
-    cluster = ClusterConfig.read(first["cluster"], "cluster")
-    if first["accelerator"] == "gpu" and not visible_gpus():
+    cluster = planned[0][1].cluster
+    if first["accelerator"] == "gpu" and cluster.name != "slurm" and not visible_gpus():
         raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
     return Planned(
         plan=Plan.merge(point for point, _ in planned),
@@ -54,8 +54,8 @@ def _read_point(composed: ComposedPoint) -> tuple[Point, Setup]:
         raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
     if isinstance(cfg.get("logger"), dict):
         cfg["logger"]["group"] = name
-    num_gpus = 1 if cfg.get("accelerator") != "cpu" and visible_gpus() else 0
-    setup = read_setup(cfg, read_method, fingerprint, resources={"gpus": num_gpus})
+    default_gpus = 1 if cfg.get("accelerator") != "cpu" and visible_gpus() else 0
+    setup = read_setup(cfg, read_method, fingerprint, default_gpus)
     stages = _load_pipeline(str(cfg["pipeline"]["file"])).stages(setup)
     has_own_model = any(word.startswith("model.name=") for word in composed.overrides)
     meta = {

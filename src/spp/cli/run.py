@@ -76,7 +76,7 @@ def _carry_out(planned: Planned, store: Store, display: RunDisplay) -> Outcome:
         planned.plan,
         store,
         command=lambda kind, key: [sys.executable, "-m", "spp.stages.worker", str(store.root), kind, key],
-        max_parallel=cluster.max_parallel,
+        max_parallel=cluster.max_parallel or 1,
         gpu_ids=visible_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus],
         observe=display.observe,
     )

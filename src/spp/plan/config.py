@@ -167,7 +167,6 @@ class PruneConfig(RecipeConfig):
         require(self.interval > 0, "interval", self.interval, "1 or more", "use 5")
 
 
-CLUSTERS = ("debug", "local")
 LOGGER_MODES = ("offline", "online", "disabled")
 BUDGET_KINDS = ("macs", "params", "units")
 
@@ -206,22 +205,6 @@ class LoggerConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterConfig(Config):
-    """Where stages run."""
-
-    name: str
-    """debug (in this process) or local (a queue of processes)."""
-    max_parallel: int = 1
-    """Processes at a time (local)."""
-    gpus: list[Any] | None = None
-    """Ids of the GPUs to share out (local); null: all that are visible."""
-
-    def __post_init__(self) -> None:
-        require(self.name in CLUSTERS, "name", self.name, ", ".join(CLUSTERS), "use debug")
-        require(self.max_parallel >= 1, "max_parallel", self.max_parallel, "1 or more", "use 2")
-
-
-@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig(Config):
     """Where and with what a stage runs; never part of a key."""
 
@@ -237,6 +220,12 @@ class RuntimeConfig(Config):
     """Threads of the process on the CPU; sums differ in their last bits between numbers of threads."""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu or gpu."""
+    devices: int = 1
+    """Processes per node that train together, one per device; follows from the cluster's resources."""
+    num_nodes: int = 1
+    """Nodes that train together; follows from the cluster's resources."""
+    checkpoint_minutes: float = 15.0
+    """Minutes between two checkpoints."""
     wandb: dict[str, Any] = field(default_factory=dict)
     """Mode, project and entity of the W&B mirror."""
     cache: str | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spp.config import Config
+from spp.plan.cluster import ClusterConfig
 from spp.plan.config import (
     BudgetConfig,
     DataConfig,
@@ -42,7 +43,8 @@ class Setup:
     method: Config
     budget: BudgetConfig
     runtime: RuntimeConfig
-    resources: Mapping[str, Any]
+    cluster: ClusterConfig
+    default_gpus: int
     seed: int
 
     def stage(
@@ -55,14 +57,16 @@ class Setup:
     ) -> Stage:
         """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
         plain = {name: value.plain() if isinstance(value, Config) else value for name, value in config.items()}
+        resources = self.cluster.resources_of(kind, self.default_gpus)
+        runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
         return Stage(
             kind=kind,
             config=plain,
             inputs=dict(inputs or {}),
             version=STAGE_VERSIONS[kind],
             label=label,
-            runtime=self.runtime.plain(),
-            resources=self.resources,
+            runtime=runtime.plain(),
+            resources=resources.plain(),
         )
 
     def dense_network(self) -> Stage:
@@ -103,7 +107,7 @@ def read_setup(
     cfg: Mapping[str, Any],
     read_method: Callable[[dict[str, Any]], Config],
     fingerprint: Callable[..., dict[str, Any]],
-    resources: Mapping[str, Any],
+    default_gpus: int,
 ) -> Setup:
     """Check a resolved configuration and turn it into a Setup.
 
@@ -111,7 +115,7 @@ def read_setup(
         cfg: the composed configuration as plain dicts and lists.
         read_method: builds the method's own config from the group `method`.
         fingerprint: identifies the data set's files, see spp.data.registry.fingerprint.
-        resources: what each stage asks of a scheduler, such as {"gpus": 1}.
+        default_gpus: GPUs of a stage whose resources leave their number open.
 
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
@@ -127,6 +131,7 @@ def read_setup(
     if model.weights not in ("train", "pretrained"):
         weights_file = Path(model.weights).absolute()
         model = replace(model, weights=f"sha256:{sha256_of(weights_file)}")
+    cluster = ClusterConfig.read(cfg["cluster"], "cluster")
     runtime = RuntimeConfig.read(
         {
             "data_root": root and str(Path(root).absolute()),
@@ -135,6 +140,7 @@ def read_setup(
             "num_workers": cfg["num_workers"],
             "num_threads": cfg["num_threads"],
             "accelerator": cfg["accelerator"],
+            "checkpoint_minutes": cluster.checkpoint_minutes,
             "wandb": LoggerConfig.read(cfg["logger"], "logger").plain(),
             "cache": str(Path(cfg["paths"]["store"], "cache").absolute()),
         },
@@ -153,7 +159,8 @@ def read_setup(
         method=read_method(dict(cfg["method"])),
         budget=BudgetConfig.read(cfg["budget"], "budget"),
         runtime=runtime,
-        resources=resources,
+        cluster=cluster,
+        default_gpus=default_gpus,
         seed=seed,
     )
     identity = fingerprint(

@@ -25,7 +25,7 @@ class Stage:
 
     `kind`, `version`, `config` and the inputs' keys by role are hashed. `label` (for people), `runtime`
     (how to run here: data folder, number of workers, accelerator) and `resources` (what to ask of a cluster;
-    `gpus` is read by the local scheduler) are not. The mappings are copied into plain JSON types
+    see plan.cluster.ResourcesConfig) are not. The mappings are copied into plain JSON types
     (`keys.canonical`), so a key determines what the worker reads: an integral float arrives as an int.
 
     Raises ValueError for a kind or role that is no lower-case name, and for fields that JSON cannot hold.

@@ -51,7 +51,7 @@ def run_local(
 ) -> Outcome:
     """Run a plan by at most `max_parallel` workers at once; a failed stage blocks only what needs it.
 
-    A stage takes as many of `gpu_ids` as `resources["gpus"]` says (none if it says nothing) and sees only
+    A stage takes as many of `gpu_ids` as `resources["gpus_per_node"]` says (none if it says nothing) and sees only
     them, by CUDA_VISIBLE_DEVICES. A worker's output goes to the stage's logs/. What another process works on
     is awaited, with a look every `wait_seconds`. On Ctrl-C, SIGTERM and SIGHUP the workers get SIGTERM, after
     `grace_seconds` or another signal SIGKILL, and then KeyboardInterrupt or SystemExit is raised; the same
@@ -163,13 +163,13 @@ def _check(plan: Plan, max_parallel: int, gpu_ids: Sequence[str]) -> None:
         if _num_gpus(stage) > len(gpu_ids):
             here = ",".join(gpu_ids) or "none"
             raise ValueError(
-                f"resources.gpus: {_num_gpus(stage)} is not allowed for {stage.label or stage.kind}: must be "
+                f"resources.gpus_per_node: {_num_gpus(stage)} is not allowed for {stage.label or stage.kind}: must be "
                 f"<= {len(gpu_ids)} (GPUs here: {here}); lower it or use another cluster"
             )
 
 
 def _num_gpus(stage: Stage) -> int:
-    return int(stage.resources.get("gpus", 0))
+    return int(stage.resources.get("gpus_per_node") or 0)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -183,6 +183,8 @@ def known_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="You passed in a `val_dataloader` but have no `validation_step`")
         # A GPU left idle is the user's choice, made with accelerator=cpu.
         warnings.filterwarnings("ignore", message="GPU available but not used")
+        # An srun on the path of a login node or a laptop says nothing about where this process runs.
+        warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
         # Lightning 2.6 on torch 2.15.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         yield
