@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 # As many test processes as there are cores; PYTEST="-n 0 -x" debugs in one process.
 PYTEST ?= -n logical --dist loadfile
 
-.PHONY: help install demo test lint types clean
+.PHONY: help install slurm demo test lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -14,10 +14,13 @@ help: ## list the targets
 install: ## create .venv and install spp with its development tools (instant when nothing changed)
 	@scripts/install.sh
 
+slurm: ## install SLURM for the virtual cluster, where that is possible; nothing is started
+	@scripts/install_slurm.sh
+
 demo: install ## prune a small transformer on digits, end to end
 	@$(PY) scripts/demo.py
 
-test: install lint types ## all checks: style, types, imports, tests
+test: install slurm lint types ## all checks: style, types, imports, tests
 	$(PY) -m pytest -q $(PYTEST)
 
 lint: install ## style and who may import whom
@@ -26,7 +29,7 @@ lint: install ## style and who may import whom
 	.venv/bin/lint-imports --no-logo
 
 types: install ## static types of the package
-	.venv/bin/mypy --strict src/spp
+	.venv/bin/mypy --strict src/spp src/hydra_plugins
 
 clean: ## remove caches and builds; .venv and results stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

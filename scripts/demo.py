@@ -6,7 +6,7 @@ Command: make demo. Minutes on two CPU cores; a second call finds everything don
 import sys
 
 from spp.cli.main import main, store_root
-from spp.cli.status import newest_sweep
+from spp.cli.sweeps import find_sweep
 
 WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs", "num_threads=2"]
 
@@ -17,7 +17,7 @@ def demo() -> int:
     if code:
         return code
     root = store_root(WORDS)
-    sweep = newest_sweep(root, None)
+    sweep = find_sweep(root, None)
     print()
     code = main(["report", "all", sweep])
     print(f"store: {root}")

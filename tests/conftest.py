@@ -1,11 +1,25 @@
-"""What several rooms test against: one short run of the whole chain, made once per test process."""
+"""What several rooms test against: a short run of the whole chain, a real SLURM, a fake one."""
 
+import fcntl
+import hashlib
 import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 os.environ["WANDB_MODE"] = "offline"
+
+ROOT = Path(__file__).parents[1]
+FAKES = ROOT / "tests" / "slurm" / "fakes"
+SBIN = "/usr/sbin:/sbin"
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +33,111 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     sweep = Store(root).latest()
     assert sweep is not None
     return root, sweep
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder of a fake SLURM whose commands are first on PATH and truly run jobs; tests/slurm/fakes/slurm.py."""
+    folder = tmp_path / "fake-slurm"
+    folder.mkdir()
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(FAKES), str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    yield folder
+    (folder / "state.json").unlink(missing_ok=True)
+    with open(folder / "runner.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until its runner has ended what still ran
+    errors = folder / "runner.err"
+    assert not errors.exists() or not errors.read_text(), errors.read_text()
+
+
+class Cluster:
+    """A private SLURM of four nodes with one CPU each, without accounting."""
+
+    def __init__(self, root: Path, **settings: str) -> None:
+        self.conf = root / "slurm.conf"
+        self._env = {**os.environ, "SC_ROOT": str(root), "SC_DBD": "0", "SC_CPUS": "1", **settings}
+
+    def __call__(self, *words: str) -> None:
+        """Carries out a command of slurm/cluster.sh: `stop -KILL slurmd-n1`, `start slurmd-n1`, ..."""
+        command = [str(ROOT / "slurm" / "cluster.sh"), *words]
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def _cluster(name: str, **settings: str) -> Iterator[Cluster]:
+    """A running cluster; what a test process that was killed left behind is ended first."""
+    missing = [program for program in ("sbatch", "slurmctld", "slurmd", "munged") if not _which(program)]
+    if missing:
+        reason = f"not installed: {', '.join(missing)}; remedy: scripts/install_slurm.sh as root"
+        (pytest.fail if os.environ.get("SPP_REQUIRE_SLURM") == "1" else pytest.skip)(reason)
+    prefix = f"sc-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"
+    for left in Path("/tmp").glob(f"{prefix}-*-[0-9]*"):
+        if left.is_dir() and not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
+            Cluster(left)("reset")
+    made = Cluster(Path(f"/tmp/{prefix}-{name}-{os.getpid()}"), SC_PORT=str(_free_ports()), **settings)
+    try:
+        made("up")
+        yield made
+    finally:
+        made("reset")
+
+
+def _point_to(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes SLURM's commands mean this cluster."""
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    monkeypatch.setenv("PATH", os.pathsep.join([os.environ["PATH"], SBIN]))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The virtual cluster of this test process."""
+    with _cluster("all") as made:
+        yield made
+
+
+@pytest.fixture
+def slurm(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The virtual cluster with an empty queue, for the commands on PATH."""
+    _point_to(cluster, monkeypatch)
+    yield cluster
+    cluster("up")  # what the test stopped
+    subprocess.run(["scancel", "--quiet", "--user", str(os.getuid())], check=True)
+    deadline = time.monotonic() + 30
+    while subprocess.run(["squeue", "-h"], capture_output=True, check=True).stdout.strip():
+        assert time.monotonic() < deadline, "jobs do not end"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def own_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Cluster]]:
+    """Starts a virtual cluster of the test's own, with more lines of slurm.conf, that it may leave in any state."""
+    with ExitStack() as stack:
+
+        def start(lines: str = "") -> Cluster:
+            extra = tmp_path / "slurm.conf"
+            extra.write_text(lines)
+            made = stack.enter_context(_cluster("own", SC_EXTRA=str(extra)))
+            _point_to(made, monkeypatch)
+            return made
+
+        yield start
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], SBIN]))
+
+
+def _free_ports() -> int:
+    """First of the ports of a cluster: those that slurm/cluster.sh would take may serve a user's own cluster."""
+    for base in random.SystemRandom().sample(range(20000, 31000, 50), 100):
+        if all(_is_free(base + offset) for offset in (17, 19, *range(21, 25))):
+            return base
+    raise OSError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0

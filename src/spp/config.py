@@ -1,11 +1,12 @@
 """The base of all configs: a dataclass that is built strictly from a mapping and checked once, when it is built."""
 
 import difflib
+import functools
 import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 
@@ -37,6 +38,28 @@ def _accepts(hint: Any, value: object) -> bool:
     return isinstance(value, hint)
 
 
+def _hints(config_class: Any) -> dict[str, Any]:
+    """The annotations of a config's fields by name."""
+    return _cached_hints(config_class)
+
+
+@functools.cache
+def _cached_hints(config_class: type["Config"]) -> dict[str, Any]:
+    # A sweep reads each class thousands of times, and asking the annotations takes longer than all the rest.
+    hints = typing.get_type_hints(config_class)
+    return {f.name: hints[f.name] for f in fields(config_class)}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Base of all configs: built strictly from a mapping, turned back into plain JSON values."""
@@ -51,8 +74,8 @@ class Config:
         if not isinstance(values, Mapping):
             raise ValueError(f"{where}: {values!r} has no fields; allowed: those of {cls.__name__}; name them")
         prefix = f"{where}." if where else ""
-        hints = typing.get_type_hints(cls)
-        names = [f.name for f in fields(cls)]
+        hints = _hints(cls)
+        names = list(hints)
         for name, value in values.items():
             if name not in names:
                 close = difflib.get_close_matches(str(name), names, n=1)
@@ -73,4 +96,4 @@ class Config:
 
     def plain(self) -> dict[str, Any]:
         """The config as nested dicts and lists of JSON values."""
-        return asdict(self)
+        return {name: _copied(getattr(self, name)) for name in _hints(type(self))}

@@ -48,6 +48,40 @@ def test_plan_and_status_print_a_table(finished, capsys):
     assert {stage["state"] for stage in state["stages"]} == {"done"}
 
 
+def test_plan_for_a_cluster_numbers_the_calls_of_sbatch(finished, capsys):
+    root, _ = finished
+    words = ["-m", "debug=fast", "seed=0,1,2", "cluster=slurm", "cluster.resources.default.gpus_per_node=2"]
+    plan = json.loads(output_of(capsys, "plan", *words, f"paths.store={root}", "--json"))
+    # Two members of two families: each array has one member of either, so that it waits just for its own family.
+    assert [row["array"] for row in plan["stages"]] == [None] * 5 + [1, 2, 3, 4, 5] * 2
+    assert plan["num_arrays"] == 5
+    assert (plan["num_done"], plan["num_missing"]) == (5, 10)
+    # What was measured without a GPU says nothing about hours on one.
+    assert (plan["gpu_hours"], plan["num_unknown"]) == (0.0, 10)
+
+
+def test_plan_adds_up_gpu_hours_of_what_is_to_do(tmp_path, capsys):
+    spent = {"dense": 3600.0, "update": 1800.0, "prune": 900.0}
+    for kind, gpu_seconds in spent.items():
+        (tmp_path / "stages" / kind).mkdir(parents=True)
+        row = {"key": "0" * 20, "seconds": gpu_seconds / 4, "gpu_seconds": gpu_seconds}
+        (tmp_path / "stages" / kind / "recent.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["debug=fast", "cluster=slurm", "cluster.resources.default.gpus_per_node=4", f"paths.store={tmp_path}"]
+    plan = json.loads(output_of(capsys, "plan", *words, "--json"))
+    assert plan["gpu_hours"] == pytest.approx(6300 / 3600)
+    assert plan["num_unknown"] == 2
+    text = output_of(capsys, "plan", *words)
+    assert "1.75 GPU-hours, without 2 stages of unknown cost" in text
+    assert "4 GPU, 4 cpu, 120 min" in text
+
+
+def test_a_large_plan_has_a_row_per_kind(tmp_path, capsys):
+    text = output_of(capsys, "plan", "-m", "debug=fast", "seed=range(20)", f"paths.store={tmp_path}")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["finetune", "40", "0", "0", "40", "?"] in rows
+    assert "20 points, 100 stages asked for, 100 after sharing, 0 done, 100 to run" in text
+
+
 def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
     root, _ = finished
     text = output_of(capsys, "plan", f"paths.store={root}", "-m", "debug=fast", "--json", "seed=0,1")

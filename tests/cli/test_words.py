@@ -60,6 +60,15 @@ WRONG = [
     (["extract", "no-such-sweep", "--macs", "120%"], ["--macs", "120%", "allowed"]),
     (["extract", "no-such-sweep"], ["--macs, --params, --units", "exactly one"]),
     (["status"], ["paths.store", "holds no sweep"]),
+    (["watch"], ["paths.store", "holds no sweep"]),
+    (["cancel"], ["SWEEP", "missing"]),
+    (["cancel", "no-such-sweep"], ["paths.store", "holds no sweep"]),
+    (["retry"], ["SWEEP", "missing"]),
+    (["retry", "one", "two"], ["SWEEP", "'one two'", "allowed: one"]),
+    (["logs"], ["STAGE", "missing"]),
+    (["logs", "abc"], ["STAGE", "'abc'", "allowed"]),
+    (["logs", "abc", "-n", "-1"], ["--lines", "-1", "allowed"]),
+    (["doctor", "me"], ["'me'", "paths.store=DIR"]),
     (["report", "table99"], ["NAME", "'table99'", "family"]),
 ]
 

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerStatus
 
 from spp.data.module import ImageData
 from spp.data.registry import open_source
@@ -143,6 +146,7 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
 def test_lightning_announces_the_epoch_and_does_not_warn(tmp_path):
     data = image_data(batch_size=270)
     trainer = pl.Trainer(
@@ -160,6 +164,53 @@ def test_lightning_announces_the_epoch_and_does_not_warn(tmp_path):
     loader = image_data(batch_size=270).train_dataloader()
     expected = [(epoch, labels.tolist()) for epoch in range(2) for _, labels in loader]
     assert module.seen == expected
+
+
+class Place:
+    """Stands where the trainer of one of several devices stands."""
+
+    def __init__(self, rank, world_size, status=TrainerStatus.RUNNING):
+        self.global_rank, self.world_size = rank, world_size
+        self.state = SimpleNamespace(status=status)
+        self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_devices_share_the_validation_without_a_repeat(num_devices):
+    shares = []
+    for rank in range(num_devices):
+        data = image_data()
+        data.trainer = Place(rank, num_devices)
+        loader = data.val_dataloader()
+        assert loader.batch_size == 64 // num_devices
+        shares.append(batches(loader)[0])
+    whole = batches(image_data().val_dataloader())[0]
+    assert [len(share) for share in shares] == [len(whole[rank::num_devices]) for rank in range(num_devices)]
+    assert all(torch.equal(share, whole[rank::num_devices]) for rank, share in enumerate(shares))
+
+
+def test_after_the_training_one_device_sees_all():
+    data = image_data()
+    data.trainer = Place(0, 2, TrainerStatus.FINISHED)
+    assert len(batches(data.val_dataloader())[0]) == 150
+    assert data.num_replicas == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_interrupted_epoch_goes_on_at_its_next_batch(num_workers, parquet_root):
+    shape = {"name": "cifar10", "root": parquet_root, "img_size": 32, "batch_size": 8, "augment": RECIPE}
+    undisturbed = image_data(**shape).train_dataloader()
+    first, second, third = (list(undisturbed) for _ in range(3))
+    assert len(first) > 2
+    data = image_data(**shape, num_workers=num_workers)
+    data.start_at(1, 2)
+    resumed = data.train_dataloader()
+    assert len(resumed) == len(first)
+    for expected in (second[2:], third):
+        images, labels = (torch.cat(parts) for parts in zip(*expected, strict=True))
+        same_images, same_labels = batches(resumed)
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
 
 
 def test_the_real_cifar(real_cifar_root):

@@ -3,6 +3,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from timm.data.distributed_sampler import RepeatAugSampler
 
 from spp.data.sampling import EpochSampler, own_random_numbers, seed_transforms
@@ -24,6 +26,20 @@ def test_an_announced_epoch_is_the_one_that_followed_unannounced():
     epochs = [list(running) for _ in range(3)]
     resumed.set_epoch(2)
     assert list(resumed) == epochs[2]
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.integers(0, 80), st.integers(0, 9)
+)
+def test_an_interrupted_epoch_goes_on_where_it_was(num_images, num_repeats, num_replicas, epoch, num_done, seed):
+    """Against the tail of an undisturbed one; the epochs that follow are whole."""
+    shape = {"seed": seed, "num_repeats": num_repeats, "num_replicas": num_replicas, "rank": num_replicas - 1}
+    undisturbed = EpochSampler(num_images, **shape)
+    epochs = [list(undisturbed) for _ in range(epoch + 2)]
+    resumed = EpochSampler(num_images, **shape, first_epoch=epoch, num_done=num_done)
+    assert list(resumed) == epochs[epoch][num_done:]
+    assert list(resumed) == epochs[epoch + 1]
+    assert len(resumed) == len(undisturbed)
 
 
 def test_order_depends_on_the_seed():

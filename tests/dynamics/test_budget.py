@@ -1,15 +1,18 @@
 """Prefixes, ranges and costs against sums written out."""
 
+import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from spp.dynamics.budget import KINDS, Budget, absolute_size, budget_range, cost_of, join, prefix_masks, split
+from spp.dynamics.order import unit_order
 from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
 
@@ -192,3 +195,139 @@ def test_absolute_size(pairs):
 def test_kinds_are_checked(pairs):
     with pytest.raises(ValueError, match=r"^kind: 'flops' is not known; allowed: macs, params, units; use macs$"):
         budget_range(pairs, "flops")
+
+
+@st.composite
+def attention_problems(draw):
+    """Attentions of both pairs and an MLP, priced with a model around them (or none), and a key for every unit."""
+    pairs = []
+    prices = st.integers(1, 10_000)
+    for index in range(draw(st.integers(1, 2))):
+        heads = draw(st.integers(1, 3))
+        per_head = {"qk": draw(st.booleans())}
+        per_head["vo"] = draw(st.sampled_from([per_head["qk"], not per_head["qk"]]))
+        for kind in ("qk", "vo"):
+            copies = heads if per_head[kind] else 1
+            params, macs = (heads // copies * draw(prices) for _ in range(2))
+            size = copies * draw(st.integers(1, 3))
+            extra = draw(st.integers(0, 100)) if kind == "vo" else 0
+            name = f"{index}.attn.{kind}"
+            pairs.append(Pair(name, kind, size, params, float(macs), heads, per_head[kind], params_per_head=extra))
+    pairs.append(Pair("mlp", "mlp", draw(st.integers(1, 4)), draw(prices), float(draw(prices))))
+    if draw(st.booleans()):
+        everything = {kind: set(range(sum(p.size for p in pairs))) for kind in ("macs", "params")}
+        macs, params = (attention_cost(pairs, kept, kind) + draw(prices) for kind, kept in everything.items())
+        pairs = [replace(pair, model_cost=Cost(float(macs), round(params))) for pair in pairs]
+    num_units = sum(pair.size for pair in pairs)
+    key = draw(st.lists(st.integers(0, 9), min_size=num_units, max_size=num_units))
+    return pairs, torch.tensor(key).double(), draw(st.integers(0, 3))
+
+
+def heads_of(pairs, kept):
+    """Kept channels by pair and head: {pair: [count of head 0, ...]}."""
+    found, start = {}, 0
+    for pair in pairs:
+        units = [unit - start for unit in kept if start <= unit < start + pair.size]
+        start += pair.size
+        width = pair.size // pair.num_heads if pair.per_head else pair.size
+        heads = range(pair.num_heads)
+        found[pair.name] = [sum(u // width == h or not pair.per_head for u in units) for h in heads]
+    return found
+
+
+def attention_cost(pairs, kept, kind):
+    """Cost of the units of `kept`: heads with a value channel, all as wide as the widest of them."""
+    if kind == "units":
+        return len(kept)
+    counts, spent = heads_of(pairs, kept), 0
+    for pair in pairs:
+        if pair.kind == "mlp":
+            spent += counts[pair.name][0] * price(pair, kind)
+            continue
+        there = [head for head, count in enumerate(counts[pair.name[:-2] + "vo"]) if count]
+        width = max((counts[pair.name][head] for head in there), default=0)
+        spent += width * len(there) * price(pair, kind) / (1 if pair.per_head else pair.num_heads)
+        spent += len(there) * pair.params_per_head * (kind == "params")
+    return spent
+
+
+def cost_with_model(pairs, kept, kind):
+    model = pairs[0].model_cost
+    if model is None or kind == "units":
+        return attention_cost(pairs, kept, kind)
+    everything = range(sum(pair.size for pair in pairs))
+    return getattr(model, kind) - attention_cost(pairs, everything, kind) + attention_cost(pairs, kept, kind)
+
+
+@given(attention_problems(), st.randoms(use_true_random=False))
+def test_the_cost_of_attentions_is_that_of_the_heads_that_are_there(problem, random):
+    pairs, key, _ = problem
+    kept = [unit for unit in range(len(key)) if random.random() < 0.5]
+    flags = torch.zeros(len(key), dtype=torch.bool)
+    flags[kept] = True
+    cost = cost_of(pairs, split(pairs, flags))
+    assert (cost.macs, cost.params) == tuple(pytest.approx(cost_with_model(pairs, kept, k)) for k in KINDS[:2])
+
+
+@given(attention_problems(), st.sampled_from(KINDS), st.floats(0, 1), st.booleans())
+def test_the_longest_prefix_that_fits_with_heads_that_leave(problem, kind, position, is_ordered):
+    pairs, key, min_units = problem
+    order = unit_order(pairs, key, key, min_units=min_units) if is_ordered else torch.argsort(key, stable=True)
+    min_units = min_units if is_ordered else 0
+    lowest, highest = budget_range(pairs, kind, min_units)
+    size = lowest + position * (highest - lowest)
+    assume(size > 1 and abs(size - round(size)) > 1e-3)
+    masks = prefix_masks(pairs, order, Budget(kind, size), min_units)
+    prefixes = [cost_with_model(pairs, order[:n].tolist(), kind) for n in range(len(order) + 1)]
+    assert prefixes == sorted(prefixes)
+    assert kept_units(pairs, masks) == set(order[: max(n for n, c in enumerate(prefixes) if c <= size)].tolist())
+    assert all(mask.sum() >= min(min_units, len(mask)) for mask in masks.values())
+
+
+@given(attention_problems(), st.sampled_from(["macs", "params"]), st.sampled_from(["global", "family"]))
+def test_a_unit_adds_a_channel_of_every_head_or_one_head_at_most(problem, kind, scope):
+    pairs, key, min_units = problem
+    order = unit_order(pairs, key, key, scope=scope, min_units=min_units).tolist()
+    pair_of = [pair for pair in pairs for _ in range(pair.size)]
+    floor = sum(min(min_units, pair.size) for pair in pairs)
+    for length in range(floor, len(order)):
+        kept, pair = order[:length], pair_of[order[length]]
+        added = attention_cost(pairs, order[: length + 1], kind) - attention_cost(pairs, kept, kind)
+        counts = heads_of(pairs, kept)
+        if pair.kind == "mlp":
+            assert added == price(pair, kind)
+            continue
+        channel = price(pair, kind) * (pair.num_heads if pair.per_head else 1)
+        before, after = (counts[pair.name[:-2] + "vo"], heads_of(pairs, order[: length + 1])[pair.name[:-2] + "vo"])
+        come = [head for head in range(pair.num_heads) if after[head] and not before[head]]
+        there = [head for head in range(pair.num_heads) if before[head]]
+        if not come:
+            assert added <= channel + 1e-6
+            continue
+        # No "qk" unit outside of the floor came before its head, which so is as wide as the others or the floor.
+        qk, vo = (next(p for p in pairs if p.name == pair.name[:-2] + k) for k in ("qk", "vo"))
+        per_channel = {p.kind: price(p, kind) / (1 if p.per_head else p.num_heads) for p in (qk, vo)}
+        width = {p.kind: max((counts[p.name][h] for h in there), default=0) for p in (qk, vo)}
+        head = width["qk"] * per_channel["qk"] + max(width["vo"], 1) * per_channel["vo"]
+        head += vo.params_per_head * (kind == "params")
+        if min_units <= min(p.size // p.num_heads if p.per_head else p.size for p in (qk, vo)):
+            assert added <= len(come) * head + 1e-6
+
+
+@given(attention_problems(), st.sampled_from(KINDS))
+@settings(max_examples=40)
+def test_the_smallest_budget_is_that_of_the_dearest_floor(problem, kind):
+    pairs, _, min_units = problem
+    starts = [sum(pair.size for pair in pairs[:index]) for index in range(len(pairs))]
+    lowest = 0.0
+    owners = {pair.owner for pair in pairs}
+    for owner in owners:
+        mine = [index for index, pair in enumerate(pairs) if pair.owner == owner]
+        floors = [
+            itertools.combinations(range(starts[i], starts[i] + pairs[i].size), min(min_units, pairs[i].size))
+            for i in mine
+        ]
+        lowest += max(attention_cost(pairs, sum(chosen, ()), kind) for chosen in itertools.product(*floors))
+    everything = range(sum(pair.size for pair in pairs))
+    rest = cost_with_model(pairs, everything, kind) - attention_cost(pairs, everything, kind)
+    assert budget_range(pairs, kind, min_units)[0] == pytest.approx(rest + lowest)

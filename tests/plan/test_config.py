@@ -1,6 +1,6 @@
 import pytest
 
-from spp.plan.config import BudgetConfig, DataConfig, ModelConfig, PruneConfig, RecipeConfig, UpdateConfig
+from spp.plan.config import BudgetConfig, DataConfig, ModelConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 
 RECIPE = {"epochs": 3, "batch_size": 8, "lr": 1e-3}
 
@@ -57,7 +57,13 @@ def test_the_yaml_lists_every_field_of_the_recipes_with_its_default():
     from spp.locations import CONF
 
     listed = yaml.safe_load((CONF / "recipes.yaml").read_text())
-    configs = {"dense": RecipeConfig, "update": UpdateConfig, "prune": PruneConfig, "finetune": RecipeConfig}
+    configs = {
+        "dense": RecipeConfig,
+        "update": UpdateConfig,
+        "search": SearchConfig,
+        "prune": PruneConfig,
+        "finetune": RecipeConfig,
+    }
     assert listed.keys() == configs.keys()
     for name, config in configs.items():
         expected = {

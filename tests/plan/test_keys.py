@@ -65,7 +65,7 @@ def test_canonical_is_a_json_value_equal_to_the_original_and_its_own_canonical(c
 def test_different_settings_have_different_keys(one, other):
     # Python holds True for 1, which JSON and a config do not, so compare what a reader would see.
     same = json.dumps(canonical(one), sort_keys=True) == json.dumps(canonical(other), sort_keys=True)
-    assert (stage_key("update", 1, one, {}) == stage_key("update", 1, other, {})) == same
+    assert (stage_key("update", 1, canonical(one), {}) == stage_key("update", 1, canonical(other), {})) == same
 
 
 def test_canonical_does_not_share_with_its_argument():
@@ -83,7 +83,7 @@ def test_bool_and_int_and_str_are_three_things():
 def test_key_is_the_sha256_of_a_line_that_can_be_written_by_hand():
     line = '{"config":{"epochs":300,"lr":0.0005},"inputs":{"dense":"0123"},"kind":"update","version":2}'
     expected = hashlib.sha256(line.encode()).hexdigest()[:20]
-    assert stage_key("update", 2, {"lr": 5e-4, "epochs": 300.0}, {"dense": "0123"}) == expected
+    assert stage_key("update", 2, canonical({"lr": 5e-4, "epochs": 300.0}), {"dense": "0123"}) == expected
 
 
 def test_kind_version_and_roles_are_part_of_the_key():

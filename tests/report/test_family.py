@@ -9,7 +9,7 @@ ROW = {
     "point": "p", "method": "spp", "preset": "priced", "model": "vit", "data": "digits", "seed": 0,
     "budget_kind": "macs", "budget_asked": 0.5, "macs": 50e6, "params": 1_500_000, "dense_macs": 100e6,
     "dense_params": 3_000_000, "dense_top1": 97.0, "top1_before": 90.0, "top1": 96.0, "num_test_images": 297,
-    "search_seconds": 30.0, "device": "CPU", "path_key": "a", "dense_key": "d0",
+    "search_seconds": 30.0, "device": "CPU", "search_key": "a", "dense_key": "d0",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_one_row_per_budget_beside_the_dense_model():
 def test_seeds_become_mean_and_standard_deviation():
     accuracies, dense = [96.0, 95.0, 97.3], [97.0, 98.0, 98.5]
     rows = [
-        {**ROW, "seed": s, "top1": a, "dense_top1": d, "dense_key": f"d{s}", "path_key": f"p{s}"}
+        {**ROW, "seed": s, "top1": a, "dense_top1": d, "dense_key": f"d{s}", "search_key": f"p{s}"}
         for s, (a, d) in enumerate(zip(accuracies, dense, strict=True))
     ]
     head, _, dense_line, line = table_of(family_markdown(rows))

@@ -1,8 +1,11 @@
+import functools
+import runpy
 import subprocess
 import sys
 
 import pytest
 
+from spp.plan.cluster import ResourcesConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
 from spp.store.store import Store
@@ -85,8 +88,9 @@ def chains():
 def chains_plan(**changes):
     def make(name, kind, inputs=None):
         change = changes.get(name, {})
+        resources = {**ResourcesConfig().plain(), **change.get("resources", {})}
         config = {"name": name, **change.get("config", {})}
-        return Stage(kind, config, inputs or {}, label=name, resources=change.get("resources", {}))
+        return Stage(kind, config, inputs or {}, label=name, resources=resources)
 
     dense = make("dense", "dense")
     points = []
@@ -163,3 +167,30 @@ def say():
         assert process.wait(10) == 0
 
     return say_to
+
+
+# What a SLURM job of these tests runs: the test worker, for the stage that its batch has under its index.
+JOB = """
+import os, runpy, subprocess, sys
+from spp.store.store import Store
+root, sweep, batch = ARGS
+tasks = Store(root).read_batch(sweep, batch)["tasks"]
+index = os.environ["SLURM_ARRAY_TASK_ID"] if len(tasks) > 1 else next(iter(tasks))
+kind, key = tasks[index]
+print("job of", kind, file=sys.stderr, flush=True)
+config = Store(root).spec(kind, key)["config"]
+if config.get("says"):
+    print(config["says"], file=sys.stderr, flush=True)
+if config.get("broken_until") and not os.path.exists(config["broken_until"]):
+    os.kill(os.getpid(), 9)
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+subprocess.run([sys.executable, "-c", WORKER, root, kind, key], check=True)
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """The callable of a batch, as `submit` asks for it."""
+    script = tmp_path / "job.py"
+    script.write_text(f"WORKER = {WORKER!r}\n{JOB}")
+    return lambda *names: functools.partial(runpy.run_path, str(script), {"ARGS": names})

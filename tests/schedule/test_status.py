@@ -244,3 +244,27 @@ def test_sweep_in_a_store_of_10000_stages_touches_its_own_stages_only_and_each_l
     assert not [path for event, path in seen if path == "changes something"]
     assert Counter(event for event, _ in seen) == {"os.listdir": 300, "open": 200 + 2}
     assert max(touched.values()) == 1
+
+
+def test_a_newer_job_wins_over_an_old_failure(store, plan, by_label):
+    dense = by_label("dense")
+    store.fail("dense", dense.key, "of an earlier try")
+    for word, state in (("pending", "queued"), ("running", "running"), ("gone", "failed")):
+        live = Live({dense.key: LiveJob("12", word, "Resources")})
+        assert states(store, plan, live)["dense"] == state
+        assert states(store, plan, live)["tune_1"] == ("blocked" if word == "gone" else "queued")
+
+
+def test_a_job_that_waits_to_go_on_is_queued_though_its_claim_looks_alive(store, plan, by_label):
+    dense = by_label("dense")
+    put_claim(store, dense, job="12", host="elsewhere")
+    live = Live({dense.key: LiveJob("12", "pending", "BeginTime")}, alive=lambda holder: True)
+    status = plan_status(store, plan, live)[dense.key]
+    assert (status.state, status.error, status.job) == (State.QUEUED, "BeginTime", "12")
+
+
+def test_what_a_site_cancels_for_a_failed_input_is_blocked(store, plan, by_label):
+    store.fail("dense", by_label("dense").key, "broken")
+    live = Live({by_label("update_1").key: LiveJob("12_1", "gone", "CANCELLED")})
+    status = plan_status(store, plan, live)[by_label("update_1").key]
+    assert (status.state, status.culprit) == (State.BLOCKED, by_label("dense").key)

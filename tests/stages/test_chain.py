@@ -48,8 +48,7 @@ def test_members_are_as_large_as_promised_and_load_as_plain_modules(store, stage
 
 
 def test_members_are_nested(store, stages):
-    from spp.stages.member import describe_member
-    from spp.stages.prune import member_file
+    from spp.stages.member import describe_member, member_file
 
     folder = store.artifacts_dir("prune", stages["prune", "family"].key)
     large, small = (describe_member(folder / member_file(size))["kept"] for size in (0.5, 0.3))

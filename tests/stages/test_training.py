@@ -6,6 +6,8 @@ from torch import nn
 
 from spp.data.module import ImageData
 from spp.plan.config import RecipeConfig, RuntimeConfig
+from spp.stages.interruption import Interruptions
+from spp.stages.ranks import Ranks
 from spp.stages.training import Classifier, add_noise, evaluate, fit
 
 CPU = RuntimeConfig(accelerator="cpu")
@@ -14,10 +16,17 @@ CPU = RuntimeConfig(accelerator="cpu")
 class Record:
     """Stands where a stage's run stands: keeps the rows, knows the runtime."""
 
-    runtime = CPU
+    runtime, ranks, saved = CPU, Ranks(), None
 
     def __init__(self, folder):
         self.artifacts, self.rows, self.steps = folder, [], []
+        self.interruptions = Interruptions()
+
+    def is_superseded(self, about_to_save):
+        return False
+
+    def leave_to_leader(self):
+        pass
 
     def log(self, row):
         self.rows.append(row)

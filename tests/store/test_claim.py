@@ -14,6 +14,7 @@ from spp.store.claim import (
     Holder,
     claim,
     holder_of,
+    lock,
     release_dead,
 )
 from spp.store.process import this_process
@@ -254,3 +255,52 @@ def test_release_dead_gives_back_only_what_the_dead_hold(store, stage, folder):
     release_dead(store, stage.kind, stage.key)
     assert claims_in(folder)[-1] == "claim-3.released"
     assert holder_of(folder, os.listdir(folder)) == (None, False)
+
+
+def test_release_dead_believes_slurm_about_jobs_of_other_machines(store, stage, folder):
+    put_claim(folder, generation=1, job="12_3")
+    for verdict in (True, None):
+        release_dead(store, stage.kind, stage.key, lambda holder, verdict=verdict: verdict)
+        assert claims_in(folder) == ["claim-1"]
+    release_dead(store, stage.kind, stage.key, lambda holder: holder.job != "12_3")
+    assert claims_in(folder) == ["claim-1.released"]
+
+
+# Counts up a file under a lock, in a way that loses counts if two processes are in at once.
+COUNT_UP = """
+import sys, time
+from pathlib import Path
+from spp.store.claim import lock
+folder, file = map(Path, sys.argv[1:])
+for _ in range(5):
+    with lock(folder, poll_seconds=0.01):
+        number = int(file.read_text())
+        time.sleep(0.01)
+        file.write_text(str(number + 1))
+"""
+
+
+def test_a_lock_lets_in_one_process_at_a_time(tmp_path, start):
+    (tmp_path / "number").write_text("0")
+    processes = [start(COUNT_UP, tmp_path / "lock", tmp_path / "number") for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "number").read_text() == "15"
+
+
+HOLD_LOCK = """
+import sys
+from pathlib import Path
+from spp.store.claim import lock
+with lock(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_outlives_its_dead_holder(tmp_path, start):
+    holder = start(HOLD_LOCK, tmp_path)
+    assert holder.stdout.readline() == "in\n"
+    holder.kill()
+    holder.wait()
+    with lock(tmp_path, poll_seconds=0.01):
+        pass

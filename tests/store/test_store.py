@@ -355,3 +355,22 @@ def test_jobs_come_back(store):
     store.append_job("first", {"key": "a", "job": "1_0"})
     store.append_job("first", {"key": "b", "job": "1_1"})
     assert store.read_jobs("first") == [{"key": "a", "job": "1_0"}, {"key": "b", "job": "1_1"}]
+
+
+def test_a_sweep_keeps_the_config_of_its_cluster(store, stage):
+    plan = Plan.merge([Point("point", (), (stage,))])
+    store.write_plan("sweep", plan, {"name": "slurm", "max_parallel": 4})
+    assert store.read_cluster("sweep") == {"name": "slurm", "max_parallel": 4}
+    assert store.read_plan("sweep").stages == plan.stages
+    with pytest.raises(FileNotFoundError):
+        store.read_cluster("other")
+
+
+def test_batches_and_submissions_come_back_as_written(store, stage):
+    store.write_batch("sweep", "000", {"tasks": {3: ["update", stage.key]}})
+    assert store.read_batch("sweep", "000")["tasks"] == {"3": ["update", stage.key]}
+    with pytest.raises(FileNotFoundError):
+        store.read_batch("sweep", "001")
+    assert store.submitted("update", stage.key) is None
+    store.write_submitted("update", stage.key, {"sweep": "sweep", "batch": "000", "index": 3})
+    assert store.submitted("update", stage.key)["index"] == 3

@@ -200,6 +200,70 @@ def test_heads_of_unequal_width_are_padded_with_zeros_that_stay(build, images):
     assert torch.equal(attention.proj.weight.abs().sum(0) == 0, padding)
 
 
+def heads_with_values(pairs, masks, num_there):
+    """The masks with the values of all but `num_there` heads of every attention off, the first ones."""
+    masks = dict(masks)
+    for pair in pairs:
+        if pair.kind == "vo":
+            head = torch.arange(pair.size) // (pair.size // pair.num_heads)
+            masks[pair.name] = masks[pair.name] & (head >= pair.num_heads - num_there)
+            masks[pair.name][-1:] = num_there > 0
+    return masks
+
+
+@pytest.mark.parametrize("num_there", [0, 1])
+@pytest.mark.parametrize("fused", [False, True])
+def test_heads_without_values_leave(model, images, random_masks, num_there, fused):
+    for name, module in model.named_modules():
+        if name.endswith(".attn"):
+            module.fused_attn = fused
+    pairs = find_pairs(model, per_head=True)
+    masks = heads_with_values(pairs, random_masks(pairs, seed=4), num_there)
+    assert_same(model, pairs, masks, images(model))
+    small = compact(model, masks)
+    attentions = {pair.module: small.get_submodule(pair.module) for pair in pairs if pair.kind == "vo"}
+    for name, attention in attentions.items():
+        kept = {kind: masks[f"{name}.{kind}"].view(-1, 8)[-1] for kind in ("qk", "vo")}
+        qk_width, v_width = (int(kept[kind].sum()) * num_there for kind in ("qk", "vo"))
+        assert (attention.num_heads, attention.qk_width, attention.v_width) == (num_there, qk_width, v_width)
+        assert attention.qkv.out_features == 2 * qk_width + v_width
+        assert attention.proj.in_features == v_width
+        if hasattr(attention, "relative_position_bias_table"):
+            dense = model.get_submodule(name).relative_position_bias_table
+            assert torch.equal(attention.relative_position_bias_table, dense[:, dense.shape[1] - num_there :])
+        if num_there == 0:
+            bias = attention.proj.bias
+            x = torch.randn(4, getattr(attention, "window_area", 6), attention.qkv.in_features)
+            assert torch.equal(attention(x), bias.expand(*x.shape[:2], -1))
+    again = [pair for pair in find_pairs(small, per_head=True) if pair.kind != "mlp"]
+    assert {pair.num_heads for pair in again} == ({num_there} if num_there else set())
+    small.train()(images(model)).sum().backward()
+    assert all(parameter.grad is not None for parameter in small.get_submodule(name).parameters())
+    torch.optim.AdamW(small.parameters()).step()
+    assert torch.isfinite(small(images(model))).all()
+
+
+def test_a_head_without_query_key_units_stays(build, images):
+    model = build("deit")
+    pairs = find_pairs(model, per_head=True)
+    masks = {"blocks.0.attn.qk": torch.arange(24) >= 8}
+    assert compact(model, masks).blocks[0].attn.num_heads == 3
+    assert_same(model, pairs, masks, images(model))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")
+@pytest.mark.parametrize("num_there", [0, 1])
+def test_a_swin_of_fewer_heads_takes_another_resolution(build, images, random_masks, num_there):
+    model = build("swin_shifted")
+    pairs = find_pairs(model, per_head=True)
+    masks = heads_with_values(pairs, random_masks(pairs, seed=3), num_there)
+    small = compact(model, masks)
+    for each in (model, small):
+        each.set_input_size((40, 40), window_size=5)
+    x = images(model)
+    torch.testing.assert_close(small(x), masked_at(model, pairs, masks)(x), atol=1e-5, rtol=1e-5)
+
+
 def test_cutting_twice_is_cutting_once(model, images, random_masks):
     first = random_masks(find_pairs(model), seed=0)
     once = compact(model, first)
@@ -243,10 +307,12 @@ def test_wrong_masks_are_refused(build, masks, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("per_head", [False, True])
-def test_a_saved_compact_model_loads_into_one_built_from_its_widths(model, images, random_masks, per_head):
+@pytest.mark.parametrize(("per_head", "num_there"), [(False, None), (True, None), (True, 1), (True, 0)])
+def test_a_saved_compact_model_loads_into_one_built_from_its_widths(model, images, random_masks, per_head, num_there):
     pairs = find_pairs(model, per_head=per_head)
     masks = random_masks(pairs, seed=0)
+    if num_there is not None:
+        masks = heads_with_values(pairs, masks, num_there)
     masks[pairs[-1].name][:] = False
     del masks[pairs[0].name]
     small = compact(model, masks)
@@ -271,7 +337,8 @@ def test_widths_are_counts_by_name_or_by_head(build):
     assert widths["blocks.0.mlp"] == 0
     per_head = widths_of({"blocks.0.attn.vo": torch.arange(24) < 10}, find_pairs(model, per_head=True))
     assert per_head["blocks.0.attn.vo"] == [8, 2, 0]
-    assert per_head["blocks.0.attn.qk"] == [8, 8, 8]
+    assert per_head["blocks.0.attn.qk"] == [8, 8, 0]
+    assert widths_of({"blocks.0.attn.vo": torch.zeros(8, dtype=torch.bool)}, find_pairs(model))["blocks.0.attn.qk"] == 0
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,31 @@ def test_without_any_unit_the_fixed_rest_is_left(model, per_head):
         compact(model, {pair.name: torch.zeros(pair.size, dtype=torch.bool) for pair in pairs}),
         example_input(model),
     )
-    assert dense.params - rest.params == sum(pair.size * pair.params_per_unit for pair in pairs)
+    prunable = sum(pair.size * pair.params_per_unit + pair.num_heads * pair.params_per_head for pair in pairs)
+    assert dense.params - rest.params == prunable
     assert dense.macs - rest.macs == sum(pair.size * pair.macs_per_unit for pair in pairs)
+
+
+def test_a_head_without_values_costs_nothing(model):
+    """The counter against the dense cost less the head, its column of the bias table included."""
+    pairs = {pair.name: pair for pair in find_pairs(model, per_head=True)}
+    dense = next(iter(pairs.values())).model_cost
+    for name, pair in pairs.items():
+        if pair.kind != "vo":
+            continue
+        mask = torch.arange(pair.size) // (pair.size // pair.num_heads) != 1
+        cost = count_cost(compact(model, {name: mask}), example_input(model))
+        query_key = pairs[f"{pair.owner}.qk"]
+        width = pair.size // pair.num_heads
+        per_unit = pair.params_per_unit + query_key.params_per_unit
+        assert dense.params - cost.params == width * per_unit + pair.params_per_head
+        assert dense.macs - cost.macs == width * (pair.macs_per_unit + query_key.macs_per_unit)
+    tables = {int(pair.params_per_head) for pair in pairs.values() if pair.kind == "vo"}
+    assert tables == {
+        len(module.relative_position_bias_table)
+        for module in model.modules()
+        if hasattr(module, "relative_position_bias_table")
+    } or tables == {0}
 
 
 def test_cost_is_per_sample_whatever_the_batch(build):

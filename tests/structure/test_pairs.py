@@ -12,7 +12,7 @@ from torch import nn
 from spp.structure.adapters.registry import Adapter, MaskPoint, adapter_for, register
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
-from spp.structure.pairs import Pair, example_input, find_pairs
+from spp.structure.pairs import Pair, example_input, find_pairs, unit_weights
 
 # vision-methods.md 0.2: params of a (qk, vo, mlp) unit by stage, head width, prunable total.
 TABLE = {
@@ -108,6 +108,34 @@ def test_a_compact_model_can_be_searched_again(model, random_masks):
         assert pair.size == masks[pair.name].sum()
         assert (pair.params_per_unit, pair.macs_per_unit) == (before.params_per_unit, before.macs_per_unit)
         assert pair.model_cost.macs < before.model_cost.macs
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_the_weights_of_a_unit_are_what_leaves_with_it(model, per_head):
+    """Each unit's numbers are set to its own label; the compact model is left with those of the kept units."""
+    pairs = find_pairs(model, per_head=per_head)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        label = 0
+        for pair in pairs:
+            places = unit_weights(model, pair)
+            for place in places:
+                assert place.parameter is model.get_parameter(place.name)
+            for unit in range(pair.size):
+                label += 1
+                for place in places:
+                    slices = place.parameter.movedim(place.dim, 0)
+                    assert not slices[place.index[unit]].any()
+                    slices[place.index[unit]] = label
+    values = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    counts = torch.bincount(values.long(), minlength=label + 1)[1:]
+    expected = [pair.params_per_unit for pair in pairs for _ in range(pair.size)]
+    assert counts.tolist() == expected
+    masks = {pair.name: torch.arange(pair.size) % 4 > 0 for pair in pairs}
+    small = torch.cat([parameter.detach().flatten() for parameter in compact(model, masks).parameters()])
+    kept = torch.cat([masks[pair.name] for pair in pairs])
+    assert torch.equal(torch.bincount(small.long(), minlength=label + 1)[1:], torch.where(kept, counts, 0))
 
 
 def test_a_subclass_is_served_by_its_base(build):
@@ -206,6 +234,9 @@ class BottleneckAdapter(Adapter):
         return MaskPoint("narrow", "input", 8)
 
     def shrink(self, model, module, kept):
+        raise NotImplementedError
+
+    def unit_weights(self, model, pair):
         raise NotImplementedError
 
 

@@ -2,11 +2,15 @@
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from spp.cli.composer import ComposedPoint, Composer
 from spp.locations import CONF
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
 # Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
@@ -29,15 +33,6 @@ def expand_shorthand(words: Sequence[str]) -> list[str]:
     return expanded
 
 
-@dataclass(frozen=True)
-class ComposedPoint:
-    """One point: the user's overrides, the configuration as plain dicts and lists, and the choice of its model."""
-
-    overrides: tuple[str, ...]
-    cfg: dict[str, Any]
-    model: str
-
-
 def compose_points(words: Sequence[str], multirun: bool) -> list[ComposedPoint]:
     """The points of a sweep.
 
@@ -47,46 +42,57 @@ def compose_points(words: Sequence[str], multirun: bool) -> list[ComposedPoint]:
     Raises:
         ValueError: one line for a word that Hydra cannot use.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        points = []
-        for overrides in _split(expand_shorthand(words), multirun):
-            try:
-                cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-                model = cfg.hydra.runtime.choices["model"]
-                with open_dict(cfg):
-                    del cfg["hydra"]
-                resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ValueError(_one_line(error, overrides, compose)) from None
-            assert isinstance(resolved, dict)
-            points.append(ComposedPoint(overrides, {str(name): value for name, value in resolved.items()}, model))
-    return points
+        composer = Composer(GlobalHydra.instance().config_loader())
+        return compose_each(composer, _split(composer, expand_shorthand(words), multirun))
 
 
-def _split(words: list[str], multirun: bool) -> list[tuple[str, ...]]:
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def compose_each(composer: Composer, points: Iterable[Sequence[str]]) -> list[ComposedPoint]:
+    """The points with these overrides, one list for each.
+
+    Raises:
+        ValueError: one line for a word that Hydra cannot use.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    composed = []
+    for overrides in points:
+        try:
+            composed.append(composer.point(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(one_line(error, overrides, composer)) from None
+    return composed
+
+
+def parse_word(composer: Composer, word: str) -> "Override":
+    """What a word means to Hydra.
+
+    Raises:
+        ValueError: one line for a word that breaks Hydra's grammar.
+    """
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
-    overrides = []
+    try:
+        return composer.parse(word)
+    except HydraException as error:
+        reason = " ".join(str(error).split("See https")[0].split())
+        raise ValueError(
+            f"{word}: {reason}; allowed: field=value in Hydra's syntax; quote the value, or close its brackets"
+        ) from None
+
+
+def _split(composer: Composer, words: list[str], multirun: bool) -> list[tuple[str, ...]]:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
     for word in words:
         if word.lstrip("+~").startswith("hydra"):
             raise ValueError(f"{word}: nothing here reads it; allowed: the fields of conf/; remove it")
-        try:
-            overrides.append(parser.parse_override(word))
-        except HydraException as error:
-            reason = " ".join(str(error).split("See https")[0].split())
-            raise ValueError(
-                f"{word}: {reason}; allowed: field=value in Hydra's syntax; quote the value, or close its brackets"
-            ) from None
+    overrides = [parse_word(composer, word) for word in words]
     for override in overrides:
         if override.is_sweep_override() and not multirun:
             raise ValueError(
@@ -99,35 +105,38 @@ def _split(words: list[str], multirun: bool) -> list[tuple[str, ...]]:
     return [tuple(point) for point in batches[0]]
 
 
-def _one_line(error: Exception, overrides: Sequence[str], compose: Any) -> str:
-    """Say what is wrong with one of `overrides`: the field, the value, what is allowed, the remedy."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    missing_group = re.search(r"Could not find '([^']+?)/([^'/]+)'", str(error))
+def one_line(error: Exception, overrides: Sequence[str], composer: Composer, base: "DictConfig | None" = None) -> str:
+    """Say what is wrong with one of `overrides`: the field, the value, what is allowed, the remedy.
+
+    `base` is the configuration without the user's values; None: the default one.
+    """
+    text = str(error) or str(error.__cause__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    missing_group = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if missing_group:
         group, choice = missing_group.groups()
-        options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        options = composer.options(group)
         close = difflib.get_close_matches(choice, options, n=1)
         remedy = f"did you mean {group}={close[0]}?" if close else "take one of these"
         return f"{group}: {choice!r} does not exist; allowed: {', '.join(options) or 'none yet'}; {remedy}"
     for override in overrides:
         field = override.lstrip("+~").split("=")[0]
         if f"'{field}'" in lines[0] or f"'{field.split('.')[-1]}'" in lines[0]:
-            return _unknown_field(override, field, compose)
+            return _unknown_field(override, field, base or composer.defaults())
     remedy = "see `spp run --help`"
     return f"{overrides[-1] if overrides else 'configuration'}: {lines[0]}; allowed: what conf/ defines; {remedy}"
 
 
-def _unknown_field(override: str, field: str, compose: Any) -> str:
+def _unknown_field(override: str, field: str, base: "DictConfig") -> str:
     from omegaconf import DictConfig, OmegaConf
 
     parent, _, _ = field.rpartition(".")
-    base = compose("config")
-    node = OmegaConf.select(base, parent) if parent else base
+    node: Any = OmegaConf.select(base, parent) if parent else base
     while parent and not isinstance(node, DictConfig):
         parent = parent.rpartition(".")[0]
         node = OmegaConf.select(base, parent) if parent else base
     prefix = f"{parent}." if parent else ""
-    names = sorted(f"{prefix}{name}" for name in node)
+    names = sorted(f"{prefix}{name}" for name in node if name != "hydra")
     close = difflib.get_close_matches(field, names, n=1)
     value = override.partition("=")[2]
     remedy = f"did you mean {close[0]}?" if close else "take one of these"

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Sized
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from spp.cli.table import count, human_time, title
 from spp.plan.graph import Plan
 from spp.plan.spec import Stage
 from spp.schedule.events import Event, What
@@ -20,6 +20,7 @@ PLAIN_LINE_SECONDS = 5.0
 
 _GLYPHS = {
     What.CACHED: "[green]=[/]",
+    What.SUBMITTED: "[blue]^[/]",
     What.STARTED: "[blue]>[/]",
     What.WAITING: "[yellow]~[/]",
     What.DONE: "[green]+[/]",
@@ -73,12 +74,14 @@ class RunDisplay:
             if key in self._bars_of:
                 self._bars.remove_task(self._bars_of.pop(key))
             if event.what is What.DONE:
-                seconds = "" if started is None else f"{time.monotonic() - started:.1f} s"
+                seconds = "" if started is None else human_time(time.monotonic() - started)
                 detail = "  ".join(part for part in (seconds, self._outcome(event.stage)) if part)
         if event.what is What.BLOCKED:
             detail = f"needs {self.plan.stages[detail].kind} {detail[:8]}"
         what = f"{_GLYPHS[event.what]} {event.what.value:<8}"
-        self.console.print(f"  {what} {escape(_title(event.stage)):<28} {key[:8]}  {escape(detail)}".rstrip())
+        self.console.print(
+            f"  {what} {escape(title(event.stage.kind, event.stage.label)):<28} {key[:8]}  {escape(detail)}".rstrip()
+        )
 
     def _outcome(self, stage: Stage) -> str:
         summary = self.store.summary(stage.kind, stage.key)
@@ -86,7 +89,7 @@ class RunDisplay:
             return f"test top-1 {summary['test']['top1']:.1f} %"
         if "support" in summary:
             return f"{100 * summary['support']['all']:.0f} % of {summary['num_units']} units entered"
-        return count(summary["members"], "member") if "members" in summary else ""
+        return count(len(summary["members"]), "member") if "members" in summary else ""
 
     def _follow(self) -> None:
         while not self._stopped.wait(REFRESH_SECONDS):
@@ -114,9 +117,4 @@ class RunDisplay:
 
 
 def _title(stage: Stage) -> str:
-    return stage.kind if stage.label in ("", stage.kind) else f"{stage.kind} ({stage.label})"
-
-
-def count(things: Sized, word: str) -> str:
-    """`1 point`, `2 points`."""
-    return f"{len(things)} {word}{'s' if len(things) != 1 else ''}"
+    return title(stage.kind, stage.label)

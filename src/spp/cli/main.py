@@ -1,6 +1,7 @@
 """The command `spp`. Exit codes: 0 done or submitted, 1 a stage failed, 2 the words are wrong."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -10,16 +11,22 @@ from typing import NoReturn
 from spp import __version__
 from spp.plan.numbers import parse_size
 
-REPORTS = ("family", "figure2")
+REPORTS = ("family", "compare", "figure2")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 COMMANDS = {
-    "run": "Run the stages of a pipeline, or of a sweep of them (-m).",
+    "run": "Run the stages of a pipeline, or of a sweep of them (-m); with cluster=slurm submit them.",
     "plan": "Show what `run` with the same words would do; changes nothing.",
     "status": "Show the state of a sweep.",
+    "watch": "Show the state of a sweep, live, until everything has ended.",
+    "logs": "Show what a stage has printed.",
+    "cancel": "End what is queued or running of a sweep; what is done stays.",
+    "retry": "Do again what is missing of a sweep, and nothing else.",
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
+    "doctor": "Show what this machine and site have, and what is missing, with the remedy.",
 }
+_NEWEST_HELP = "name of the sweep, or how it begins; the newest if left out"
 _OVERRIDES_HELP = "Hydra overrides such as model=vit_micro data=digits prune.epochs=0 budget.values=[0.5,0.3]"
 
 
@@ -32,36 +39,58 @@ class _Parser(argparse.ArgumentParser):
 def build_parsers() -> dict[str, argparse.ArgumentParser]:
     """One parser per subcommand (argparse's own subparsers cannot mix options and words)."""
     where = "The store is paths.store=DIR, else $SPP_STORE, else ./store."
-
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return parsers.setdefault(name, _Parser(prog=f"spp {name}", description=text, epilog=where))
-
     parsers: dict[str, argparse.ArgumentParser] = {}
+    for name, text in COMMANDS.items():
+        parsers[name] = _Parser(prog=f"spp {name}", description=text, epilog=where)
     for name in ("run", "plan"):
-        command = add(name, COMMANDS[name])
-        command.add_argument("-m", "--multirun", action="store_true", help="sweep: a,b,c in a value spans a grid")
-        command.add_argument("words", nargs="*", metavar="OVERRIDE", help=_OVERRIDES_HELP)
-    parsers["plan"].add_argument("--json", action="store_true", help="print JSON")
+        parsers[name].add_argument("-m", "--multirun", action="store_true", help="sweep: a,b,c in a value spans a grid")
+        parsers[name].add_argument("words", nargs="*", metavar="OVERRIDE", help=_OVERRIDES_HELP)
+    for name in ("plan", "status", "watch", "logs", "cancel", "retry", "doctor"):
+        text = "one JSON object per line" if name == "watch" else "print JSON"
+        parsers[name].add_argument("--json", action="store_true", help=text)
+    for name in ("status", "watch"):
+        parsers[name].add_argument("words", nargs="*", metavar="SWEEP", help=_NEWEST_HELP)
+    for name in ("cancel", "retry"):
+        parsers[name].add_argument("words", nargs="*", metavar="SWEEP", help="name of the sweep, or how it begins")
+    # For the job that a sweep leaves behind to see to what the machine broke.
+    parsers["retry"].add_argument("--automatic", action="store_true", help=argparse.SUPPRESS)
+    text = "seconds between two looks (default: %(default)g)"
+    parsers["watch"].add_argument("--interval", type=_seconds, default=5.0, metavar="S", help=text)
+    parsers["doctor"].add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
+    _add_logs(parsers["logs"])
+    _add_report(parsers["report"])
+    _add_extract(parsers["extract"])
+    return parsers
 
-    status = add("status", COMMANDS["status"])
-    status.add_argument("words", nargs="*", metavar="SWEEP", help="name of the sweep; the newest if left out")
-    status.add_argument("--json", action="store_true", help="print JSON")
 
-    report = add("report", COMMANDS["report"])
+def _add_logs(logs: argparse.ArgumentParser) -> None:
+    logs.add_argument("words", nargs="*", metavar="STAGE", help="key of the stage, or how it begins")
+    logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many (default: %(default)d)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the stage ends; exit 1 if it failed")
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("name", metavar="NAME", help=f"{', '.join(REPORTS)}, or all")
-    report.add_argument("words", nargs="*", metavar="SWEEP", help="name of the sweep; the newest if left out")
+    report.add_argument("words", nargs="*", metavar="SWEEP", help=_NEWEST_HELP)
     report.add_argument("--source", choices=["store"], default="store", help="where the numbers come from")
     report.add_argument("--format", choices=["md", "csv", "png", "pdf"], help="default: all that the report has")
     report.add_argument("--out", type=Path, help="folder for the files; default: STORE/reports/SWEEP")
 
-    extract = add("extract", COMMANDS["extract"])
+
+def _add_extract(extract: argparse.ArgumentParser) -> None:
     extract.add_argument("source", metavar="PATH_OR_SWEEP", help="a path's file or folder, or the name of a sweep")
     extract.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
     extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
-    return parsers
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: 0.1 or more; use 5")
+    return seconds
 
 
 def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
@@ -123,15 +152,47 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
 
         return plan(arguments.words, arguments.multirun, as_json=arguments.json)
     root = store_root(arguments.words)
-    sweep = _sweep_word(arguments.words)
+    if command == "doctor":
+        from spp.cli.doctor import doctor
+
+        _one_word(arguments.words, "OVERRIDE", at_most=0)
+        return doctor(root, as_json=arguments.json)
+    if command == "logs":
+        from spp.cli.logs import logs
+
+        stage = _one_word(arguments.words, "STAGE", at_least=1)
+        if arguments.lines < 0:
+            raise ValueError(f"--lines: {arguments.lines} is not allowed; allowed: 0 or more; use 100")
+        return logs(root, stage, num_lines=arguments.lines, follow=arguments.follow, as_json=arguments.json)
+    if command == "extract":
+        return _extract(root, arguments)
+    return _on_sweep(command, root, arguments)
+
+
+def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
+    sweep = _one_word(arguments.words, "SWEEP", at_least=command in ("cancel", "retry"))
     if command == "status":
         from spp.cli.status import status
 
-        return status(root, sweep, as_json=arguments.json)
-    if command == "report":
-        from spp.cli.report import report
+        return status(root, sweep or None, as_json=arguments.json)
+    if command == "watch":
+        from spp.cli.watch import watch
 
-        return report(root, arguments.name, sweep, arguments.format, arguments.out)
+        return watch(root, sweep or None, interval_s=arguments.interval, as_json=arguments.json)
+    if command == "cancel":
+        from spp.cli.cancel import cancel
+
+        return cancel(root, sweep, as_json=arguments.json)
+    if command == "retry":
+        from spp.cli.retry import retry
+
+        return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic)
+    from spp.cli.report import report
+
+    return report(root, arguments.name, sweep or None, arguments.format, arguments.out)
+
+
+def _extract(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.extract import extract
 
     given = {kind: getattr(arguments, kind) for kind in ("macs", "params", "units")}
@@ -142,11 +203,15 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
     return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
 
 
-def _sweep_word(words: Sequence[str]) -> str | None:
+def _one_word(words: Sequence[str], what: str, *, at_least: int = 0, at_most: int = 1) -> str:
+    """The word that is no override; empty if there is none and need not be."""
     names = [word for word in words if "=" not in word]
-    if len(names) > 1:
-        raise ValueError(f"SWEEP: {' '.join(names)!r} is too much; allowed: one name; leave the others out")
-    return names[0] if names else None
+    if len(names) > at_most:
+        allowed = "one" if at_most else "none but paths.store=DIR"
+        raise ValueError(f"{what}: {' '.join(names)!r} is too much; allowed: {allowed}; leave the others out")
+    if len(names) < at_least:
+        raise ValueError(f"{what}: it is missing; allowed: one of those that `spp status` shows; name it")
+    return names[0] if names else ""
 
 
 if __name__ == "__main__":

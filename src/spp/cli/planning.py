@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from spp.cli.compose import ComposedPoint
+from spp.cli.composer import ComposedPoint
 from spp.data.registry import fingerprint
 from spp.locations import PIPELINES
 from spp.methods.registry import read_method
@@ -35,10 +37,13 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
     Raises:
         ValueError: if a configuration is wrong; one line.
     """
-    planned = [_read_point(point) for point in composed]
+    gpus = visible_gpus()
+    # Looked up once in a plan, and again in the next one: the files may be others by then.
+    identify = cache(fingerprint)
+    planned = [_read_point(point, identify, gpus) for point in composed]
     first = composed[0].cfg
     cluster = planned[0][1].cluster
-    if first["accelerator"] == "gpu" and cluster.name != "slurm" and not visible_gpus():
+    if first["accelerator"] == "gpu" and cluster.name != "slurm" and not gpus:
         raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
     return Planned(
         plan=Plan.merge(point for point, _ in planned),
@@ -48,14 +53,16 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
     )
 
 
-def _read_point(composed: ComposedPoint) -> tuple[Point, Setup]:
-    cfg, name = composed.cfg, _point_name(composed.overrides)
+def _read_point(
+    composed: ComposedPoint, identify: Callable[..., dict[str, Any]], gpus: Sequence[str]
+) -> tuple[Point, Setup]:
+    cfg, name = composed.cfg, point_name(composed.overrides)
     if not isinstance(cfg.get("paths"), dict) or not cfg["paths"].get("store"):
         raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
     if isinstance(cfg.get("logger"), dict):
         cfg["logger"]["group"] = name
-    default_gpus = 1 if cfg.get("accelerator") != "cpu" and visible_gpus() else 0
-    setup = read_setup(cfg, read_method, fingerprint, default_gpus)
+    default_gpus = 1 if cfg.get("accelerator") != "cpu" and gpus else 0
+    setup = read_setup(cfg, read_method, identify, default_gpus)
     stages = _load_pipeline(str(cfg["pipeline"]["file"])).stages(setup)
     has_own_model = any(word.startswith("model.name=") for word in composed.overrides)
     meta = {
@@ -70,9 +77,9 @@ def _read_point(composed: ComposedPoint) -> tuple[Point, Setup]:
     return Point(name=name, overrides=composed.overrides, stages=tuple(stages), meta=meta), setup
 
 
-def _point_name(overrides: Sequence[str]) -> str:
+def point_name(overrides: Sequence[str]) -> str:
     """The overrides that make a point what it is; they also tell a reader how to run it again."""
-    return " ".join(word for word in overrides if not word.startswith(_NOT_IN_NAMES)) or "default"
+    return " ".join(word for word in overrides if not word.lstrip("+~").startswith(_NOT_IN_NAMES)) or "default"
 
 
 def visible_gpus() -> list[str]:
@@ -83,6 +90,7 @@ def visible_gpus() -> list[str]:
     return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
+@cache
 def _load_pipeline(file: str) -> ModuleType:
     path = PIPELINES / file
     if path.parent != PIPELINES or path.suffix != ".py" or not path.is_file():

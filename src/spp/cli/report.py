@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from spp.cli.main import REPORTS
-from spp.cli.status import newest_sweep
+from spp.cli.sweeps import find_sweep
 from spp.plan.graph import Plan
 from spp.record.rows import member_rows
 from spp.store.store import Store
 
-FORMATS = {"family": ("md", "csv"), "figure2": ("png", "pdf")}
+FORMATS = {"family": ("md", "csv"), "compare": ("md", "csv"), "figure2": ("png", "pdf")}
 
 
 def report(root: Path, name: str, sweep: str | None, only_format: str | None, out: Path | None) -> int:
@@ -16,7 +16,7 @@ def report(root: Path, name: str, sweep: str | None, only_format: str | None, ou
     names = REPORTS if name == "all" else (name,)
     if not set(names) <= set(REPORTS):
         raise ValueError(f"NAME: {name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
-    sweep = newest_sweep(root, sweep)
+    sweep = find_sweep(root, sweep)
     store = Store(root)
     plan = store.read_plan(sweep)
     folder = out or root / "reports" / sweep
@@ -27,28 +27,33 @@ def report(root: Path, name: str, sweep: str | None, only_format: str | None, ou
                 f"--format: {only_format!r} does not exist for {name}; "
                 f"allowed: {', '.join(FORMATS[name])}; leave it out"
             )
-        files = _family(store, plan, folder, formats) if report_name == "family" else []
-        if report_name == "figure2" and formats:
-            files = _figure2(store, plan, folder, formats)
+        if report_name == "figure2":
+            has_paths = any(stage.kind == "update" for stage in plan.stages.values())
+            # Methods other than SPP have no path to draw; who asks for everything is told of what there is.
+            files = _figure2(store, plan, folder, formats) if formats and (has_paths or name != "all") else []
+        else:
+            files = _table(report_name, store, plan, folder, formats)
         for file in files:
             print(file)
     return 0
 
 
-def _family(store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
+def _table(name: str, store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
+    from spp.report.compare import compare_markdown
     from spp.report.family import family_csv, family_markdown
 
     rows = member_rows(store, plan)
     if not rows:
         raise ValueError("sweep: it has no finished member; allowed: a sweep with one at least; see spp status")
     out.mkdir(parents=True, exist_ok=True)
-    texts = {"md": family_markdown, "csv": family_csv}
+    markdown = {"family": family_markdown, "compare": compare_markdown}[name]
+    texts = {"md": markdown, "csv": family_csv}
     files = []
     for suffix in formats:
-        file = out / f"family.{suffix}"
+        file = out / f"{name}.{suffix}"
         file.write_text(texts[suffix](rows))
         files.append(file)
-    print(family_markdown(rows))
+    print(markdown(rows))
     return files
 
 

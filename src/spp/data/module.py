@@ -1,5 +1,6 @@
 """The Lightning data module of every stage."""
 
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -71,6 +73,11 @@ class ImageData(pl.LightningDataModule):
         self.seed = seed
         self.augment = Augment.read(augment)
         self.num_workers = num_workers
+        self._first_epoch = self._num_batches_done = 0
+
+    def start_at(self, epoch: int, num_batches: int) -> None:
+        """Let the next train loader begin in `epoch`, behind its first `num_batches` batches."""
+        self._first_epoch, self._num_batches_done = epoch, num_batches
 
     @property
     def num_classes(self) -> int:
@@ -84,8 +91,15 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def num_replicas(self) -> int:
-        """Devices that share a batch."""
-        return self.trainer.world_size if self.trainer else 1
+        """Devices that share a batch: those of a training, while it runs."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process and number of them."""
+        if self.trainer is None or self.trainer.state.status != TrainerStatus.RUNNING:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
     @property
     def num_train_samples(self) -> int:
@@ -113,19 +127,26 @@ class ImageData(pl.LightningDataModule):
             dataset = _AugmentedImages(self.source.split("train"), positions, transform)
         else:
             dataset = self._fixed_images(self.source.split("train"), positions)
+        num_per_device = self.batch_size // self.num_replicas
         sampler = EpochSampler(
             len(positions),
             seed=self.seed,
             num_repeats=self.augment.repeated_aug,
             num_replicas=self.num_replicas,
-            rank=self.trainer.global_rank if self.trainer else 0,
+            rank=self._place[0],
+            first_epoch=self._first_epoch,
+            num_done=self._num_batches_done * num_per_device,
         )
-        return self._loader(dataset, self.batch_size // self.num_replicas, sampler=sampler, drop_last=True)
+        return self._loader(dataset, num_per_device, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, in order."""
-        dataset = self._fixed_images(self.source.split("train"), self.split_indices[1])
-        return self._loader(dataset, self.batch_size)
+        """The validation split, in order; while several devices train, this one's share of it.
+
+        The shares have every image once: none is repeated to make them equally long.
+        """
+        rank, num_replicas = self._place
+        share = self.split_indices[1][rank::num_replicas]
+        return self._loader(self._fixed_images(self.source.split("train"), share), self.batch_size // num_replicas)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test set, in order."""
@@ -160,7 +181,9 @@ class ImageData(pl.LightningDataModule):
         if isinstance(dataset, _TensorImages):
             options["collate_fn"] = _as_it_is
         else:
-            options.update(num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
+            options.update(
+                num_workers=self.num_workers, persistent_workers=self.num_workers > 0, worker_init_fn=_forget_signals
+            )
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
@@ -228,6 +251,12 @@ class _TensorImages(Dataset[Batch]):
 
 def _index(asked: int | Draw) -> int:
     return asked.position if isinstance(asked, Draw) else asked
+
+
+def _forget_signals(worker_id: int) -> None:
+    # What the training process does when it is told to stop is not for its loaders.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _as_it_is(batch: Batch) -> Batch:

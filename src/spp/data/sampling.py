@@ -29,16 +29,27 @@ class EpochSampler(DistributedSampler[Any]):
     order depends on `seed`, and the epoch is not cut to a multiple of 256.
 
     It is a DistributedSampler so that Lightning leaves it as it is. An epoch that nobody announces by
-    `set_epoch` follows the one before.
+    `set_epoch` follows the one before. The first one is `first_epoch`, of which the first `num_done` images of
+    every device are left out: that is where an interrupted training goes on.
     """
 
     def __init__(
-        self, num_images: int, *, seed: int, num_repeats: int = 1, num_replicas: int = 1, rank: int = 0
+        self,
+        num_images: int,
+        *,
+        seed: int,
+        num_repeats: int = 1,
+        num_replicas: int = 1,
+        rank: int = 0,
+        first_epoch: int = 0,
+        num_done: int = 0,
     ) -> None:
         # Only the length of the first argument is ever used.
         super().__init__(range(num_images), num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_images = num_images
         self.num_repeats = num_repeats
+        self.epoch = self.first_epoch = first_epoch
+        self.num_done = num_done
 
     def __len__(self) -> int:
         return self.num_images // self.num_replicas
@@ -46,7 +57,8 @@ class EpochSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Draw]:
         order = np.repeat(permutation(self.num_images, self.seed, self.epoch), self.num_repeats)
         seeds = random_words(len(order), self.seed, self.epoch, 1) >> np.uint64(32)
-        mine = slice(self.rank, len(self) * self.num_replicas, self.num_replicas)
+        num_done = self.num_done if self.epoch == self.first_epoch else 0
+        mine = slice(self.rank + num_done * self.num_replicas, len(self) * self.num_replicas, self.num_replicas)
         self.epoch += 1
         yield from map(Draw, order[mine].tolist(), seeds[mine].tolist())
 

@@ -1,4 +1,8 @@
-"""Budgets: what a mask costs, which budgets can be reached, and the mask that fills one."""
+"""Budgets: what a mask costs, which budgets can be reached, and the mask that fills one.
+
+Costs are those of the compact model. Of an attention they are not a sum over its units: a head that has no "vo" unit
+costs nothing, whatever its "qk" units, and the heads that have one are as wide as the widest of them.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spp.dynamics.attention import Attention, attentions, by_group
 from spp.dynamics.number import real_number
 from spp.dynamics.order import check_min_units, pair_indices, rank_within
 from spp.structure.cost import Cost
@@ -41,7 +46,7 @@ class Budget:
 
 
 def unit_costs(pairs: Sequence[Pair], kind: str) -> Tensor:
-    """Cost of every unit in `kind`, (num_units,) float64; of heads that choose alone an equal part each."""
+    """Cost of every unit in `kind` next to all others, (num_units,) float64; an equal part for each head's own unit."""
     per_pair = {
         "macs": [pair.macs_per_unit for pair in pairs],
         "params": [pair.params_per_unit for pair in pairs],
@@ -54,14 +59,15 @@ def dense_total(pairs: Sequence[Pair], kind: str) -> float:
     """Cost of the dense model in `kind`; of its units alone where the pairs do not know their model."""
     model = pairs[0].model_cost
     if kind == "units" or model is None:
-        return float(unit_costs(pairs, kind).sum())
+        return _cost_of_all(pairs, kind)
     return float(model.macs if kind == "macs" else model.params)
 
 
 def budget_range(pairs: Sequence[Pair], kind: str, min_units: int = 1) -> tuple[float, float]:
     """Smallest and largest budget of `kind` that every order can reach: `min_units` of every pair, and all.
 
-    Heads that choose alone may have their `min_units` all in one head, to whose width the others are padded.
+    The smallest is that of the dearest choice of `min_units`: of heads that choose alone, several may have some of
+    them, and one so many that all are as wide.
 
     Raises:
         ValueError: if there is no such kind, or min_units is no whole number >= 0.
@@ -69,12 +75,8 @@ def budget_range(pairs: Sequence[Pair], kind: str, min_units: int = 1) -> tuple[
     check_min_units(min_units)
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r} is not known; allowed: {', '.join(KINDS)}; use macs")
-    costs = unit_costs(pairs, kind)
     highest = dense_total(pairs, kind)
-    units = torch.arange(len(costs))
-    first_units = units[rank_within(pair_indices(pairs)) < min_units]
-    spent = _costs_along(pairs, first_units, kind).sum()
-    return highest - float(costs.sum() - spent), highest
+    return highest - (_cost_of_all(pairs, kind) - _largest_floor(pairs, kind, min_units)), highest
 
 
 def absolute_size(
@@ -108,8 +110,11 @@ def absolute_size(
 def prefix_masks(pairs: Sequence[Pair], order: Tensor, budget: Budget, min_units: int = 1) -> dict[str, Tensor]:
     """Keep the longest prefix of `order` (order.unit_order) that the budget pays for.
 
-    Masks of a smaller budget are subsets, whatever the kinds; the cost is below the budget by less than the
-    next unit's (for heads that choose alone: by less than that of one channel of every head).
+    Masks of a smaller budget are subsets, whatever the kinds. The cost is below the budget by less than what the next
+    unit adds. That is its own cost where heads share their units. Where they choose alone it is nothing, one channel
+    of every head that is there, or, if the unit is the first "vo" unit of its head, that whole head at the widths that
+    the others have: an order of `unit_order` never adds more at a time (one with "qk" units before their head's first
+    "vo" unit can).
 
     Returns: bool masks by pair name, each (size,).
 
@@ -119,7 +124,7 @@ def prefix_masks(pairs: Sequence[Pair], order: Tensor, budget: Budget, min_units
     size = absolute_size(pairs, budget.kind, budget.value, min_units)
     highest = dense_total(pairs, budget.kind)
     costs = _costs_along(pairs, order, budget.kind)
-    spent = highest - float(costs.sum()) + costs.cumsum(0)
+    spent = highest - _cost_of_all(pairs, budget.kind) + costs.cumsum(0)
     kept = torch.zeros(len(order), dtype=torch.bool)
     kept[order[: int(torch.searchsorted(spent, size + ROUNDING * highest, right=True))]] = True
     return split(pairs, kept)
@@ -128,7 +133,8 @@ def prefix_masks(pairs: Sequence[Pair], order: Tensor, budget: Budget, min_units
 def cost_of(pairs: Sequence[Pair], masks: Mapping[str, Tensor]) -> Cost:
     """Cost of the compact model of `masks` (of its units alone where the pairs do not know their model).
 
-    A pair without a mask keeps all units, as in `compact`.
+    A pair without a mask keeps all units, as in `compact`. Of a head that leaves, the "qk" units are counted off if
+    their pair is listed.
 
     Raises:
         ValueError: if a mask is no pair's.
@@ -137,35 +143,75 @@ def cost_of(pairs: Sequence[Pair], masks: Mapping[str, Tensor]) -> Cost:
     unknown = sorted(set(masks) - set(names))
     if unknown:
         raise ValueError(f"masks: {unknown[0]!r} is no pair; allowed: {', '.join(names)}")
-    removed = [pair.size - _num_paid(pair, masks[pair.name]) if pair.name in masks else 0 for pair in pairs]
-    macs = sum(count * pair.macs_per_unit for count, pair in zip(removed, pairs, strict=True))
-    params = sum(count * pair.params_per_unit for count, pair in zip(removed, pairs, strict=True))
-    return Cost(dense_total(pairs, "macs") - macs, round(dense_total(pairs, "params") - params))
+    macs, params = (dense_total(pairs, kind) - _cost_removed(pairs, masks, kind) for kind in ("macs", "params"))
+    return Cost(macs, round(params))
+
+
+def _cost_removed(pairs: Sequence[Pair], masks: Mapping[str, Tensor], kind: str) -> float:
+    """What the compact model of `masks` saves."""
+    removed = sum(
+        float((~masks[pair.name]).sum()) * (pair.macs_per_unit if kind == "macs" else pair.params_per_unit)
+        for pair in pairs
+        if pair.kind == "mlp" and pair.name in masks
+    )
+    for attention in attentions(pairs, kind):
+        counts = (_counts(pairs, index, masks, attention) for index in (attention.qk, attention.vo))
+        removed += attention.dense_cost - float(attention.cost(*counts))
+    return removed
+
+
+def _counts(pairs: Sequence[Pair], index: int | None, masks: Mapping[str, Tensor], attention: Attention) -> Tensor:
+    """Kept channels by group of heads, (num_groups,)."""
+    if index is None:
+        return torch.zeros(attention.num_groups, dtype=torch.int64)
+    pair = pairs[index]
+    units = masks[pair.name].cpu().nonzero().flatten() if pair.name in masks else torch.arange(pair.size)
+    return by_group(pair, units, attention.num_groups).sum(0)
+
+
+def _cost_of_all(pairs: Sequence[Pair], kind: str) -> float:
+    """Cost of all units, and of the heads as such."""
+    heads = sum(pair.num_heads * pair.params_per_head for pair in pairs if pair.kind == "vo" and kind == "params")
+    return float(unit_costs(pairs, kind).sum() + heads)
+
+
+def _largest_floor(pairs: Sequence[Pair], kind: str, min_units: int) -> float:
+    """The most that `min_units` units of every pair can cost."""
+    floors = [min(min_units, pair.size) for pair in pairs]
+    if kind == "units":
+        return sum(floors)
+    costs = [pair.macs_per_unit if kind == "macs" else pair.params_per_unit for pair in pairs]
+    spent = sum(n * c for n, c, pair in zip(floors, costs, pairs, strict=True) if pair.kind == "mlp")
+    for attention in attentions(pairs, kind):
+        num_qk, num_vo = (0 if index is None else floors[index] for index in (attention.qk, attention.vo))
+        is_vo_shared = attention.vo is not None and not pairs[attention.vo].per_head
+        spent += attention.largest_cost(num_qk, num_vo, is_vo_shared=is_vo_shared)
+    return spent
 
 
 def _costs_along(pairs: Sequence[Pair], order: Tensor, kind: str) -> Tensor:
     """What every unit adds to the compact model when units come in `order`; shape of `order`, float64.
 
-    Heads that choose alone are padded to the widest of their pair. The unit that makes its head the widest pays
-    for a channel of every head; those that fill the other heads up are free.
+    A "qk" unit of a head without "vo" units adds nothing, and neither does one that fills its head up to the width
+    of the widest. The first "vo" unit of a head pays for the head.
     """
-    costs = unit_costs(pairs, kind)
-    if kind == "units" or not any(pair.per_head for pair in pairs):
-        return costs[order]
-    sizes = torch.tensor([pair.size for pair in pairs])
-    num_heads = torch.tensor([pair.num_heads if pair.per_head else 1 for pair in pairs])
-    pair_of = pair_indices(pairs)
-    head_of = rank_within(pair_of) // (sizes // num_heads)[pair_of]
-    rank = rank_within((pair_of * num_heads.max() + head_of)[order])
-    is_widest = rank_within((pair_of * sizes.max())[order] + rank) == 0
-    return torch.where(is_widest, (costs * num_heads[pair_of])[order], 0.0)
-
-
-def _num_paid(pair: Pair, mask: Tensor) -> int:
-    """Units of `pair` in the compact model of `mask`, padding of heads that chose alone included."""
-    if not pair.per_head:
-        return int(mask.sum())
-    return pair.num_heads * int(mask.view(pair.num_heads, -1).sum(1).max())
+    costs = unit_costs(pairs, kind)[order]
+    if kind == "units":
+        return costs
+    pair_of = pair_indices(pairs)[order]
+    number = rank_within(pair_indices(pairs))[order]
+    for attention in attentions(pairs, kind):
+        is_qk, is_vo = (pair_of == (-1 if index is None else index) for index in (attention.qk, attention.vo))
+        places = (is_qk | is_vo).nonzero().flatten()
+        counts = []
+        for index, is_mine in ((attention.qk, is_qk[places]), (attention.vo, is_vo[places])):
+            added = torch.zeros(len(places), attention.num_groups, dtype=torch.int64)
+            if index is not None:
+                added[is_mine] = by_group(pairs[index], number[places[is_mine]], attention.num_groups).long()
+            counts.append(added.cumsum(0))
+        spent = attention.cost(*counts)
+        costs[places] = spent.diff(prepend=spent.new_zeros(1))
+    return costs
 
 
 def split(pairs: Sequence[Pair], flat: Tensor) -> dict[str, Tensor]:

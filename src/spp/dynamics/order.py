@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spp.dynamics.attention import switches
 from spp.structure.pairs import Pair
 
 SCOPES = ("global", "family")
@@ -18,7 +19,9 @@ def pair_indices(pairs: Sequence[Pair]) -> Tensor:
 def unit_order(pairs: Sequence[Pair], key: Tensor, tie: Tensor, *, scope: str = "global", min_units: int = 1) -> Tensor:
     """Order the units by ascending `key`, equal keys by descending `tie`, then by index.
 
-    The `min_units` best units of every pair come first, so that no prefix beyond them empties a pair.
+    The `min_units` best units of every pair come first, so that no prefix beyond them empties a pair: those of a "qk"
+    pair are the best of the heads that have such a "vo" unit. Of the others, a "qk" unit of a head that has no "vo"
+    unit yet is of no use, and waits until right behind the head's first one.
     `scope="global"` is one list. `scope="family"` orders attention units (kinds "qk" and "vo") and MLP units
     apart and merges the two by rank over family size, so that every prefix keeps equal fractions of both.
 
@@ -33,19 +36,58 @@ def unit_order(pairs: Sequence[Pair], key: Tensor, tie: Tensor, *, scope: str = 
     order = torch.argsort(tie, descending=True, stable=True)
     order = order[torch.argsort(key[order], stable=True)]
     pair_of = pair_indices(pairs)
-    is_rest = rank_within(pair_of[order]) >= min_units
-    order = torch.cat([order[~is_rest], order[is_rest]])
+    first = _floor(pairs, order, min_units)
+    order = torch.cat([order[first[order]], order[~first[order]]])
     if scope == "global":
-        return order
+        return _after_values(pairs, order, first)
     family_of = torch.tensor([pair.kind == "mlp" for pair in pairs]).long()[pair_of]
     family_size = torch.bincount(family_of, minlength=2)
     family = family_of[order]
     share = (rank_within(family) + 1).double() / family_size[family]
     merged = torch.argsort(family, stable=True)
     merged = merged[torch.argsort(share[merged], stable=True)]
-    is_rest = torch.arange(len(order)) >= len(order) - int(is_rest.sum())
-    merged = merged[torch.argsort(is_rest[merged].long(), stable=True)]
-    return order[merged]
+    merged = order[merged]
+    merged = merged[torch.argsort((~first[merged]).long(), stable=True)]
+    return _after_values(pairs, merged, first)
+
+
+def _floor(pairs: Sequence[Pair], order: Tensor, min_units: int) -> Tensor:
+    """Which units come first whatever their key, (num_units,) bool."""
+    pair_of, switch = pair_indices(pairs), switches(pairs)
+    is_qk = torch.tensor([pair.kind == "qk" for pair in pairs])[pair_of]
+    first = torch.zeros(len(order), dtype=torch.bool)
+    first[order] = rank_within(pair_of[order]) < min_units
+    is_on = torch.zeros(len(order) + 1, dtype=torch.bool)
+    is_on[switch[first & ~is_qk]] = True
+    is_useless = is_qk & (switch >= 0) & ~is_on[switch]
+    order = order[torch.argsort(is_useless[order].long(), stable=True)]
+    first[order] = rank_within(pair_of[order]) < min_units
+    return first
+
+
+def _after_values(pairs: Sequence[Pair], order: Tensor, first: Tensor) -> Tensor:
+    """`order` with the "qk" units outside of the floor `first` moved behind the first "vo" unit of their head."""
+    switch = switches(pairs)[order]
+    is_qk = torch.tensor([pair.kind == "qk" for pair in pairs])[pair_indices(pairs)[order]]
+    place = torch.arange(len(order))
+    switched_on = torch.full((len(order) + 1,), -1)
+    is_value = ~is_qk & (switch >= 0)
+    switched_on.scatter_reduce_(0, switch[is_value], place[is_value], "amin", include_self=False)
+    waits = is_qk & (switch >= 0) & ~first[order] & (switched_on[switch] > place)
+    place = torch.where(waits, switched_on[switch], place)
+    return order[torch.argsort(2 * place + waits, stable=True)]
+
+
+def key_per_cost(worth: Tensor, price: Tensor) -> Tensor:
+    """What to sort by, ascending, so that the units worth most per price come first; worth may have any sign.
+
+    A positive worth is divided by the price and a negative one multiplied by it: units that do harm come behind all
+    others, and among equals the dearest comes last, whose removal saves most. Nothing is shifted, so that the order
+    does not hang on what the least unit happens to be worth. At equal prices it is the order of the worth.
+
+    Shapes: (num_units,) each, price > 0; returns (num_units,).
+    """
+    return torch.where(worth > 0, -worth / price, -worth * price)
 
 
 def check_min_units(min_units: int) -> None:

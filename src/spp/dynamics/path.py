@@ -1,6 +1,5 @@
 """The solution path: when each unit entered the support, and the masks for any budget that follow from it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +10,18 @@ from torch import Tensor
 
 from spp.dynamics import path_file
 from spp.dynamics.bregman import BregmanOptimizer
-from spp.dynamics.budget import Budget, budget_range, cost_of, join, prefix_masks, unit_costs
-from spp.dynamics.order import unit_order
+from spp.dynamics.budget import Budget, join
+from spp.dynamics.family import Family, as_path
+from spp.dynamics.order import key_per_cost, unit_order
 from spp.dynamics.presets import PRESETS
 from spp.dynamics.recorder import Trace
-from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
 
 SCORES = ("entry", "V", "S")
 
 
 @dataclass(frozen=True, eq=False)
-class SolutionPath:
+class SolutionPath(Family):
     """What one search found out, enough to give masks for any budget without the model.
 
     entry: steps until the unit entered, inf if it never did; V: its final V; S: sampled steps in the support
@@ -38,7 +37,7 @@ class SolutionPath:
     pairs: list[Pair]
     meta: dict[str, Any]
     trace: Trace | None = None
-    _orders: dict[tuple[str, str, int], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _orders: dict[tuple[int, str, str], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_optimizer(
@@ -93,7 +92,7 @@ class SolutionPath:
         if self.trace is not None:
             tensors["trace/steps"] = self.trace.steps
             tensors |= {f"trace/gamma/{name}": gamma for name, gamma in self.trace.gamma.items()}
-        return path_file.write(_as_path(folder), tensors, self.pairs, self.meta)
+        return path_file.write(as_path(folder), tensors, self.pairs, self.meta)
 
     @classmethod
     def load(cls, where: str | Path) -> "SolutionPath":
@@ -102,7 +101,7 @@ class SolutionPath:
         Raises:
             ValueError: if there is none, or it is damaged or something else.
         """
-        tensors, pairs, meta = path_file.read(_as_path(where))
+        tensors, pairs, meta = path_file.read(as_path(where))
         entry, value, occupancy = (
             {pair.name: tensors[f"{key}/{pair.name}"] for pair in pairs} for key in ("entry", "V", "S")
         )
@@ -130,9 +129,7 @@ class SolutionPath:
         Raises:
             ValueError: if not exactly one budget is given, it cannot be reached, or a choice is not known.
         """
-        budget = Budget.of(macs=macs, params=params, units=units)
-        order = self._flat_order(scope, score, min_units)
-        return prefix_masks(self.pairs, order, budget, min_units)
+        return self._member(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
 
     def order(self, *, scope: str | None = None, score: str = "entry", min_units: int = 1) -> Tensor:
         """All units, best first: (num_units, 2) int64 rows of pair index and unit index.
@@ -147,28 +144,15 @@ class SolutionPath:
         Raises:
             ValueError: if a choice is not known, or "S" is asked of a path that sampled none.
         """
-        flat = self._flat_order(scope, score, min_units)
-        rows = torch.tensor([(p, unit) for p, pair in enumerate(self.pairs) for unit in range(pair.size)])
-        return rows[flat]
+        return self._rows(min_units, scope, score)
 
-    def cost_of(self, masks: Mapping[str, Tensor]) -> Cost:
-        """Cost of the compact model of `masks`."""
-        return cost_of(self.pairs, masks)
-
-    def budget_range(self, kind: str, min_units: int = 1) -> tuple[float, float]:
-        """Smallest and largest budget of `kind` (macs, params or units) that can be reached, absolute."""
-        return budget_range(self.pairs, kind, min_units)
-
-    def _flat_order(self, scope: str | None, score: str, min_units: int) -> Tensor:
+    def _flat_order(self, min_units: int, scope: str | None = None, score: str = "entry") -> Tensor:
         """The order as unit numbers, (num_units,); computed once for every choice."""
         scope = scope or ("global" if self.meta["preset"] == "priced" else "family")
-        choice = (scope, score, min_units)
+        choice = (min_units, scope, score)
         if choice not in self._orders:
             value = self._strength()
-            costs = unit_costs(self.pairs, "macs")
-            is_paid = scope == "family" or self.meta["costs_in_dynamics"]
-            price = torch.ones_like(costs) if is_paid else costs / costs.mean()
-            key = self._key(score, value, price)
+            key = self._key(score, value, self._price(scope == "family" or self.meta["costs_in_dynamics"]))
             self._orders[choice] = unit_order(self.pairs, key, value, scope=scope, min_units=min_units)
         return self._orders[choice]
 
@@ -182,7 +166,7 @@ class SolutionPath:
         if score == "entry":
             return self._extended_time(value) * price
         if score == "V":
-            return torch.where(value > 0, -value / price, -value * price)
+            return key_per_cost(value, price)
         if score != "S":
             raise ValueError(f"score: {score!r} is not known; allowed: {', '.join(SCORES)}; use entry")
         occupancy = join(self.pairs, self.S)
@@ -201,9 +185,3 @@ class SolutionPath:
             self.meta["num_steps_taken"],
         )
         return torch.where(entry.isinf(), num_steps * (1 + (lam - value) / lam), entry)
-
-
-def _as_path(where: str | Path) -> Path:
-    if not isinstance(where, str | os.PathLike):
-        raise ValueError(f"path: {type(where).__name__} is not allowed: must be a folder or file; use 'runs/path'")
-    return Path(where)

@@ -1,4 +1,4 @@
-"""The file of a solution path: safetensors, with pairs, meta data and a checksum as JSON in its header."""
+"""The file of a solution path or a ranking: safetensors, with pairs, meta data and a checksum in its header."""
 
 import dataclasses
 import hashlib
@@ -19,15 +19,33 @@ from spp.structure.pairs import Pair
 FILE_NAME = "path.safetensors"
 HEADER = "spp"
 FORMAT = "spp-path-2"
+RANKING_FORMAT = "spp-ranking-1"
 
 
-def write(folder: Path, tensors: dict[str, Tensor], pairs: list[Pair], meta: dict[str, Any]) -> Path:
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What a format holds for every pair, and how messages call it."""
+
+    keys: tuple[str, ...]
+    noun: str
+    writer: str
+
+
+_KINDS = {
+    FORMAT: _Kind(("entry", "V", "S"), "solution path", "SolutionPath.save"),
+    RANKING_FORMAT: _Kind(("score",), "ranking", "Ranking.save"),
+}
+
+
+def write(folder: Path, tensors: dict[str, Tensor], pairs: list[Pair], meta: dict[str, Any], tag: str = FORMAT) -> Path:
     """Write `folder`/path.safetensors: whole or not at all, even if the machine fails; returns its path.
+
+    `tag` is FORMAT or RANKING_FORMAT.
 
     Raises:
         ValueError: if `folder` cannot be a folder because a file is in its place.
     """
-    content = {"format": FORMAT, "pairs": [dataclasses.asdict(pair) for pair in pairs], "meta": meta}
+    content = {"format": tag, "pairs": [dataclasses.asdict(pair) for pair in pairs], "meta": meta}
     # As it will be read: keys that are no strings become some.
     content = json.loads(json.dumps(content))
     content["sha256"] = _checksum(tensors, content)
@@ -50,45 +68,60 @@ def write(folder: Path, tensors: dict[str, Tensor], pairs: list[Pair], meta: dic
     return file
 
 
-def read(where: Path) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
-    """Read tensors, pairs and meta data from a path's folder or file.
+def read(where: Path, tag: str = FORMAT) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
+    """Read tensors, pairs and meta data from a file of format `tag`, or from its folder.
 
-    Every pair has its tensors entry, V and S of shape (size,), and if there are trace/steps of shape
-    (num_samples,) its trace/gamma of shape (num_samples, size).
+    Every pair has its tensors of shape (size,): entry, V and S in a path, score in a ranking. If a path has
+    trace/steps of shape (num_samples,), every pair has its trace/gamma of shape (num_samples, size).
 
     Raises:
-        ValueError: if the file is missing, damaged or no solution path.
+        ValueError: if the file is missing, damaged or of another format.
     """
-    file = where / FILE_NAME if where.is_dir() else where
+    file, kind = _file(where), _KINDS[tag]
     if not file.is_file():
-        raise ValueError(f"path: {file} does not exist; give the folder or file that SolutionPath.save wrote")
+        raise ValueError(f"path: {file} does not exist; give the folder or file that {kind.writer} wrote")
     try:
         with safe_open(file, framework="pt") as opened:
-            content = json.loads((opened.metadata() or {}).get(HEADER, "{}"))
+            content = _header(opened)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         found = content.get("format")
-        if found == FORMAT:
-            return _checked(tensors, content)
+        if found == tag:
+            return _checked(tensors, content, kind.keys)
     except SafetensorError as error:
         raise ValueError(
             f"path: {file} is truncated or no safetensors file; copy it again or rerun the search"
         ) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"path: {file} is damaged; copy it again or rerun the search") from error
-    what = "no solution path" if found is None else repr(found)
-    raise ValueError(f"path: {file} is {what}, not {FORMAT!r}; give a file that SolutionPath.save wrote")
+    what = f"no {kind.noun}" if found is None else repr(found)
+    raise ValueError(f"path: {file} is {what}, not {tag!r}; give a file that {kind.writer} wrote")
+
+
+def is_ranking(where: Path) -> bool:
+    """Whether a file, or the one in a folder, calls itself a ranking; False where it cannot be read."""
+    try:
+        with safe_open(_file(where), framework="pt") as opened:
+            return bool(_header(opened).get("format") == RANKING_FORMAT)
+    except (SafetensorError, OSError, AttributeError, ValueError):
+        return False
+
+
+def _file(where: Path) -> Path:
+    return where / FILE_NAME if where.is_dir() else where
+
+
+def _header(opened: Any) -> Any:
+    return json.loads((opened.metadata() or {}).get(HEADER, "{}"))
 
 
 def _checked(
-    tensors: dict[str, Tensor], content: dict[str, Any]
+    tensors: dict[str, Tensor], content: dict[str, Any], keys: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], list[Pair], dict[str, Any]]:
     """Tensors, pairs and meta data of a file's content; raises what a damaged one leads to."""
     if content.pop("sha256") != _checksum(tensors, content):
         raise ValueError("the checksum differs")
     pairs = [_pair(values) for values in content["pairs"]]
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{key}/{pair.name}": (pair.size,) for pair in pairs for key in ("entry", "V", "S")
-    }
+    shapes: dict[str, tuple[int, ...]] = {f"{key}/{pair.name}": (pair.size,) for pair in pairs for key in keys}
     if "trace/steps" in tensors:
         num_samples = len(tensors["trace/steps"])
         shapes |= {f"trace/gamma/{pair.name}": (num_samples, pair.size) for pair in pairs}

@@ -12,7 +12,8 @@ from spp.config import Config
 
 def method_names() -> list[str]:
     """Names that `method=` takes."""
-    return sorted(m.name for m in pkgutil.iter_modules(spp.methods.__path__) if m.name != "registry")
+    modules = (module.name for module in pkgutil.iter_modules(spp.methods.__path__))
+    return sorted(name for name in modules if name != "registry" and not name.startswith("_"))
 
 
 def method_module(name: str) -> ModuleType:
@@ -33,3 +34,25 @@ def read_method(values: dict[str, Any]) -> Config:
         raise ValueError(f"method.name: {name!r} is not a method; allowed: {', '.join(names)}; {remedy}")
     config_class: type[Config] = method_module(str(name)).METHOD_CONFIG
     return config_class.read(values, "method")
+
+
+def kind_of(method: Config) -> str:
+    """What a method's search ends in: "path" (SPP), "ranking" (scores for all budgets) or "budget" (one member)."""
+    module = method_module(vars(method)["name"])
+    if not hasattr(module, "build_search"):
+        return "path"
+    return "ranking" if hasattr(module, "select") else "budget"
+
+
+def check_kind(method: Config, kind: str) -> None:
+    """Refuse a method in a pipeline that is not made for it.
+
+    Raises:
+        ValueError: one line that names the methods that fit.
+    """
+    if kind_of(method) != kind:
+        fitting = [name for name in method_names() if kind_of(method_module(name).METHOD_CONFIG()) == kind]
+        raise ValueError(
+            f"pipeline: it does not fit method={vars(method)['name']}; allowed with it: method={','.join(fitting)}; "
+            "leave pipeline out, and it follows from the method"
+        )

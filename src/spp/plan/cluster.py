@@ -97,7 +97,10 @@ class ClusterConfig(Config):
         for kind, values in self.resources.items():
             require(isinstance(values, Mapping), f"resources.{kind}", values, "fields of resources", "name them")
         for kind in (DEFAULT, *self.resources):
-            self._merged(kind)
+            limit_s = 60 * self._merged(kind).timeout_min
+            fits = self.name != "slurm" or self.signal_delay_s < limit_s
+            allowed = f"less than the time limit of {kind}, {limit_s}"
+            require(fits, "signal_delay_s", self.signal_delay_s, allowed, f"use {limit_s // 4}")
 
     def resources_of(self, kind: str, default_gpus: int = 0) -> ResourcesConfig:
         """What a stage of this kind asks for; `default_gpus` stands for a number of GPUs that is left open."""

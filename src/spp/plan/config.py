@@ -145,6 +145,19 @@ class UpdateConfig(Config):
             require(getattr(self, name) > 0, name, getattr(self, name), "1 or more", "leave it out")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(RecipeConfig):
+    """The search of every method but SPP, in which the weights train or stand still, as the method wants it."""
+
+    select: str = "last"
+    """Always last: the weights belong to the masks that the search ends with."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.select == "last", "select", self.select, "last", "leave it out")
+        require(self.ema_decay is None, "ema_decay", self.ema_decay, "null: the masks move on too fast", "use null")
+
+
 PRUNE_SHAPES = ("sine", "cubic", "linear", "cosine")
 
 
@@ -234,6 +247,15 @@ class RuntimeConfig(Config):
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more", "use 0")
         require(self.num_threads >= 1, "num_threads", self.num_threads, "1 or more", "use 1")
+        require(self.devices >= 1, "devices", self.devices, "1 or more", "use 1")
+        require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "1 or more", "use 1")
+        minutes = self.checkpoint_minutes
+        require(minutes > 0, "checkpoint_minutes", minutes, "a positive number of minutes", "use 15")
         require(
             self.accelerator in ("auto", "cpu", "gpu"), "accelerator", self.accelerator, "auto, cpu, gpu", "use auto"
         )
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together, over all nodes."""
+        return self.devices * self.num_nodes

@@ -49,13 +49,20 @@ def canonical_json(value: Any) -> str:
 
     Raises ValueError as `canonical` does.
     """
-    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _line(canonical(value))
 
 
-def stage_key(kind: str, version: int, config: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
-    """The content address of a stage: sha256 of kind, version, config and the keys of its inputs by role."""
+def stage_key(kind: str, version: int, config: Any, input_keys: Mapping[str, str]) -> str:
+    """The content address of a stage: sha256 of kind, version, config and the keys of its inputs by role.
+
+    `config` is what `canonical` returned; making it so again would be most of the work.
+    """
     work = {"kind": kind, "version": version, "config": config, "inputs": input_keys}
-    return hashlib.sha256(canonical_json(work).encode("ascii")).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(_line(work).encode("ascii")).hexdigest()[:KEY_LENGTH]
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def spec_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from spp.plan.config import (
     PruneConfig,
     RecipeConfig,
     RuntimeConfig,
+    SearchConfig,
     UpdateConfig,
 )
 from spp.plan.spec import Stage
 
-STAGE_VERSIONS = {"dense": 1, "update": 1, "prune": 1, "finetune": 1}
+STAGE_VERSIONS = {"dense": 1, "update": 1, "search": 1, "prune": 1, "finetune": 1}
 """Raised by hand whenever a stage's code starts to give other results for the same config."""
 
 _DATA_RUNTIME = ("root", "download")
 TOP_LEVEL = (
     "accelerator", "budget", "cluster", "data", "dense", "finetune", "logger", "method",
-    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "seed", "update",
+    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "search", "seed", "update",
 )  # fmt: skip
 
 
@@ -38,6 +40,7 @@ class Setup:
     data: DataConfig
     dense: RecipeConfig
     update: UpdateConfig
+    search: SearchConfig
     prune: PruneConfig
     finetune: RecipeConfig
     method: Config
@@ -57,17 +60,46 @@ class Setup:
     ) -> Stage:
         """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
         plain = {name: value.plain() if isinstance(value, Config) else value for name, value in config.items()}
-        resources = self.cluster.resources_of(kind, self.default_gpus)
-        runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
+        runtime, resources = self._placement_of(kind)
         return Stage(
             kind=kind,
             config=plain,
             inputs=dict(inputs or {}),
             version=STAGE_VERSIONS[kind],
             label=label,
-            runtime=runtime.plain(),
-            resources=resources.plain(),
+            runtime=runtime,
+            resources=resources,
         )
+
+    def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How and with what the stages of a kind run."""
+        if kind not in self._placements:
+            resources = self.cluster.resources_of(kind, self.default_gpus)
+            runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
+            self._placements[kind] = runtime.plain(), resources.plain()
+        return self._placements[kind]
+
+    @cached_property
+    def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        return {}
+
+    def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
+        """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
+
+        What is left over goes to the walk, unless that trains nothing: all methods have equal epochs in all.
+        """
+        limit: int | None = getattr(self.method, "MAX_SEARCH_EPOCHS", None)
+        needed = self.search.epochs if limit is None else min(limit, self.search.epochs)
+        warmup = min(self.search.warmup_epochs, needed)
+        unspent = self.search.epochs - needed if self.prune.epochs > 0 else 0
+        return (
+            replace(self.search, epochs=needed, warmup_epochs=warmup),
+            replace(self.prune, epochs=self.prune.epochs + unspent),
+        )
+
+    def joint_epochs(self) -> SearchConfig:
+        """The recipe of a search that is the walk at the same time: it has the epochs of both."""
+        return replace(self.search, epochs=self.search.epochs + self.prune.epochs)
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
@@ -89,6 +121,13 @@ def sha256_of(file: Path) -> str:
             f"model.weights: {str(file)!r} is no file; allowed: train, pretrained, or the path of a checkpoint; "
             "check the path"
         )
+    state = file.stat()
+    return _sha256(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _sha256(file: Path, size: int, mtime_ns: int) -> str:
+    """Hash of a file as it was when it had this size and this time of change: a sweep asks again for each point."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -154,6 +193,7 @@ def read_setup(
         data=data_config,
         dense=RecipeConfig.read(cfg["dense"], "dense"),
         update=UpdateConfig.read(cfg["update"], "update"),
+        search=SearchConfig.read(cfg["search"], "search"),
         prune=PruneConfig.read(cfg["prune"], "prune"),
         finetune=RecipeConfig.read(cfg["finetune"], "finetune"),
         method=read_method(dict(cfg["method"])),

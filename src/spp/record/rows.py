@@ -27,8 +27,9 @@ def member_rows(store: Store, plan: Plan) -> list[Row]:
 def _member_row(store: Store, name: str, meta: Mapping[str, Any], stage: Stage) -> Row:
     summary = store.summary(stage.kind, stage.key)
     family = stage.inputs["family"]
-    path, dense = family.inputs["path"], family.inputs["dense"]
-    search, walk = (store.summary(s.kind, s.key) for s in (path, family))
+    # A search for one budget hands out its member itself; others end in an order, which is then walked.
+    search, dense = family.inputs.get("path", family), family.inputs["dense"]
+    searching = [store.summary(stage.kind, stage.key) for stage in dict.fromkeys((search, family))]
     dense_summary = store.summary(dense.kind, dense.key)
     provenance = store.provenance(stage.kind, stage.key)
     return {
@@ -49,16 +50,16 @@ def _member_row(store: Store, name: str, meta: Mapping[str, Any], stage: Stage) 
         "top1": summary["test"]["top1"],
         "val_top1": summary["val"]["top1"],
         "num_test_images": summary["test"]["num_images"],
-        "epochs_search": search["epochs"] + walk["epochs"],
+        "epochs_search": sum(part["epochs"] for part in searching),
         "epochs_finetune": summary["epochs"],
-        "search_seconds": search["seconds"] + walk["seconds"],
-        "search_gpu_seconds": search["gpu_seconds"] + walk["gpu_seconds"],
-        "num_members_of_search": len(walk["members"]),
+        "search_seconds": sum(part["seconds"] for part in searching),
+        "search_gpu_seconds": sum(part["gpu_seconds"] for part in searching),
+        "num_members_of_search": len(searching[-1]["members"]),
         "finetune_seconds": summary["seconds"],
         "finetune_gpu_seconds": summary["gpu_seconds"],
         "device": summary["device"],
         "key": stage.key,
-        "path_key": path.key,
+        "search_key": search.key,
         "dense_key": dense.key,
         "git_commit": (provenance.get("git") or {}).get("commit"),
     }

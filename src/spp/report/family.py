@@ -52,7 +52,7 @@ def _table(groups: dict[Group, list[Row]]) -> str:
     dense = list({row["dense_key"]: row for row in every}.values())
     first = dense[0]
     lines = [_HEAD, tuple("---:" if column else "---" for column in range(len(_HEAD)))]
-    dense_top1 = _spread([row["dense_top1"] for row in dense])
+    dense_top1 = spread([row["dense_top1"] for row in dense])
     size = (f"{first['dense_params'] / 1e6:.4g}", f"{first['dense_macs'] / 1e9:.4g}")
     lines.append(("dense", "", *size, "100 %", "", dense_top1, ""))
     for (method, _, _, kind, budget), rows in groups.items():
@@ -64,8 +64,8 @@ def _table(groups: dict[Group, list[Row]]) -> str:
                 f"{mean(row['params'] for row in rows) / 1e6:.4g}",
                 f"{mean(row['macs'] for row in rows) / 1e9:.4g}",
                 f"{100 * mean(row['macs'] / row['dense_macs'] for row in rows):.1f} %",
-                _spread([row["top1_before"] for row in rows]),
-                _spread([row["top1"] for row in rows]),
+                spread([row["top1_before"] for row in rows]),
+                spread([row["top1"] for row in rows]),
                 f"{mean(row['top1'] - row['dense_top1'] for row in rows):+.1f}",
             )
         )
@@ -76,13 +76,14 @@ def _legend(groups: dict[Group, list[Row]]) -> str:
     every = [row for rows in groups.values() for row in rows]
     num_seeds = max(len(rows) for rows in groups.values())
     deviation = f"; mean and standard deviation over {num_seeds} seeds" if num_seeds > 1 else ""
-    paths = {row["path_key"]: row for row in every}
-    seconds = sum(row["search_seconds"] for row in paths.values())
-    cost = f" {len(paths)} search{'es'[: 2 * (len(paths) > 1)]} (update and prune stage), {seconds:.0f} s on "
+    searches = {row["search_key"]: row for row in every}
+    seconds = sum(row["search_seconds"] for row in searches.values())
+    cost = f" {len(searches)} search{'es'[: 2 * (len(searches) > 1)]} with the walk, {seconds:.0f} s on "
     devices = ", ".join(sorted({row["device"] for row in every}))
     num_images = every[0]["num_test_images"]
     return LEGEND.format(num_images=num_images, deviation=deviation) + cost + devices + f", for {len(every)} members."
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """The mean, and where there are several values their standard deviation."""
     return f"{mean(values):.1f}" if len(values) == 1 else f"{mean(values):.1f} ± {stdev(values):.1f}"

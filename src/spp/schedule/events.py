@@ -10,10 +10,12 @@ from spp.plan.spec import Stage
 class What(StrEnum):
     CACHED = "cached"
     """It was done before."""
+    SUBMITTED = "submitted"
+    """A cluster will do it; `detail` is the job."""
     STARTED = "started"
     """A worker runs; `detail` is its log, if it has one."""
     WAITING = "waiting"
-    """Another process is doing it; `detail` names it."""
+    """Another process or job is doing it; `detail` names it."""
     DONE = "done"
     FAILED = "failed"
     """`detail` is the error in one line."""

@@ -7,7 +7,8 @@ import time
 from spp.plan.graph import Plan
 from spp.plan.spec import Stage
 from spp.schedule.events import Event, Observe, Outcome, What
-from spp.store.claim import holder_of
+from spp.schedule.queue import job_liveness
+from spp.store.claim import holder_of, release_dead
 from spp.store.store import DONE, FAILED, Store
 
 
@@ -23,6 +24,7 @@ class Ledger:
         self._observe = observe
         self._poll_seconds = poll_seconds
         self._next_poll = 0.0
+        self._alive = job_liveness()
         self._ready: list[int] = []
         self._awaited: set[str] = set()
         self._done: list[str] = []
@@ -50,10 +52,13 @@ class Ledger:
     def start(self, stage: Stage, log: str = "") -> bool:
         """Prepare a ready stage for a worker. False if another process holds it: it is awaited now."""
         self._ready.remove(self._plan.position[stage.key])
-        holder, alive = holder_of(self._store.stage_dir(stage.kind, stage.key), self._names(stage))
+        holder, alive = holder_of(self._store.stage_dir(stage.kind, stage.key), self._names(stage), self._alive)
         if alive:
             self.wait(stage, str(holder or "a process that has just started"))
             return False
+        if holder is not None:
+            # A worker cannot ask SLURM, and would take a job of another machine for alive until its beats are old.
+            release_dead(self._store, stage.kind, stage.key, self._alive)
         self._store.put_spec(stage)
         self._store.clear_failed(stage.kind, stage.key)
         self._tell(What.STARTED, stage.key, log)
@@ -81,7 +86,7 @@ class Ledger:
         for key in sorted(self._awaited, key=self._plan.position.__getitem__):
             stage = self._plan.stages[key]
             names = self._names(stage)
-            if DONE not in names and holder_of(self._store.stage_dir(stage.kind, key), names)[1]:
+            if DONE not in names and holder_of(self._store.stage_dir(stage.kind, key), names, self._alive)[1]:
                 continue
             self._awaited.remove(key)
             if DONE in names:

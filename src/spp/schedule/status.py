@@ -34,7 +34,6 @@ class State(StrEnum):
 
 
 _WORST_FIRST = (State.FAILED, State.LOST, State.BLOCKED, State.RUNNING, State.QUEUED)
-_STATE_OF_JOB = {"pending": State.QUEUED, "running": State.RUNNING, "gone": State.LOST}
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,11 @@ class LiveJob:
 @dataclass(frozen=True)
 class Live:
     """What a cluster knows that the files do not: jobs by stage key, and whether a claim's holder on another
-    machine lives."""
+    machine lives. `note` says why nothing is known."""
 
     jobs: Mapping[str, LiveJob]
     alive: Liveness | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,23 +138,32 @@ def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
     holder, alive = holder_of(folder, names, live.alive)
     if holder is not None:
         status = replace(status, host=holder.process.host, job=holder.job or None)
+    if "progress.json" in names:
+        status = replace(status, progress=store.read_progress(stage.kind, stage.key))
+    job = live.jobs.get(stage.key)
+    if job is not None:
+        status = replace(status, job=job.job or None)
+    if job is not None and job.state == "pending":
+        # Also one that waits to go on, whose claim may look alive, and one with the failure of an earlier try.
+        return replace(status, error=job.reason or None)
     if alive:
-        progress = store.read_progress(stage.kind, stage.key) if "progress.json" in names else None
         seconds = None if holder is None else time.time() - holder.since
-        return replace(status, state=State.RUNNING, progress=progress, seconds=seconds)
+        return replace(status, state=State.RUNNING, seconds=seconds)
+    if job is not None and job.state == "running":
+        return replace(status, state=State.RUNNING, error=job.reason or None)
     if FAILED in names:
         failure = store.failure(stage.kind, stage.key) or {"traceback": "", "host": None}
         error = "\n".join(failure["traceback"].splitlines()[-ERROR_LINES:])
-        return replace(status, state=State.FAILED, error=error, host=failure["host"])
-    if stage.key in live.jobs:
-        job = live.jobs[stage.key]
-        return replace(status, state=_STATE_OF_JOB[job.state], error=job.reason or None, job=job.job)
+        return replace(status, state=State.FAILED, error=error, host=failure["host"], progress=None)
+    if job is not None:
+        return replace(status, state=State.LOST, error=job.reason or None)
     return status if holder is None else replace(status, state=State.LOST)
 
 
 def _with_culprits(plan: Plan, statuses: dict[str, StageStatus]) -> dict[str, StageStatus]:
     for key, status in statuses.items():
-        if status.state is State.QUEUED:
+        # Some sites cancel what waits for a failed job, which is not lost then.
+        if status.state is State.QUEUED or (status.state is State.LOST and status.host is None):
             culprits = (_culprit(statuses[parent]) for parent in plan.parents(key))
             culprit = next((culprit for culprit in culprits if culprit is not None), None)
             if culprit is not None:

@@ -1,21 +1,37 @@
 """What a stage may see and touch while it runs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spp.plan.config import RuntimeConfig
 from spp.record.wandb_mirror import Mirror
+from spp.stages.interruption import Interruptions
+from spp.stages.ranks import NotLeaderError, Ranks
 from spp.store.store import Store
+
+if TYPE_CHECKING:
+    from spp.stages.checkpoint import CheckpointFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5
 
 
 @dataclass
 class StageRun:
-    """One run of one stage: its config, its inputs' folders, a private folder for what it writes, its record."""
+    """One run of one stage: its config, its inputs' folders, a private folder for what it writes, its record.
+
+    Attributes:
+        artifacts: the private folder; on ranks that are not the first nothing is written there.
+        ranks: the place of this process among those that train the stage together.
+        interruptions: the signals that ask it to stop.
+        checkpoint: where its state goes.
+        saved: the state to go on from; None at a fresh start, and again once the training has taken it.
+        is_claim_lost: whether another process has taken over the stage.
+        fit_seconds: time of its training, that before interruptions included.
+    """
 
     store: Store
     kind: str
@@ -23,6 +39,14 @@ class StageRun:
     spec: Mapping[str, Any]
     artifacts: Path
     mirror: Mirror
+    checkpoint: "CheckpointFile"
+    ranks: Ranks = field(default_factory=Ranks)
+    interruptions: Interruptions = field(default_factory=Interruptions)
+    saved: dict[str, Any] | None = None
+    is_claim_lost: Callable[[], bool] = lambda: False
+    fit_seconds: float = field(default=0.0, init=False)
+    _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
+    _started: float = field(default_factory=time.monotonic, init=False)
     _last_progress: float = field(default=0.0, init=False)
 
     @property
@@ -31,10 +55,15 @@ class StageRun:
         config: Mapping[str, Any] = self.spec["config"]
         return config
 
-    @property
+    @cached_property
     def runtime(self) -> RuntimeConfig:
         """Where and with what the stage runs."""
         return RuntimeConfig.read(self.spec["runtime"], "runtime")
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start, that before interruptions included."""
+        return time.monotonic() - self._started
 
     def input_artifacts(self, role: str) -> Path:
         """Folder of the finished artifacts of the input in `role`."""
@@ -48,8 +77,14 @@ class StageRun:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a row to the record; W&B gets a copy."""
-        self.store.append_metrics(self.kind, self.key, dict(row))
-        self.mirror.log(row)
+        if self.ranks.is_leader:
+            self.store.append_metrics(self.kind, self.key, dict(row))
+            self.mirror.log(row, step=len(self._rows))
+            self._rows.append(dict(row))
+
+    def write_record(self) -> None:
+        """Make the record what this process has logged, whatever another copy of the stage has added."""
+        self.store.write_metrics(self.kind, self.key, self._rows)
 
     @property
     def progress_is_due(self) -> bool:
@@ -58,6 +93,39 @@ class StageRun:
 
     def progress(self, done: int, total: int, unit: str, message: str = "") -> None:
         """Tell how far the stage is; written at most twice a second, and at the end."""
-        if done >= total or self.progress_is_due:
+        if self.ranks.is_leader and (done >= total or self.progress_is_due):
             self._last_progress = time.monotonic()
             self.store.write_progress(self.kind, self.key, done=done, total=total, unit=unit, message=message)
+
+    def leave_to_leader(self) -> None:
+        """Here ends what the ranks do together. Raises NotLeaderError on all but the first."""
+        if not self.ranks.is_leader:
+            raise NotLeaderError
+
+    def is_superseded(self, about_to_save: bool) -> bool:
+        """Whether the stage is no longer ours: another process has its claim or, asked before saving, finished it."""
+        return self.ranks.is_leader and (
+            self.is_claim_lost() or (about_to_save and self.store.is_done(self.kind, self.key))
+        )
+
+    def restart(self, saved: dict[str, Any] | None) -> None:
+        """Begin from a state or, with None, from nothing: the record and the artifacts are those of that moment."""
+        from spp.stages.checkpoint import OURS
+
+        self.saved = saved
+        ours: Mapping[str, Any] = {"rows": [], "seconds": 0.0} if saved is None else saved[OURS]
+        self._started = time.monotonic() - ours["seconds"]
+        if self.ranks.is_leader:
+            self._rows = list(ours["rows"])
+            self.write_record()
+            for step, row in enumerate(self._rows):
+                self.mirror.log(row, step=step)
+            if saved is not None:
+                self.checkpoint.restore_artifacts(saved)
+
+    def save(self, state: dict[str, Any], extra: Mapping[str, Any]) -> None:
+        """Replace the checkpoint: Lightning's `state`, and with `extra` what only we know."""
+        from spp.stages.checkpoint import OURS
+
+        state[OURS] = {"rows": list(self._rows), "seconds": self.seconds, **extra}
+        self.checkpoint.write(state)

@@ -36,6 +36,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         num_steps = recipe.epochs * data.steps_per_epoch
         module = Classifier(model, recipe, data.num_classes, num_steps, stage)
         model.load_state_dict(fit(module, data, stage))
+    stage.leave_to_leader()
 
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()},

@@ -8,7 +8,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spp.dynamics.path import SolutionPath
+from spp.dynamics.path_file import FILE_NAME as FILE_NAME_OF_PATH
+from spp.dynamics.ranking import open_path
 from spp.methods.registry import method_module, read_method
 from spp.plan.spec import StageRef
 from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
@@ -21,6 +22,9 @@ from spp.structure.compact import compact
 class _Family:
     selection: dict[str, Any]
     members: list[Path]
+
+
+SEARCH_KINDS = ("update", "search")
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,16 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     Raises:
         ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
     """
-    path_key, folder, refs = _find_path(store, source)
-    path = SolutionPath.load(folder)
-    families = _families(store, path_key, refs)
-    selection = families[0].selection if families else {"name": "spp"}
+    ref, folder, refs = _find_path(store, source)
+    path = open_path(folder)
+    families = _families(store, ref.key, refs)
+    searched_with = store.spec(ref.kind, ref.key)["config"]["method"]
+    selection = families[0].selection if families else {"name": searched_with["name"]}
     families = [family for family in families if family.selection == selection]
     choose = method_module(selection["name"]).select
     masks: dict[str, Tensor] = choose(read_method(selection), path, kind, size)
 
-    dense_key = store.spec("update", path_key)["inputs"]["dense"]["key"]
+    dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
     architecture = store.summary("dense", dense_key)["architecture"]
     donor = _smallest_containing(families, masks)
     if donor is not None:
@@ -64,9 +69,12 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         weights = f"{donor.name} of prune {donor.parents[1].name}"
     else:
         dense = build_architecture(architecture)
-        load_weights(dense, load_file(store.artifacts_dir("dense", dense_key) / WEIGHTS_FILE), "the dense stage")
+        # A search that trained the weights has left them beside its order.
+        trained = StageRef("dense", dense_key) if not (folder / WEIGHTS_FILE).exists() else ref
+        file = store.artifacts_dir(trained.kind, trained.key) / WEIGHTS_FILE
+        load_weights(dense, load_file(file), f"the {trained.kind} stage")
         small = compact(dense, masks)
-        weights = f"dense {dense_key}"
+        weights = f"{trained.kind} {trained.key}"
     out.mkdir(parents=True, exist_ok=True)
     file = out / FILE_NAME
     cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size})
@@ -74,35 +82,42 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
 
 
-def _find_path(store: Store, source: str) -> tuple[str, Path, list[StageRef]]:
-    """Key and artifacts of the path that `source` names, and the stages among which its families may be."""
+def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef]]:
+    """Stage and artifacts of the path that `source` names, and the stages among which its families may be."""
     where = Path(source)
     if where.exists() or "/" in source or where.suffix == ".safetensors":
         folder = where / "artifacts" if (where / "artifacts").is_dir() else where
-        key = str(SolutionPath.load(folder).meta["provenance"].get("stage", ""))
-        if not store.is_done("update", key):
+        key = str(open_path(folder).meta["provenance"].get("stage", ""))
+        kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None)
+        if kind is None:
             raise ValueError(
                 f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
                 "not known; allowed: a path inside the store; give paths.store=DIR"
             )
-        return key, folder, store.find_stages("")
+        return StageRef(kind, key), folder, store.find_stages("")
     stages = store.read_plan(source).stages.values()
-    done = [stage.key for stage in stages if stage.kind == "update" and store.is_done("update", stage.key)]
+    done = [stage.ref for stage in stages if stage.kind in SEARCH_KINDS and _has_path(store, stage.ref)]
     if len(done) != 1:
         what = "has no finished path" if not done else f"has {len(done)} paths"
-        options = ", ".join(str(store.artifacts_dir("update", key)) for key in done) or "a sweep whose update is done"
+        folders = (str(store.artifacts_dir(ref.kind, ref.key)) for ref in done)
+        options = ", ".join(folders) or "a sweep whose update or search is done, with one order for all budgets"
         raise ValueError(f"PATH_OR_SWEEP: {source!r} {what}; allowed: {options}; give one of them")
-    return done[0], store.artifacts_dir("update", done[0]), [stage.ref for stage in stages]
+    return done[0], store.artifacts_dir(done[0].kind, done[0].key), [stage.ref for stage in stages]
 
 
-def _families(store: Store, path_key: str, refs: list[StageRef]) -> list[_Family]:
+def _has_path(store: Store, ref: StageRef) -> bool:
+    """Whether a search is done and ended in an order of all units, not in one member."""
+    return store.is_done(ref.kind, ref.key) and (store.artifacts_dir(ref.kind, ref.key) / FILE_NAME_OF_PATH).exists()
+
+
+def _families(store: Store, search_key: str, refs: list[StageRef]) -> list[_Family]:
     """The finished families among `refs` that were cut from a path, newest first."""
     families = []
     for ref in refs:
         if ref.kind != "prune" or not store.is_done("prune", ref.key):
             continue
         spec = store.spec("prune", ref.key)
-        if spec["inputs"]["path"]["key"] == path_key:
+        if spec["inputs"]["path"]["key"] == search_key:
             folder = store.artifacts_dir("prune", ref.key)
             files = [folder / member["file"] for member in store.summary("prune", ref.key)["members"].values()]
             families.append((store.done("prune", ref.key)["finished_at"], _Family(spec["config"]["method"], files)))

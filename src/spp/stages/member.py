@@ -1,7 +1,7 @@
 """A member of the family on disk: the weights of a compact network and what is needed to build it again."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,18 @@ FILE_NAME = "member.safetensors"
 _HEADER = "spp_member"
 
 
+def member_file(size: float) -> str:
+    """Name of the artifact of a family that holds the member at a budget."""
+    return f"member_{size:.10g}.safetensors"
+
+
 def save_member(
     file: Path,
     small: nn.Module,
     masks: Mapping[str, Tensor],
     pairs: Iterable[Pair],
     architecture: Mapping[str, Any],
+    sparse: Collection[str] = (),
     **extra: Any,
 ) -> Cost:
     """Write a compact network to one safetensors file whose header says how to build it again.
@@ -35,18 +41,22 @@ def save_member(
         masks: the units of the dense network that it kept, by pair.
         pairs: the pairs of the dense network.
         architecture: of the dense network, see `build_architecture`.
+        sparse: names of parameters whose zeros are pruned weights: they are not counted, and stay zeros.
         extra: further JSON values for the header, such as the budget.
 
     Returns:
         The counted cost of the network.
     """
     cost = count_cost(small, example_input(small))
+    num_zeros = sum(int((small.get_parameter(name) == 0).sum()) for name in sparse)
+    cost = Cost(cost.macs, cost.params - num_zeros)
     description = {
         "architecture": dict(architecture),
         "widths": widths_of(masks, pairs),
         "kept": {name: mask.nonzero().flatten().tolist() for name, mask in masks.items()},
         "macs": cost.macs,
         "params": cost.params,
+        "sparse": sorted(sparse),
         **extra,
     }
     write_member(file, small, description)

@@ -1,13 +1,19 @@
-"""What can be found out in seconds before hours are spent: can the model be built, pruned, and made this small?"""
+"""What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 
+from spp.data.module import ImageData
 from spp.data.transforms import Augment
-from spp.dynamics.budget import absolute_size
+from spp.dynamics.budget import Budget, absolute_size
+from spp.methods.registry import kind_of, method_module
 from spp.methods.spp import SPPConfig, build_optimizer
+from spp.plan.config import RecipeConfig, UpdateConfig
+from spp.plan.keys import canonical_json
 from spp.plan.setup import Setup
 from spp.stages.models import build_for, load_weights, read_checkpoint
 from spp.stages.training import build_data
@@ -15,21 +21,93 @@ from spp.structure.masked import MaskedModel
 from spp.structure.pairs import find_pairs
 
 
-def check(setup: Setup) -> None:
-    """Build model, data and dynamics of a setup, and compare the sizes within reach with the budgets.
+def check_all(setups: Iterable[Setup]) -> None:
+    """Build model, data and dynamics of the points of a sweep, and compare the sizes within reach with the budgets.
+
+    Each question is asked once: a thousand learning rates for one network build that network once.
 
     Raises:
-        ValueError: one line, if the model is unknown, cannot be pruned, or cannot be that small.
+        ValueError: one line, if a model is unknown, cannot be pruned, or cannot be that small.
     """
-    data = build_data(setup.data, setup.update, setup.seed, setup.runtime)
-    for stage in ("dense", "update", "prune", "finetune"):
-        recipe = getattr(setup, stage)
-        Augment.read(recipe.augment)
-        if recipe.epochs > 0 and recipe.batch_size > data.num_train_samples:
-            raise ValueError(
-                f"{stage}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
-                f"{data.num_train_samples} training images; use a smaller one"
-            )
+    preflight = _Preflight()
+    for setup in setups:
+        preflight.check(setup)
+
+
+class _Preflight:
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+        self._data: dict[str, ImageData] = {}
+        self._networks: dict[str, MaskedModel] = {}
+
+    def check(self, setup: Setup) -> None:
+        data_key = canonical_json([setup.data.plain(), setup.runtime.data_root])
+        if data_key not in self._data:
+            self._data[data_key] = build_data(setup.data, setup.update, setup.seed, setup.runtime)
+        data = self._data[data_key]
+        search = "update" if isinstance(setup.method, SPPConfig) else "search"
+        for stage in ("dense", search, "prune", "finetune"):
+            recipe = getattr(setup, stage)
+            num_processes = _num_processes(setup, stage)
+            if self._is_new("recipe", data_key, stage, recipe.epochs, recipe.batch_size, recipe.augment, num_processes):
+                _check_recipe(stage, recipe, data.num_train_samples, num_processes)
+        network_key = canonical_json([data_key, setup.model.plain(), setup.runtime.weights_file])
+        if network_key not in self._networks:
+            self._networks[network_key] = _build(setup, data)
+        masked = self._networks[network_key]
+        recipe = getattr(setup, search)
+        num_steps = recipe.epochs * (data.num_train_samples // recipe.batch_size)
+        if self._is_new("method", network_key, setup.method.plain(), setup.budget.plain(), num_steps):
+            _build_search(setup, masked, num_steps)
+        min_units = getattr(setup.method, "min_units", 1)
+        if self._is_new("budget", network_key, setup.budget.plain(), min_units):
+            for size in setup.budget.values:
+                absolute_size(masked.pairs, setup.budget.kind, size, min_units, field="budget.values")
+
+    def _is_new(self, *question: Any) -> bool:
+        line = canonical_json(question)
+        is_new = line not in self._asked
+        self._asked.add(line)
+        return is_new
+
+
+def _num_processes(setup: Setup, stage: str) -> int:
+    """Processes that share a batch of a stage."""
+    if setup.cluster.name == "debug":
+        return 1
+    resources = setup.cluster.resources_of(stage, setup.default_gpus)
+    return resources.num_nodes * resources.num_tasks_per_node
+
+
+def _check_recipe(stage: str, recipe: RecipeConfig | UpdateConfig, num_train_samples: int, num_processes: int) -> None:
+    Augment.read(recipe.augment)
+    if recipe.epochs > 0 and recipe.batch_size % num_processes:
+        least = max(1, recipe.batch_size // num_processes) * num_processes
+        raise ValueError(
+            f"{stage}.batch_size: {recipe.batch_size} cannot be shared by {num_processes} processes; allowed: a "
+            f"multiple of their number; use {least}"
+        )
+    if recipe.epochs > 0 and recipe.batch_size > num_train_samples:
+        raise ValueError(
+            f"{stage}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
+            f"{num_train_samples} training images; use a smaller one"
+        )
+
+
+def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> None:
+    """Methods refuse what they cannot do when their search is made."""
+    if isinstance(setup.method, SPPConfig):
+        build_optimizer(setup.method, masked.masks, num_steps)
+        return
+    build = method_module(vars(setup.method)["name"]).build_search
+    if kind_of(setup.method) == "ranking":
+        build(setup.method, masked, num_steps)
+        return
+    for size in setup.budget.values:
+        build(setup.method, masked, num_steps, Budget(setup.budget.kind, size))
+
+
+def _build(setup: Setup, data: ImageData) -> MaskedModel:
     with torch.random.fork_rng():
         model = build_for(setup.model, data)
     if setup.model.weights == "pretrained":
@@ -37,12 +115,7 @@ def check(setup: Setup) -> None:
     if setup.runtime.weights_file is not None:
         load_weights(model, read_checkpoint(Path(setup.runtime.weights_file)), setup.runtime.weights_file)
     pairs = find_pairs(model, per_head=setup.model.per_head)
-    if isinstance(setup.method, SPPConfig):
-        num_steps = setup.update.epochs * data.steps_per_epoch
-        build_optimizer(setup.method, MaskedModel(model, pairs).masks, num_steps)
-    min_units = getattr(setup.method, "min_units", 1)
-    for size in setup.budget.values:
-        absolute_size(pairs, setup.budget.kind, size, min_units, field="budget.values")
+    return MaskedModel(model, pairs)
 
 
 def _check_classes(setup: Setup, num_classes: int) -> None:

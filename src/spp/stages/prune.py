@@ -2,25 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.dynamics.path import SolutionPath
+from spp.dynamics.ranking import Ranking, open_path
 from spp.methods.registry import method_module, read_method
 from spp.plan.config import BudgetConfig, PruneConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import open_dense
-from spp.stages.member import save_member
+from spp.stages.member import member_file, save_member
+from spp.stages.models import WEIGHTS_FILE, load_weights
 from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
-
-
-def member_file(size: float) -> str:
-    """Name of the artifact that holds the member at a budget."""
-    return f"member_{size:.10g}.safetensors"
 
 
 def walked_fraction(shape: str, time_share: float) -> float:
@@ -63,13 +61,54 @@ class BudgetWalk:
         self.current = max([wanted, *self.pending]) if self.pending else self.smallest
         return self.current, taken
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the walk is."""
+        return {"pending": list(self.pending), "current": self.current}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.pending, self.current = list(state["pending"]), state["current"]
+
+
+class Family:
+    """The members that were taken so far: their files and what the summary says of them.
+
+    Attributes:
+        members: by size as the user wrote it: file, macs, params, units.
+    """
+
+    def __init__(self, stage: StageRun, model: nn.Module, path: SolutionPath | Ranking, budget: BudgetConfig) -> None:
+        self._stage, self._model, self._path, self._kind = stage, model, path, budget.kind
+        self._method = read_method(stage.config["method"])
+        self._choose = method_module(stage.config["method"]["name"]).select
+        self._architecture = stage.input_summary("dense")["architecture"]
+        self.members: dict[str, Any] = {}
+
+    def select(self, size: float) -> dict[str, Tensor]:
+        """The masks of the member at a size."""
+        masks: dict[str, Tensor] = self._choose(self._method, self._path, self._kind, size)
+        return masks
+
+    def take(self, size: float) -> None:
+        """Write the member at a size with the weights of this moment; one rank does it for all."""
+        if not self._stage.ranks.is_leader:
+            return
+        masks = self.select(size)
+        small = compact(self._model, masks).cpu().eval()
+        file = self._stage.artifacts / member_file(size)
+        value = {"kind": self._kind, "value": size}
+        cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value)
+        counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
+        self.members[f"{size:.10g}"] = {"file": file.name, **counts}
+        self._stage.log({"budget": size, **counts})
+
 
 class FamilyWalk(Classifier):
     """Trains the weights under masks that follow the path, and hands out a member at each budget.
 
     Args:
+        family: chooses the masks and takes the members.
         sizes: every budget as a fraction of the dense model -> as the user wrote it.
-        take: called with a budget as the user wrote it, while the weights are those of its member.
     """
 
     def __init__(
@@ -80,15 +119,13 @@ class FamilyWalk(Classifier):
         num_steps: int,
         run: StageRun,
         *,
-        select: Callable[[float], dict[str, Tensor]],
+        family: Family,
         sizes: Mapping[float, float],
-        take: Callable[[float], None],
     ) -> None:
         super().__init__(masked, recipe, num_classes, num_steps, run)
         self.masked = masked
-        self.select = select
+        self.family = family
         self.sizes = sizes
-        self.take = take
         self.walk = BudgetWalk(list(sizes), num_steps, recipe.interval, recipe.shape)
         for mask in masked.masks.values():
             mask.requires_grad_(False)
@@ -103,58 +140,54 @@ class FamilyWalk(Classifier):
         if self.global_step % self.walk.interval == 0:
             size, taken = self.walk.advance(self.global_step)
             for budget in taken:
-                self.take(self.sizes[budget])
-            self.masked.set_masks(self.select(self.sizes.get(size, size)))
+                self.family.take(self.sizes[budget])
+            self.masked.set_masks(self.family.select(self.sizes.get(size, size)))
             self.run.progress(self.global_step, self.num_steps, "steps", f"at {100 * size:.0f} % of dense")
 
     def on_train_end(self) -> None:
         """Take the members that are left; with a walk of many intervals that is the smallest one."""
         for budget in self.walk.pending:
-            self.masked.set_masks(self.select(self.sizes[budget]))
-            self.take(self.sizes[budget])
+            self.masked.set_masks(self.family.select(self.sizes[budget]))
+            self.family.take(self.sizes[budget])
         super().on_train_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Where the walk is, and which members are taken; their files go with the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["walk"] = {**self.walk.state_dict(), "members": dict(self.family.members)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().on_load_checkpoint(checkpoint)
+        self.walk.load_state_dict(checkpoint["walk"])
+        self.family.members = dict(checkpoint["walk"]["members"])
 
 
 def run(stage: StageRun) -> dict[str, Any]:
     """Walk the path once and write a member for every budget."""
     recipe = PruneConfig.read(stage.config["recipe"], "prune")
-    method = read_method(stage.config["method"])
-    choose = method_module(stage.config["method"]["name"]).select
     budget = BudgetConfig.read(stage.config["budget"], "budget")
     data, model, pairs = open_dense(stage, recipe)
-    path = SolutionPath.load(stage.input_artifacts("path"))
-
+    path = open_path(stage.input_artifacts("path"))
+    searched = stage.input_artifacts("path") / WEIGHTS_FILE
+    if searched.exists():  # the search has trained the weights, and the order belongs to these
+        load_weights(model, load_file(searched), "the search stage")
     total = path.budget_range(budget.kind)[1]
     sizes = {size if size <= 1 else size / total: size for size in budget.values}
-    architecture = stage.input_summary("dense")["architecture"]
-    members: dict[str, Any] = {}
-
-    def select(size: float) -> dict[str, Tensor]:
-        masks: dict[str, Tensor] = choose(method, path, budget.kind, size)
-        return masks
-
-    def take(size: float) -> None:
-        masks = select(size)
-        small = compact(model, masks).cpu().eval()
-        name = member_file(size)
-        value = {"kind": budget.kind, "value": size}
-        cost = save_member(stage.artifacts / name, small, masks, path.pairs, architecture, budget=value)
-        units = sum(int(mask.sum()) for mask in masks.values())
-        members[f"{size:.10g}"] = {"file": name, "macs": cost.macs, "params": cost.params, "units": units}
-        stage.log({"budget": size, "macs": cost.macs, "params": cost.params, "units": units})
+    family = Family(stage, model, path, budget)
 
     started = time.monotonic()
     if recipe.epochs == 0:
+        stage.leave_to_leader()
         for size in budget.values:
-            take(size)
+            family.take(size)
     else:
-        masked = MaskedModel(model, pairs)
         num_steps = recipe.epochs * data.steps_per_epoch
-        walk = FamilyWalk(masked, recipe, data.num_classes, num_steps, stage, select=select, sizes=sizes, take=take)
-        fit(walk, data, stage)
+        masked = MaskedModel(model, pairs)
+        fit(FamilyWalk(masked, recipe, data.num_classes, num_steps, stage, family=family, sizes=sizes), data, stage)
     return {
-        "members": members,
+        "members": family.members,
         "epochs": recipe.epochs,
-        "walk_seconds": time.monotonic() - started,
+        "walk_seconds": stage.fit_seconds or time.monotonic() - started,
         "dense": {kind: path.budget_range(kind)[1] for kind in ("macs", "params")},
     }

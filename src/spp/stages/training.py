@@ -1,8 +1,6 @@
 """Training and evaluation of a classifier on Lightning's Trainer; dense, prune and finetune share it."""
 
-import warnings
-from collections.abc import Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Sized
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,11 +16,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from spp.data.module import ImageData
 from spp.plan.config import DataConfig, RecipeConfig, RuntimeConfig, UpdateConfig
 from spp.stages.context import StageRun
+from spp.stages.fitting import Trainable, build_trainer, known_warnings, run_fit
 
 WARMUP_START_LR = 1e-6
 
 
-class Classifier(pl.LightningModule):
+class Classifier(Trainable):
     """A network that maps images (B, C, H, W) to class scores, trained by a recipe.
 
     After `fit`, `kept` holds the weights the recipe asks for: those of the best validation epoch, or the last ones.
@@ -35,9 +34,12 @@ class Classifier(pl.LightningModule):
         self.num_steps = num_steps
         self.run = run
         self.ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        if self.ema is not None:
+            self.ema.requires_grad_(False)
         self.mixup = _mixup(recipe, num_classes)
         self.train_loss = _loss(recipe, self.mixup is not None)
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_top1 = 0.0
         self.kept: dict[str, Tensor] | None = None
         self.best_accuracy = -1.0
 
@@ -58,7 +60,7 @@ class Classifier(pl.LightningModule):
         if self.mixup is not None:
             images, labels = self.mixup(images, labels)
         loss: Tensor = self.train_loss(self.model(images), labels)
-        self.log("loss", loss, on_step=False, on_epoch=True)
+        self.mean_loss.add(loss)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -74,19 +76,41 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far."""
-        accuracy = 100 * float(self.accuracy.compute())
+        self.val_top1 = 100 * float(self.accuracy.compute())
         self.accuracy.reset()
-        self.log("val_top1", accuracy)
-        if accuracy > self.best_accuracy:
-            self.best_accuracy = accuracy
+        if self.val_top1 > self.best_accuracy:
+            self.best_accuracy = self.val_top1
             if self.recipe.select == "best":
                 self.kept = _copy_weights(self.evaluated)
 
     def on_train_epoch_end(self) -> None:
         """One row of the record per epoch."""
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.run.log({"epoch": self.current_epoch + 1, "step": self.global_step, "lr": lr, **metrics})
+        self.run.log(
+            {
+                "epoch": self.current_epoch + 1,
+                "step": self.global_step,
+                "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "loss": self.mean_loss.take(self.trainer),
+                "val_top1": self.val_top1,
+                **self.metrics(),
+            }
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """What else belongs into the row of an epoch."""
+        return {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is neither weights nor the optimizer's."""
+        checkpoint["classifier"] = {
+            "kept": self.kept,
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = checkpoint["classifier"]
+        self.kept, self.best_accuracy = state["kept"], state["best_accuracy"]
 
     def on_train_end(self) -> None:
         """Keep the last weights where nothing better is asked for."""
@@ -128,15 +152,15 @@ def add_noise(images: Tensor, std: float) -> Tensor:
 def fit(module: Classifier, data: ImageData, run: StageRun) -> dict[str, Tensor]:
     """Train `module` for its recipe's epochs with a validation after each; returns the weights to keep."""
     recipe = module.recipe
-    trainer = build_trainer(
-        run.runtime,
+    run_fit(
+        module,
+        data,
+        run,
         precision=recipe.precision,
         max_epochs=recipe.epochs,
         gradient_clip_val=recipe.clip_grad,
         default_root_dir=run.artifacts,
     )
-    with known_warnings():
-        trainer.fit(module, datamodule=data)
     assert module.kept is not None
     return module.kept
 
@@ -171,38 +195,6 @@ class _Evaluation(pl.LightningModule):
         self.loss_sum += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
         self.num_images += len(labels)
         self.run.progress(batch_idx + 1, self.num_batches, "batches", "measuring accuracy")
-
-
-@contextmanager
-def known_warnings() -> Iterator[None]:
-    """Keep quiet about what Lightning says of every stage and nobody can act on."""
-    with warnings.catch_warnings():
-        # The moving average is a module in eval mode on purpose.
-        warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")
-        # The search has nothing to validate; the data module has its loader all the same.
-        warnings.filterwarnings("ignore", message="You passed in a `val_dataloader` but have no `validation_step`")
-        # A GPU left idle is the user's choice, made with accelerator=cpu.
-        warnings.filterwarnings("ignore", message="GPU available but not used")
-        # An srun on the path of a login node or a laptop says nothing about where this process runs.
-        warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
-        # Lightning 2.6 on torch 2.15.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        yield
-
-
-def build_trainer(runtime: RuntimeConfig, **arguments: Any) -> pl.Trainer:
-    """A Trainer that leaves records, checkpoints and progress to us."""
-    with known_warnings():
-        return pl.Trainer(
-            accelerator=runtime.accelerator,
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            **arguments,
-        )
 
 
 def build_data(data: DataConfig, recipe: RecipeConfig | UpdateConfig, seed: int, runtime: RuntimeConfig) -> ImageData:

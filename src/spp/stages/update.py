@@ -1,11 +1,9 @@
 """Stage `update`: the weights stand still, the mask dynamics run once, and the order of entry is recorded."""
 
 import math
-import time
 import warnings
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +15,12 @@ from spp.methods.spp import SPPConfig
 from spp.plan.config import UpdateConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import open_dense
-from spp.stages.training import add_noise, build_trainer, known_warnings
+from spp.stages.fitting import Trainable, run_fit
+from spp.stages.training import add_noise
 from spp.structure.masked import MaskedModel
 
 
-class MaskSearch(pl.LightningModule):
+class MaskSearch(Trainable):
     """Runs the dynamics on the masks of a frozen network; the clean labels and the network's own loss drive it."""
 
     def __init__(
@@ -40,6 +39,7 @@ class MaskSearch(pl.LightningModule):
         self.dynamics = method.build_optimizer(config, masked.masks, self.num_steps)
         self.recorder = PathRecorder(self.dynamics)
         self.base_lr = float(self.dynamics.param_groups[0]["lr"])
+        self.is_resumed = False
 
     def configure_optimizers(self) -> BregmanOptimizer:
         """The dynamics themselves."""
@@ -47,7 +47,8 @@ class MaskSearch(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """The path starts with nothing in the support."""
-        self.recorder.record()
+        if not self.is_resumed:
+            self.recorder.record()
 
     def on_train_epoch_start(self) -> None:
         """Set the step size of the epoch."""
@@ -60,7 +61,7 @@ class MaskSearch(pl.LightningModule):
         images, labels = batch
         loss: Tensor = self.loss(self.masked(add_noise(images, self.recipe.input_noise)), labels)
         self.manual_backward(loss)
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True)
+        self.mean_loss.add(loss)
         if self.num_calibrated < self.num_calibration_batches:
             self.num_calibrated += 1
             self.dynamics.calibrate()
@@ -87,17 +88,30 @@ class MaskSearch(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """One row of the record per epoch."""
         support = {f"support_{kind}": share for kind, share in self.support().items()}
-        loss = float(self.trainer.callback_metrics["loss"])
         mean_mask = float(torch.cat([mask.detach() for mask in self.masked.masks.values()]).mean())
         self.run.log(
             {
                 "epoch": self.current_epoch + 1,
                 "step": self.global_step,
-                "loss": loss,
+                "loss": self.mean_loss.take(self.trainer),
                 "mean_mask": mean_mask,
                 **support,
             }
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is neither masks nor the dynamics'."""
+        checkpoint["search"] = {
+            "num_calibrated": self.num_calibrated,
+            "recorder": self.recorder.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = checkpoint["search"]
+        self.is_resumed = True
+        self.num_calibrated = state["num_calibrated"]
+        self.recorder.load_state_dict(state["recorder"])
 
 
 def num_calibration_batches(recipe: UpdateConfig, config: SPPConfig, num_batches: int) -> int:
@@ -113,17 +127,14 @@ def run(stage: StageRun) -> dict[str, Any]:
     model.requires_grad_(False)
     num_batches = recipe.epochs * data.steps_per_epoch
     search = MaskSearch(MaskedModel(model, pairs), recipe, config, num_batches, stage)
-    trainer = build_trainer(
-        stage.runtime,
+    run_fit(
+        search,
+        data,
+        stage,
         precision=recipe.precision,
         max_epochs=recipe.epochs,
-        limit_val_batches=0,
         default_root_dir=stage.artifacts,
     )
-    started = time.monotonic()
-    with known_warnings():
-        trainer.fit(search, datamodule=data)
-    seconds = time.monotonic() - started
 
     path = SolutionPath.from_optimizer(
         search.dynamics, pairs, trace=search.recorder.trace(), meta={"stage": stage.key, "seed": stage.config["seed"]}
@@ -141,5 +152,5 @@ def run(stage: StageRun) -> dict[str, Any]:
         "num_units": sum(pair.size for pair in pairs),
         "support": support,
         "epochs": recipe.epochs,
-        "search_seconds": seconds,
+        "search_seconds": stage.fit_seconds,
     }

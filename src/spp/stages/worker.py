@@ -3,6 +3,7 @@
 Nothing is believed but the markers: the inputs' DONE before the work, the stage's own before that.
 """
 
+import contextlib
 import importlib
 import logging
 import shutil
@@ -10,44 +11,109 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from spp.record.wandb_mirror import open_mirror
+from spp.plan.config import RuntimeConfig
+from spp.record.wandb_mirror import Mirror, open_mirror
+from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
 from spp.stages.context import StageRun
-from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, claim
+from spp.stages.interruption import Interruptions
+from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
+from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Liveness, claim
 from spp.store.provenance import collect
 from spp.store.store import Store
 
+POLL_SECONDS = 2.0
+"""How often a worker that waits for another one looks for it."""
 
-def run_stage(root: Path, kind: str, key: str) -> None:
+_log = logging.getLogger(__name__)
+
+
+def run_stage(root: Path, kind: str, key: str, *, alive: Liveness | None = None, wait_for_holder: bool = False) -> None:
     """Do a stage unless it is done; on success it has a DONE marker, on failure a FAILED one.
+
+    It goes on from the stage's checkpoint where there is one. Where torchrun or srun started several processes for
+    it, all of them call this; the first one claims, keeps the record and writes the artifacts.
+
+    Args:
+        root: folder of the store.
+        kind: of the stage.
+        key: of the stage.
+        alive: whether a claim's holder on another machine lives.
+        wait_for_holder: where a living process works on the stage, wait until it has finished or is gone.
 
     Raises:
         AlreadyClaimed: if a living process works on it.
+        SystemExit: if a signal asked this process to stop; there is a checkpoint if it was training.
         Exception: whatever the stage raised; the FAILED marker holds its last lines.
     """
-    # One line per Trainer about devices helps nobody who runs hundreds of stages.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     store = Store(root)
-    with claim(store, kind, key) as held:
+    ranks = find_ranks(_runtime(store.spec(kind, key)).num_processes)
+    interruptions = Interruptions()
+    with interruptions.handled():
+        if not ranks.is_leader:
+            _follow(store, kind, key, ranks, interruptions)
+            return
+        meeting = Meeting(store.stage_dir(kind, key), ranks)
+        meeting.open()
+        try:
+            while True:
+                try:
+                    _lead(store, kind, key, ranks, interruptions, meeting, alive)
+                    return
+                except AlreadyClaimed:
+                    # Ranks that have begun together cannot wait and begin again: the others are gone by now.
+                    if not wait_for_holder or meeting.has_begun:
+                        raise
+                    meeting.wait()
+                    time.sleep(POLL_SECONDS)
+        finally:
+            meeting.close()
+
+
+def _lead(
+    store: Store,
+    kind: str,
+    key: str,
+    ranks: Ranks,
+    interruptions: Interruptions,
+    meeting: Meeting,
+    alive: Liveness | None,
+) -> None:
+    with claim(store, kind, key, alive=alive) as held:
         work = store.begin(kind, key)
         if work is None:
             return
         try:
-            _work(store, kind, key, work)
+            stage = _open(store, kind, key, work, ranks, interruptions)
+            stage.is_claim_lost = lambda: held.lost
+            _work(stage, meeting)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, SystemExit):
                 _as_it_was_meant(error)
             if not isinstance(error, Exception):
                 raise
-            if not held.lost:
+            if not (held.lost or interruptions.handed_over or isinstance(error, AlreadyClaimed)):
                 store.fail(kind, key, traceback.format_exc())
             raise
+
+
+def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Interruptions) -> None:
+    """What ranks other than the first do: train with it, and leave the rest to it."""
+    folder = store.stage_dir(kind, key)
+    has_work, checkpoint = Meeting(folder, ranks).hear()
+    if not has_work:
+        return
+    stage = _open(store, kind, key, folder, ranks, interruptions)
+    torch.set_num_threads(stage.runtime.num_threads)
+    stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
+    with contextlib.suppress(NotLeaderError):
+        importlib.import_module(f"spp.stages.{kind}").run(stage)
 
 
 def _as_it_was_meant(stop: SystemExit) -> NoReturn:
@@ -58,36 +124,82 @@ def _as_it_was_meant(stop: SystemExit) -> NoReturn:
     raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
 
 
-def _work(store: Store, kind: str, key: str, work: Path) -> None:
-    spec = store.spec(kind, key)
-    for role, ref in spec["inputs"].items():
-        problems = store.verify(ref["kind"], ref["key"])
-        if problems:
-            raise RuntimeError(f"input {role}: {problems[0]}; remove that stage's folder and run again")
+def _open(store: Store, kind: str, key: str, work: Path, ranks: Ranks, interruptions: Interruptions) -> StageRun:
+    return StageRun(
+        store=store,
+        kind=kind,
+        key=key,
+        spec=store.spec(kind, key),
+        artifacts=work,
+        mirror=Mirror(),
+        checkpoint=CheckpointFile(store.stage_dir(kind, key), key, work),
+        ranks=ranks,
+        interruptions=interruptions,
+    )
+
+
+def _work(stage: StageRun, meeting: Meeting) -> None:
+    store, kind, key = stage.store, stage.kind, stage.key
+    _check(stage)
     provenance = collect()
     store.write_provenance(kind, key, provenance)
-    (store.stage_dir(kind, key) / "metrics.jsonl").unlink(missing_ok=True)
-    mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(spec, provenance))
-    stage = StageRun(store=store, kind=kind, key=key, spec=spec, artifacts=work, mirror=mirror)
     torch.set_num_threads(stage.runtime.num_threads)
-    started = time.monotonic()
+    pinned = meeting.pin(stage.checkpoint.path)
+    saved = stage.checkpoint.read(pinned)
+    stage.mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(stage.spec, provenance))
     try:
-        summary: dict[str, Any] = importlib.import_module(f"spp.stages.{kind}").run(stage)
-        summary |= _spent(time.monotonic() - started, stage)
-        mirror.log({f"summary/{name}": value for name, value in _numbers(summary).items()})
+        stage.restart(saved)
+        meeting.go(None if saved is None else pinned)
+        summary = _run(stage)
+        summary |= _spent(stage)
+        stage.mirror.log({f"summary/{name}": value for name, value in _numbers(summary).items()})
     finally:
-        mirror.finish()
+        stage.mirror.finish()
+    stage.write_record()
     store.finish(kind, key, summary)
 
 
-def _spent(seconds: float, stage: StageRun) -> dict[str, Any]:
-    """What the stage cost; GPU-seconds are 0 on a CPU."""
+def _check(stage: StageRun) -> None:
+    wanted = stage.runtime.num_processes
+    if stage.ranks.world_size != wanted:
+        raise RuntimeError(
+            f"the stage wants {wanted} processes and was started as one; start them with srun or torchrun, or set "
+            f"cluster.resources.{stage.kind}.tasks_per_node=1"
+        )
+    for role, ref in stage.spec["inputs"].items():
+        problems = stage.store.verify(ref["kind"], ref["key"])
+        if problems:
+            raise RuntimeError(f"input {role}: {problems[0]}; remove that stage's folder and run again")
+
+
+def _run(stage: StageRun) -> dict[str, Any]:
+    """The stage's own work, from its checkpoint or, where that turns out not to fit, from the start."""
+    run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{stage.kind}").run
+    try:
+        return run(stage)
+    except UnusableCheckpointError as error:
+        stage.checkpoint.discard()
+        if stage.ranks.world_size > 1:
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        _log.warning("%s does not fit the stage (%s); it starts anew", stage.checkpoint.path, reason)
+        stage.restart(None)
+        return run(stage)
+
+
+def _spent(stage: StageRun) -> dict[str, Any]:
+    """What the stage cost, interruptions included; GPU-seconds are 0 on a CPU."""
+    seconds = stage.seconds
     on_gpu = torch.cuda.is_available() and stage.runtime.accelerator != "cpu"
     return {
         "seconds": seconds,
-        "gpu_seconds": seconds if on_gpu else 0.0,
+        "gpu_seconds": seconds * stage.runtime.num_processes if on_gpu else 0.0,
         "device": torch.cuda.get_device_name() if on_gpu else "CPU",
     }
+
+
+def _runtime(spec: Mapping[str, Any]) -> RuntimeConfig:
+    return RuntimeConfig.read(spec["runtime"], "runtime")
 
 
 def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:

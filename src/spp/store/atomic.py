@@ -26,34 +26,38 @@ def owner_of(name: str) -> Process | None:
     return Process.from_tag(name.removeprefix(_PREFIX).rpartition("-")[0])
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` at once: readers see the old content or all of the new, also after a crash."""
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data` at once: readers see the old content or all of the new.
+
+    With `durable` also after a crash of the machine.
+    """
     # A sibling, because a rename is atomic only within one file system. The mode follows the umask (unlike
     # that of tempfile), because a store may be shared by a group.
     sibling = temporary(path.parent)
     try:
         with open(sibling, "xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(sibling, path)
     except BaseException:
         sibling.unlink(missing_ok=True)
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """`write_bytes` for text, as UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), durable=durable)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """`write_bytes` for JSON.
 
     Raises TypeError, before anything is written, for a value that JSON cannot hold.
     """
     # On one line, which is ten times as fast as an indented one: plans may have megabytes.
-    write_text(path, json.dumps(value) + "\n")
+    write_text(path, json.dumps(value) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

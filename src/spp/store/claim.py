@@ -100,15 +100,28 @@ def claim(
     folder = store.stage_dir(kind, key)
     folder.mkdir(parents=True, exist_ok=True)
     mine = Claim(_take(folder, kind, key, alive, stale_seconds), threading.Event())
-    stopped = threading.Event()
-    beating = threading.Thread(target=_beat, args=(mine, stopped, beat_seconds), name="claim", daemon=True)
-    beating.start()
     try:
-        yield mine
+        with _beating(mine, beat_seconds):
+            yield mine
     finally:
-        stopped.set()
-        beating.join()
         _release(mine.path, done=store.is_done(kind, key))
+
+
+@contextmanager
+def lock(folder: Path, poll_seconds: float = 0.2) -> Iterator[None]:
+    """Hold a folder alone, after whoever holds it now; it is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            mine = Claim(_take(folder, "lock", folder.name, None, STALE_SECONDS), threading.Event())
+            break
+        except AlreadyClaimed:
+            time.sleep(poll_seconds)
+    try:
+        with _beating(mine, BEAT_SECONDS):
+            yield
+    finally:
+        _release(mine.path, done=False)
 
 
 def holder_of(folder: Path, names: Iterable[str], alive: Liveness | None = None) -> tuple[Holder | None, bool]:
@@ -127,13 +140,17 @@ def holder_of(folder: Path, names: Iterable[str], alive: Liveness | None = None)
         return None, False
 
 
-def release_dead(store: Store, kind: str, key: str) -> None:
-    """Give back the claim of a process of this machine that was ended before it could do so itself."""
+def release_dead(store: Store, kind: str, key: str, alive: Liveness | None = None) -> None:
+    """Give back the claim of a process that was ended before it could do so itself: one of this machine, or one
+    of which `alive` knows that it is gone."""
     folder = store.stage_dir(kind, key)
     newest = _newest(os.listdir(folder))
     if newest is not None and not newest[1]:
         holder = _read(folder / _name(newest[0]))
-        if holder is not None and is_alive(holder.process) is False:
+        verdict = None if holder is None else is_alive(holder.process)
+        if verdict is None and holder is not None and alive is not None:
+            verdict = alive(holder)
+        if verdict is False:
             _release(folder / _name(newest[0]), done=store.is_done(kind, key))
 
 
@@ -175,6 +192,18 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
             _remove_older(folder, names, generation)
             return path
         path.unlink()
+
+
+@contextmanager
+def _beating(mine: Claim, beat_seconds: float) -> Iterator[None]:
+    stopped = threading.Event()
+    beating = threading.Thread(target=_beat, args=(mine, stopped, beat_seconds), name="claim", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        beating.join()
 
 
 def _beat(mine: Claim, stopped: threading.Event, beat_seconds: float) -> None:

@@ -1,9 +1,9 @@
 """The store: one folder per stage, one per sweep, and the markers that say what is finished.
 
     stages/<kind>/<key>/         spec.json provenance.json metrics.jsonl progress.json summary.json
-                                 artifacts/ logs/ DONE|FAILED
+                                 artifacts/ logs/ submitted.json last.ckpt partial/ DONE|FAILED
     stages/<kind>/recent.jsonl   what the last finished stages cost: for estimates, nothing depends on it
-    sweeps/<sweep>/              points.json plan.json jobs.jsonl
+    sweeps/<sweep>/              points.json plan.json jobs.jsonl jobs/
 
 A worker writes its artifacts into a private folder. `finish` adds a record of them and renames the folder to
 `artifacts`: this rename decides which of two copies of a stage counts. What follows it (summary.json, DONE)
@@ -12,11 +12,12 @@ one makes up for it.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,24 @@ from typing import Any
 from spp.plan.graph import Plan
 from spp.plan.keys import KEY_LENGTH
 from spp.plan.spec import Stage, StageRef
-from spp.store.atomic import append_line, is_temporary, owner_of, read_json, read_lines, temporary, write_json
+from spp.store.atomic import (
+    append_line,
+    is_temporary,
+    owner_of,
+    read_json,
+    read_lines,
+    temporary,
+    write_json,
+    write_text,
+)
 from spp.store.process import is_alive, this_process
 
 DONE = "DONE"
 FAILED = "FAILED"
 ARTIFACTS = "artifacts"
+CHECKPOINT = "last.ckpt"
+PARTIAL = "partial"
+"""Artifacts that belong to the checkpoint."""
 
 _RECORD = ".record.json"
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
@@ -70,13 +83,16 @@ class Store:
         """Where the output of a stage's workers goes."""
         return self.stage_dir(kind, key) / "logs"
 
-    def put_spec(self, stage: Stage) -> None:
-        """Write down a stage so that a worker can do it; a finished one is left as it is."""
+    def put_spec(self, stage: Stage, *, durable: bool = True) -> None:
+        """Write down a stage so that a worker can do it; a finished one is left as it is.
+
+        Without `durable` it is not forced to the disk, for callers that write thousands.
+        """
         folder = self.stage_dir(stage.kind, stage.key)
         spec = stage.to_json()
         if not (folder / DONE).exists() and read_json(folder / "spec.json") != spec:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "spec.json", spec)
+            write_json(folder / "spec.json", spec, durable=durable)
 
     def spec(self, kind: str, key: str) -> dict[str, Any]:
         """The spec of a stage (`Stage.to_json`). Raises FileNotFoundError if it was never put."""
@@ -209,6 +225,17 @@ class Store:
 
     # Stages: records
 
+    def write_submitted(self, kind: str, key: str, row: Mapping[str, Any]) -> None:
+        """Note which sweep's batch a stage was given to last: sweep, batch, index."""
+        folder = self.stage_dir(kind, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not forced to the disk: there are thousands, and the sweep knows it as well.
+        write_json(folder / "submitted.json", dict(row), durable=False)
+
+    def submitted(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What `write_submitted` wrote last, if anything."""
+        return read_json(self.stage_dir(kind, key) / "submitted.json")
+
     def write_provenance(self, kind: str, key: str, provenance: Mapping[str, Any]) -> None:
         """Write down what runs here (`provenance.collect`); before `finish`, which copies the code hash."""
         write_json(self.stage_dir(kind, key) / "provenance.json", dict(provenance))
@@ -220,6 +247,11 @@ class Store:
     def append_metrics(self, kind: str, key: str, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
         append_line(self.stage_dir(kind, key) / "metrics.jsonl", row)
+
+    def write_metrics(self, kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl: a stage that goes on from a checkpoint has the rows of that moment."""
+        text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
+        write_text(self.stage_dir(kind, key) / "metrics.jsonl", text)
 
     def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
@@ -242,11 +274,12 @@ class Store:
             raise ValueError(f"sweep: {sweep!r} is not allowed: must be a name without '/'; see spp status")
         return self.root / "sweeps" / sweep
 
-    def write_plan(self, sweep: str, plan: Plan) -> None:
-        """Write down a sweep; points.json comes last and makes it visible to `list_sweeps`."""
+    def write_plan(self, sweep: str, plan: Plan, cluster: Mapping[str, Any] | None = None) -> None:
+        """Write down a sweep and the config of its cluster; points.json comes last and makes it visible to
+        `list_sweeps`."""
         folder = self.sweep_dir(sweep)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "plan.json", {"stages": plan.to_json()})
+        write_json(folder / "plan.json", {"stages": plan.to_json(), "cluster": dict(cluster or {})})
         write_json(folder / "points.json", {"points": plan.points_to_json()})
 
     def read_plan(self, sweep: str) -> Plan:
@@ -257,6 +290,13 @@ class Store:
             known = ", ".join(self.list_sweeps()[:5]) or "none here yet"
             raise ValueError(f"sweep: {sweep!r} is not in {self.root}: must be one of {known}; check paths.store")
         return Plan.from_json(_need(folder / "plan.json")["stages"], points["points"])
+
+    def read_cluster(self, sweep: str) -> dict[str, Any]:
+        """The config of the cluster that a sweep was planned for (`ClusterConfig.plain`).
+
+        Raises FileNotFoundError if there is no such sweep.
+        """
+        return dict(_need(self.sweep_dir(sweep) / "plan.json").get("cluster", {}))
 
     def list_sweeps(self) -> list[str]:
         """Names of all sweeps, newest first."""
@@ -280,6 +320,16 @@ class Store:
         """The rows of jobs.jsonl in the order of writing; a line torn by a crash is left out."""
         return read_lines(self.sweep_dir(sweep) / "jobs.jsonl")
 
+    def write_batch(self, sweep: str, batch: str, content: Mapping[str, Any]) -> None:
+        """Write down the tasks of a job array before it is submitted."""
+        folder = self.sweep_dir(sweep) / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{batch}.json", dict(content))
+
+    def read_batch(self, sweep: str, batch: str) -> dict[str, Any]:
+        """What `write_batch` wrote. Raises FileNotFoundError if there is no such batch."""
+        return _need(self.sweep_dir(sweep) / "jobs" / f"{batch}.json")
+
 
 def utc_now() -> str:
     """The time as it stands in markers: ISO 8601, UTC, to the second."""
@@ -290,6 +340,8 @@ def _publish(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / "summary.json", record["summary"])
     (folder / FAILED).unlink(missing_ok=True)
     (folder / "progress.json").unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     write_json(folder / DONE, {name: value for name, value in record.items() if name != "summary"})
 
 

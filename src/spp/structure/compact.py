@@ -18,10 +18,10 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """A deep copy of `model` without the units whose mask is False.
 
     It computes what the masked model computes at these 0/1 masks. (In training mode under the same seed too,
-    except for dropout behind fc1, whose draws depend on the hidden width.) It can be trained, wherever it was made.
-    Heads of unequal width are filled
-    up with zeros to the widest of their layer, and cost as much as it: `count_cost` of the result is what is
-    achieved.
+    except for dropout behind fc1 or between fewer heads, whose draws depend on these sizes.) It can be trained,
+    wherever it was made. A head without a "vo" unit contributes nothing and leaves, whatever its "qk" units; one
+    without a "qk" unit attends to all tokens alike, and stays. The heads that stay are filled up with zeros to the
+    widest of them, and cost as much as it: `count_cost` of the result is what is achieved.
 
     Args:
         model: a model with an adapter, left unchanged; it may itself be compact.
@@ -50,18 +50,29 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
 def widths_of(masks: Mapping[str, Tensor], pairs: Iterable[Pair]) -> Widths:
     """The widths that `compact` would give these pairs: plain numbers, fit for JSON and for `shrink_like`.
 
+    The "qk" units of a head that leaves, for want of "vo" units, are not counted.
+
     Args:
         masks: bool tensors by pair name; without an entry a pair keeps all its units.
         pairs: the pairs to describe.
     """
+    pairs = list(pairs)
+    counts = {pair.name: _counts(pair, masks.get(pair.name)) for pair in pairs}
+    values = {pair.owner: counts[pair.name] for pair in pairs if pair.kind == "vo"}
     widths: Widths = {}
     for pair in pairs:
-        mask = masks.get(pair.name, torch.ones(pair.size, dtype=torch.bool))
-        if pair.per_head:
-            widths[pair.name] = [int(count) for count in mask.view(pair.num_heads, -1).sum(1)]
-        else:
-            widths[pair.name] = int(mask.sum())
+        count = counts[pair.name]
+        if pair.kind == "qk" and pair.owner in values:
+            is_there = values[pair.owner] > 0
+            count = count * (is_there if pair.per_head else is_there.any())
+        widths[pair.name] = count.expand(pair.num_heads).tolist() if pair.per_head else int(count)
     return widths
+
+
+def _counts(pair: Pair, mask: Tensor | None) -> Tensor:
+    """Number of kept units, (num_heads,) where heads chose alone, else (1,)."""
+    mask = torch.ones(pair.size, dtype=torch.bool) if mask is None else mask
+    return mask.view(pair.num_heads if pair.per_head else 1, -1).sum(1)
 
 
 def shrink_like(model: nn.Module, widths: Mapping[str, int | Sequence[int]]) -> nn.Module:

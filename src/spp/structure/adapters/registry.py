@@ -29,6 +29,23 @@ class MaskPoint:
     width: int
 
 
+@dataclass(frozen=True, eq=False)
+class UnitWeights:
+    """Where the units of a pair lie in one parameter.
+
+    Attributes:
+        name: dotted name of the parameter.
+        parameter: the parameter itself.
+        dim: its dimension along which the units lie.
+        index: int64, (units, slices of a unit): for every unit the numbers of its rows (dim 0) or columns (dim 1).
+    """
+
+    name: str
+    parameter: nn.Parameter
+    dim: int
+    index: Tensor
+
+
 class Adapter(ABC):
     """Knowledge of one architecture; a new one is a file in this folder that registers such an object.
 
@@ -57,11 +74,17 @@ class Adapter(ABC):
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         """Cut one attention or MLP module down, in place.
 
+        A head without a "vo" unit leaves, whatever its "qk" units.
+
         Args:
             model: the model to change.
             module: dotted name of the attention or MLP module, as in `Pair.module`.
             kept: for each kind to cut the ascending numbers of the kept units, one tensor per head.
         """
+
+    @abstractmethod
+    def unit_weights(self, model: nn.Module, pair: "Pair") -> list[UnitWeights]:
+        """Where the units of `pair` lie in the parameters; see `spp.structure.pairs.unit_weights`."""
 
 
 _ADAPTERS: dict[str, Adapter] = {}

@@ -10,7 +10,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from spp.structure import narrow
-from spp.structure.adapters.registry import Adapter, MaskPoint, refuse
+from spp.structure.adapters.registry import Adapter, MaskPoint, UnitWeights, refuse
 from spp.structure.pairs import Pair
 
 
@@ -36,8 +36,8 @@ class TimmAdapter(Adapter):
         block_classes: block classes whose forward is known to call `attn` and `mlp` between residuals.
         attention_classes: attention classes with `num_heads`, `qkv` (first all queries, then keys, then
             values) and `proj`.
-        compact_class: the attention for unequal query-key and value widths, built as
-            `compact_class(source, qk_width, v_width)`; it has attributes of these names.
+        compact_class: the attention of fewer heads, with a query-key width and a value width of their own, built as
+            `compact_class(source, heads, qk_width, v_width)`; it has attributes `num_heads`, `qk_width`, `v_width`.
     """
 
     block_classes: ClassVar[tuple[type[nn.Module], ...]]
@@ -79,20 +79,51 @@ class TimmAdapter(Adapter):
         else:
             model.set_submodule(module, self._compact_attention(target, kept))
 
+    def unit_weights(self, model: nn.Module, pair: Pair) -> list[UnitWeights]:
+        module: Any = model.get_submodule(pair.module)
+        if pair.kind == "mlp":
+            units = torch.arange(pair.size)[:, None]
+            parts = [("fc1.weight", 0, units), ("fc1.bias", 0, units), ("fc2.weight", 1, units)]
+        else:
+            heads, (qk_width, v_width) = module.num_heads, self._head_widths(module)
+            width = qk_width if pair.kind == "qk" else v_width
+            channels = torch.arange(heads * width)
+            channels = channels[:, None] if pair.per_head else channels.view(heads, width).T
+            first_key, first_value = heads * qk_width, 2 * heads * qk_width
+            is_qk = pair.kind == "qk"
+            rows = torch.cat([channels, channels + first_key], dim=1) if is_qk else channels + first_value
+            parts = [("qkv.weight", 0, rows), ("qkv.bias", 0, rows)]
+            parts += [] if is_qk else [("proj.weight", 1, channels)]
+        return [
+            UnitWeights(f"{pair.module}.{part}", parameter, dim, index)
+            for part, dim, index in parts
+            if (parameter := _part(module, part)) is not None
+        ]
+
+    def params_per_head(self, attn: Any) -> int:
+        """Parameters of one head that belong to none of its units."""
+        return 0
+
     def _compact_attention(self, attn: Any, kept: Mapping[str, Sequence[Tensor]]) -> nn.Module:
-        heads, (qk_width, v_width) = attn.num_heads, self._head_widths(attn)
-        query = narrow.pack(kept.get("qk", [torch.arange(qk_width)] * heads), qk_width)
-        value = narrow.pack(kept.get("vo", [torch.arange(v_width)] * heads), v_width)
-        rows = (query, narrow.shift(query, heads * qk_width), narrow.shift(value, 2 * heads * qk_width))
+        num_heads, (qk_width, v_width) = attn.num_heads, self._head_widths(attn)
+        queries = kept.get("qk", [torch.arange(qk_width)] * num_heads)
+        values = kept.get("vo", [torch.arange(v_width)] * num_heads)
+        heads = [head for head in range(num_heads) if len(values[head])]
+        query = narrow.pack(queries, qk_width, heads)
+        value = narrow.pack(values, v_width, heads)
+        rows = (query, narrow.shift(query, num_heads * qk_width), narrow.shift(value, 2 * num_heads * qk_width))
         narrow.keep_rows(attn.qkv, torch.cat(rows))
         narrow.keep_columns(attn.proj, value)
-        return self.compact_class(attn, len(query) // heads, len(value) // heads)
+        widths = (len(index) // max(len(heads), 1) for index in (query, value))
+        return self.compact_class(attn, heads, *widths)
 
     def _attention_pairs(self, name: str, attn: Any, size: BlockSize, per_head: bool) -> list[Pair]:
         """Prices of vision-methods.md 0.2: qk 2(d+1), vo 2d+1 parameters for one channel of one head."""
         bias = int(attn.qkv.bias is not None)
         dims = {"qk": 2 * attn.qkv.in_features, "vo": attn.qkv.in_features + attn.proj.out_features}
         biases = {"qk": 2 * bias, "vo": bias}
+        if attn.num_heads == 0:
+            return []
         widths = dict(zip(("qk", "vo"), self._head_widths(attn), strict=True))
         heads_per_unit = 1 if per_head else attn.num_heads
         return [
@@ -105,14 +136,17 @@ class TimmAdapter(Adapter):
                 num_heads=attn.num_heads,
                 per_head=per_head,
                 module=name,
+                params_per_head=self.params_per_head(attn) if kind == "vo" else 0,
             )
             for kind in ("qk", "vo")
         ]
 
     def _head_widths(self, attn: Any) -> tuple[int, int]:
         """Channels of one head: (query and key, value)."""
+        if hasattr(attn, "qk_width"):
+            return attn.qk_width, attn.v_width
         width = attn.qkv.out_features // 3 // attn.num_heads
-        return getattr(attn, "qk_width", width), getattr(attn, "v_width", width)
+        return width, width
 
     def _check(self, model: nn.Module, name: str) -> None:
         """Refuse the first part of a block that could mix units or is not a plain Linear."""
@@ -137,7 +171,7 @@ def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tup
 
     Args:
         qkv: shape (batch, tokens, num_heads * (2 * qk_width + v_width)).
-        num_heads: number of heads.
+        num_heads: number of heads, 0 included.
         qk_width: channels of a query or key head.
         v_width: channels of a value head.
 
@@ -167,7 +201,6 @@ def _mlp_pair(name: str, mlp: Any, size: BlockSize) -> Pair:
     )
 
 
-def _part(block: nn.Module, path: str) -> nn.Module | None:
+def _part(block: nn.Module, path: str) -> Any:
     owner, _, name = path.partition(".")
-    part: nn.Module | None = getattr(getattr(block, owner), name, None)
-    return part
+    return getattr(getattr(block, owner), name, None)

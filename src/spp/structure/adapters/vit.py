@@ -1,6 +1,6 @@
 """timm VisionTransformer and VisionTransformerDistilled (DeiT) of any width, depth and image size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,23 +14,24 @@ from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
 
 
 class CompactAttention(nn.Module):
-    """timm's Attention with a query-key width of its own and a value width of its own.
+    """timm's Attention of fewer heads, with a query-key width of its own and a value width of its own.
 
     Scores keep the scale of the full head, so that removing a channel is the same as masking it. Fused
     attention is used where the source used it; which kernel takes unequal widths is for
     scaled_dot_product_attention to decide (on CUDA some take only equal ones, and it then falls back by
-    itself). At width 0 the products are written out: without query-key channels the scores are the mask
-    alone, without value channels only the projection's bias is left.
+    itself). Without query-key channels the products are written out, for the scores are the mask alone; without
+    heads only the projection's bias is left.
 
     Args:
         source: attention whose `qkv` and `proj` are already cut; its parts are taken over.
+        heads: numbers of the source's heads that are kept.
         qk_width: channels of a query or key head.
         v_width: channels of a value head.
     """
 
-    def __init__(self, source: Any, qk_width: int, v_width: int) -> None:
+    def __init__(self, source: Any, heads: Sequence[int], qk_width: int, v_width: int) -> None:
         super().__init__()
-        self.num_heads: int = source.num_heads
+        self.num_heads = len(heads)
         self.scale: float = source.scale
         self.fused_attn: bool = source.fused_attn
         self.qk_width = qk_width

@@ -1,0 +1,1 @@
+"""hydra/launcher=spp: all points of a multirun as one sweep."""

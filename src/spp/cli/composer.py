@@ -1,0 +1,136 @@
+"""Hydra's composition, done once per choice of config groups.
+
+Composing takes tens of milliseconds, nearly all of it for finding and merging the files of the chosen groups. The
+points of a sweep mostly differ in values, which Hydra itself applies at the very end, to the merged result: here to
+a copy of it.
+"""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class ComposedPoint:
+    """One point: the user's overrides, the configuration as plain dicts and lists, and the choice of its model."""
+
+    overrides: tuple[str, ...]
+    cfg: dict[str, Any]
+    model: str
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """What one choice of groups gives, pickled, because unpickling copies six times as fast as copy.deepcopy.
+
+    `cfg` is the DictConfig; `settled` maps to plain values the top-level fields that refer to nothing else.
+    """
+
+    cfg: bytes
+    settled: bytes
+    model: str | None
+
+
+class Composer:
+    """Composes the configurations that `loader` finds; equal to what Hydra composes, and quick for many."""
+
+    def __init__(self, loader: "ConfigLoader", config_name: str = "config") -> None:
+        from hydra._internal.config_loader_impl import ConfigLoaderImpl
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        assert isinstance(loader, ConfigLoaderImpl)
+        self._loader = loader
+        self._config_name = config_name
+        self._parser = OverridesParser.create(loader)
+        self._parsed: dict[str, Override] = {}
+        self._is_group = cache(loader.repository.group_exists)
+        self._merged = cache(self._merge)
+
+    def parse(self, word: str) -> "Override":
+        """An override, read once. Raises HydraException for one that breaks Hydra's grammar."""
+        if word not in self._parsed:
+            (self._parsed[word],) = self._parser.parse_overrides([word])
+        return self._parsed[word]
+
+    def point(self, overrides: Sequence[str]) -> ComposedPoint:
+        """The resolved configuration under `overrides`.
+
+        Raises HydraException or OmegaConfBaseException as composing with Hydra does.
+        """
+        from hydra._internal.config_loader_impl import ConfigLoaderImpl
+        from omegaconf.errors import ConfigKeyError
+
+        choices = tuple(word for word in overrides if self._chooses_group(word))
+        merged = self._merged(choices)
+        cfg: DictConfig = pickle.loads(merged.cfg)
+        values = [self.parse(word) for word in overrides if not self._chooses_group(word)]
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+        if merged.model is None:
+            raise ConfigKeyError("The group 'model' is not there.")
+        settled = pickle.loads(merged.settled)
+        for override in values:
+            settled.pop(override.key_or_group.partition(".")[0], None)
+        return ComposedPoint(tuple(overrides), _resolve(cfg, settled), merged.model)
+
+    def defaults(self) -> "DictConfig":
+        """The configuration without any override, unresolved."""
+        cfg: DictConfig = pickle.loads(self._merged(()).cfg)
+        return cfg
+
+    def options(self, group: str) -> list[str]:
+        """What a config group offers."""
+        return sorted(self._loader.get_group_options(group))
+
+    def _chooses_group(self, word: str) -> bool:
+        # As in Hydra's defaults list, where a dictionary is a value even under the name of a group.
+        override = self.parse(word)
+        return self._is_group(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def _merge(self, choices: tuple[str, ...]) -> _Merged:
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf, open_dict
+
+        cfg = self._loader.load_configuration(self._config_name, list(choices), RunMode.RUN, from_shell=False)
+        model = cfg.hydra.runtime.choices.get("model")
+        with open_dict(cfg):
+            del cfg["hydra"]
+        plain = OmegaConf.to_container(cfg)
+        assert isinstance(plain, dict)
+        settled = {name: value for name, value in plain.items() if not _refers(value)}
+        return _Merged(pickle.dumps(cfg), pickle.dumps(settled), model)
+
+
+def _refers(value: Any) -> bool:
+    """Whether a plain, unresolved value holds an interpolation, or `???` for one that is missing."""
+    if isinstance(value, dict):
+        return any(_refers(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_refers(item) for item in value)
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def _resolve(cfg: "DictConfig", settled: dict[str, Any]) -> dict[str, Any]:
+    """The whole of `cfg` as plain dicts and lists, where that of the fields in `settled` is known."""
+    from omegaconf import Container, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    resolved: dict[str, Any] = {}
+    try:
+        for name in map(str, cfg):
+            value = settled[name] if name in settled else cfg[name]
+            is_container = isinstance(value, Container)
+            resolved[name] = (
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_container else value
+            )
+    except OmegaConfBaseException:
+        # Raises again, with the words that everybody gets.
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        raise
+    return resolved

@@ -1,0 +1,148 @@
+"""Carries out a sweep that was written down: in this process, by a queue of processes, or by SLURM."""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from spp.cli.display import RunDisplay
+from spp.cli.planning import visible_gpus
+from spp.cli.sweeps import command, noted_runner
+from spp.cli.table import count
+from spp.plan.cluster import ClusterConfig
+from spp.plan.graph import Plan
+from spp.schedule.events import Event, Observe, Outcome, What
+from spp.store.store import Store
+
+if TYPE_CHECKING:
+    from spp.schedule.slurm import Submission
+
+FOLLOW_SECONDS = 5.0
+
+_NEXT = {"watch": "live", "status": "how far it is", "report all": "tables and figures of what is done by then"}
+
+
+def check_fits(plan: Plan, cluster: ClusterConfig) -> None:
+    """Refuse stages that ask for more machines or processes than the cluster can start.
+
+    Raises:
+        ValueError: one line.
+    """
+    if cluster.name == "slurm":
+        return
+    for stage in plan.stages.values():
+        asked = {"num_nodes": stage.runtime.get("num_nodes", 1)}
+        if cluster.name == "debug":
+            asked["tasks_per_node"] = stage.runtime.get("devices", 1)
+        for name, number in asked.items():
+            if number > 1:
+                remedy = "cluster=local" if name == "tasks_per_node" else "cluster=slurm"
+                raise ValueError(
+                    f"cluster.resources.{stage.kind}.{name}: {number} is too much for cluster={cluster.name}; "
+                    f"allowed: 1; use {remedy}"
+                )
+
+
+def carry_out(
+    plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console: Console, *, wait: bool = False
+) -> bool:
+    """Do, or submit, what is missing of a sweep, and say so.
+
+    Args:
+        wait: with SLURM, stay until everything has ended.
+
+    Returns:
+        Whether all that this call could see went well: with SLURM and without `wait`, that it was submitted.
+    """
+    if cluster.name == "slurm":
+        return _send(plan, store, sweep, cluster, console, wait=wait or cluster.wait)
+    with noted_runner(store, sweep, cluster.name), RunDisplay(plan, store, console) as display:
+        carried_out = _run_here if cluster.name == "debug" else _run_local
+        outcome = carried_out(plan, store, cluster, display.observe)
+    console.print(
+        f"{len(outcome.done)} done, {len(outcome.cached)} cached, {len(outcome.failed)} failed, "
+        f"{len(outcome.blocked)} blocked; tables and figures: {escape(command('report all', sweep, store.root))}"
+    )
+    for key in outcome.failed:
+        stage = plan.stages[key]
+        console.print(
+            f"[red]{stage.kind} {key} failed[/]: see {escape(str(store.stage_dir(stage.kind, key) / 'FAILED'))}"
+        )
+    return outcome.ok
+
+
+def worker_command(store: Store, plan: Plan, code: Path) -> Callable[[str, str], list[str]]:
+    """The argv of a local worker for (kind, key): it runs the code in `code`, as many processes as it asks for."""
+    # Neither the folder that the user stands in nor the one of the installed package may come before the snapshot.
+    before = os.environ.get("PYTHONPATH")
+    paths = f"{code}{os.pathsep}{before}" if before else str(code)
+    prefix = ["env", f"PYTHONPATH={paths}", "PYTHONSAFEPATH=1", sys.executable]
+
+    def argv(kind: str, key: str) -> list[str]:
+        num_tasks = int(plan.stages[key].runtime.get("devices", 1))
+        many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_tasks}"]
+        return [*prefix, *(many if num_tasks > 1 else []), "-m", "spp.stages.worker", str(store.root), kind, key]
+
+    return argv
+
+
+def _run_here(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe) -> Outcome:
+    from spp.schedule.debug import run_in_process
+    from spp.stages.worker import run_stage
+
+    return run_in_process(plan, store, run_stage, observe)
+
+
+def _run_local(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe) -> Outcome:
+    from spp.schedule.local import run_local
+    from spp.store.snapshot import take
+
+    return run_local(
+        plan,
+        store,
+        command=worker_command(store, plan, take(store.root).absolute()),
+        max_parallel=cluster.max_parallel or 1,
+        gpu_ids=visible_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus],
+        observe=observe,
+    )
+
+
+def _send(plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console: Console, *, wait: bool) -> bool:
+    from spp.cli.job import StageJob
+    from spp.schedule.slurm import submit
+    from spp.store.snapshot import take
+
+    with console.status("submitting") as spinner:
+        numbers = itertools.count(1)
+
+        def observe(event: Event) -> None:
+            if event.what is What.SUBMITTED:
+                spinner.update(f"submitting: {count(next(numbers), 'job')}")
+
+        code = take(store.root).absolute()
+        sent = submit(plan, store, sweep, cluster, job=StageJob, code=code, observe=observe)
+    tell_submission(sent, console)
+    if wait:
+        from spp.cli.watch import follow
+
+        return follow(store, sweep, FOLLOW_SECONDS)
+    console.print("It goes on without this process:")
+    lines = {escape(command(verb, sweep, store.root)): text for verb, text in _NEXT.items()}
+    for line, text in lines.items():
+        console.print(f"  {line:<{max(map(len, lines))}}  [dim]{text}[/]")
+    return True
+
+
+def tell_submission(sent: "Submission", console: Console) -> None:
+    """Say what was sent to SLURM, and what was not because it is done or others are at it."""
+    parts = [f"{count(sent.num_jobs, 'job')} submitted by {count(sent.num_arrays, 'call')} of sbatch"]
+    if sent.cached:
+        parts.append(f"{count(len(sent.cached), 'stage')} done before")
+    if sent.awaited:
+        parts.append(f"{count(len(sent.awaited), 'stage')} awaited from other jobs")
+    console.print("; ".join(parts))

@@ -1,0 +1,135 @@
+"""Sweeps by name, and what is known about one at a moment."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spp.cli.main import store_root
+from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
+from spp.store.process import Process, is_alive, this_process
+from spp.store.store import Store, utc_now
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sweep at one moment.
+
+    `runners`: the processes of cluster=debug and local that carry it out, with whether each lives (None: it is one of
+    another machine). `num_retries`: how often a job of SLURM submits again what was lost. `problem`: why the queue
+    could not be asked; then only the files' word is known.
+    """
+
+    status: SweepStatus
+    cluster: str
+    num_retries: int = 0
+    runners: tuple[tuple[Process, bool | None], ...] = ()
+    problem: str | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """State -> number of stages."""
+        return dict(Counter(stage.state.value for stage in self.status.stages))
+
+    @property
+    def failures(self) -> list[StageStatus]:
+        """What failed or was lost; what is blocked is only a consequence."""
+        return [stage for stage in self.status.stages if stage.state in (State.FAILED, State.LOST)]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every point has what it asked for."""
+        return all(point.state is State.DONE for point in self.status.points)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left that could change by itself."""
+        return self.ok or not any(stage.state in (State.RUNNING, State.QUEUED) for stage in self.status.stages)
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether a job of SLURM may be about to submit again what the machine broke."""
+        return self.num_retries > 0 and any(stage.state is State.LOST for stage in self.failures)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether stages are left to do and nobody seen here does anything for them."""
+        working = any(stage.state is State.RUNNING or self._is_waiting_job(stage) for stage in self.status.stages)
+        unknown = self.problem is not None or any(lives for _, lives in self.runners)
+        return not self.settled and not working and not unknown
+
+    @property
+    def surely_abandoned(self) -> bool:
+        """`abandoned`, and known from this machine alone: neither a cluster nor another host could know better."""
+        return self.abandoned and self.cluster != "slurm" and all(lives is False for _, lives in self.runners)
+
+    @staticmethod
+    def _is_waiting_job(stage: StageStatus) -> bool:
+        return stage.state is State.QUEUED and (stage.job is not None or stage.error is not None)
+
+
+def look(store: Store, sweep: str) -> Seen:
+    """What files and, where the sweep was sent to SLURM, the queue say about a sweep.
+
+    Raises:
+        ValueError: if there is no such sweep.
+    """
+    from spp.schedule.slurm import live_of
+
+    live = live_of(store, sweep)
+    processes = tuple((process, is_alive(process)) for process in runners(store, sweep))
+    cluster = store.read_cluster(sweep)
+    name = str(cluster.get("name", "debug"))
+    num_retries = int(cluster.get("num_retries", 0)) if name == "slurm" else 0
+    return Seen(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+
+
+@contextmanager
+def noted_runner(store: Store, sweep: str, cluster: str) -> Iterator[None]:
+    """Keep in jobs.jsonl that this process carries out the sweep, so that `spp cancel` and `spp watch` find it."""
+    row = {"runner": asdict(this_process()), "cluster": cluster}
+    store.append_job(sweep, {**row, "began": utc_now()})
+    try:
+        yield
+    finally:
+        store.append_job(sweep, {**row, "ended": utc_now()})
+
+
+def runners(store: Store, sweep: str) -> list[Process]:
+    """The processes that have begun to carry out the sweep (cluster=debug, local) and have not said that they ended."""
+    rows = [row for row in store.read_jobs(sweep) if "runner" in row]
+    ended = {Process(**row["runner"]) for row in rows if "ended" in row}
+    begun = (Process(**row["runner"]) for row in rows)
+    return [process for process in dict.fromkeys(begun) if process not in ended]
+
+
+def find_sweep(root: Path, name: str | None) -> str:
+    """The sweep that `name` is, or is the beginning of; without a name the newest.
+
+    Raises:
+        ValueError: if there is none, or more than one begins so.
+    """
+    store = Store(root)
+    known = store.list_sweeps()
+    if not known:
+        raise ValueError(
+            f"paths.store: {str(root)!r} holds no sweep; allowed: a store that `spp run` has written to; run something "
+            "first, or give paths.store=DIR"
+        )
+    if name is None or name in known:
+        return name or known[0]
+    fitting = [sweep for sweep in known if sweep.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    allowed = ", ".join((fitting or known)[:5])
+    problem = f"fits {len(fitting)} sweeps" if fitting else f"is not in {root}"
+    remedy = "give more of its name" if fitting else "check the name and paths.store"
+    raise ValueError(f"SWEEP: {name!r} {problem}; allowed: {allowed}; {remedy}")
+
+
+def command(verb: str, name: str, root: Path) -> str:
+    """A command line to go on with; names the store where it is not the one that is taken anyway."""
+    store = "" if root.absolute() == store_root([]).absolute() else f" paths.store={shlex.quote(str(root))}"
+    return f"spp {verb} {name}{store}"

@@ -1,0 +1,75 @@
+"""WDPruning (AAAI 2022): learned scores and one learned threshold per map, held to the budget by multipliers.
+
+As released: in the forward pass a map keeps the ceil(sigmoid(threshold) n) units of the largest scores; scores start at
+0 and thresholds at 10. The backward pass is straight-through: a score gets the gradient of its mask, a threshold the
+sum of gradient times mask. The loss also has l1 (e - R) + l2 (e - R)^2 while the kept share e of the costs is above R;
+l1 and l2 start at 0 and climb their own gradient. Weights train along. Thresholds have AdamW without decay on a cosine.
+
+Mended: scores learn with the thresholds, undecayed (released: with the weights, decay .05); e comes from the model's
+real prices (released: 144, 768, 3072 of DeiT-B, in parameters); the epsilon of LayerNorm stays the model's.
+
+Ours: units are the pairs' channels, or with `unit=head` whole heads (needs model.per_head=true), as released; the
+pruned rows of the projection and of fc2, which leave the residual width as it is, have no counterpart; R is the
+budget's share, in its kind. Momentum carries e below R, far in a short search: all thresholds are then lifted together
+until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
+sizes default to larger ones for searches too short for the released ones. Depth pruning is left out: it needs
+classifiers of its own and a model of another depth.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spp.config import Config, require
+
+if TYPE_CHECKING:
+    from spp.dynamics.budget import Budget
+    from spp.methods._search import BudgetSearch
+    from spp.structure.masked import MaskedModel
+
+UNITS = ("channel", "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WDPruningConfig(Config):
+    """Settings of the search."""
+
+    name: str = "wdpruning"
+    """Name of the method."""
+    unit: str = "channel"
+    """What attention drops: channel, or head (needs model.per_head=true)."""
+    lr: float | None = None
+    """First step size of the thresholds; null: .0025, or 20 / steps where that is more."""
+    score_lr: float | None = None
+    """First step size of the scores; null: that of the thresholds, with released_quirks 1e-3."""
+    multiplier_lr: float | None = None
+    """First step size of the multipliers; null: 10, or 40000 / steps where that is more."""
+    min_units: int = 1
+    """Units that every map keeps at least."""
+    released_quirks: bool = False
+    """Scores decay, widths are multiples of 16 and may fall below the budget in the search, whose LayerNorms have
+    epsilon 1e-5."""
+
+    def __post_init__(self) -> None:
+        require(self.unit in UNITS, "unit", self.unit, ", ".join(UNITS), "use channel")
+        for name in ("lr", "score_lr", "multiplier_lr"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "a positive number, or null", "use null")
+        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
+
+    def search(self) -> dict[str, Any]:
+        """The settings that shape the search."""
+        return self.plain()
+
+
+METHOD_CONFIG = WDPruningConfig
+
+
+def build_search(config: WDPruningConfig, masked: "MaskedModel", num_steps: int, budget: "Budget") -> "BudgetSearch":
+    """The search for one budget.
+
+    Raises:
+        ValueError: the budget cannot be reached, or heads are asked of pairs that share their units.
+    """
+    from spp.methods._wdpruning import WDPruningSearch
+
+    return WDPruningSearch(config, masked, num_steps, budget)

@@ -1,0 +1,175 @@
+"""What SLURM knows about jobs: one bulk squeue, and sacct where the site has it.
+
+Jobs are asked for by id and told apart by id and name, since a controller that lost its last seconds gives ids
+again. "12" is a plain job, "12_3" a task of an array, whose base is "12".
+"""
+
+import subprocess
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from spp.store.claim import Holder, Liveness
+
+PATIENCE_SECONDS = 60.0
+"""How long a controller that does not answer is asked again, unless the caller says otherwise."""
+
+_TIMEOUT_SECONDS = 60.0
+_CACHE_SECONDS = 5.0
+_IDS_PER_CALL = 2000
+
+_PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+_HOPELESS = {"dependencyneversatisfied", "launch_failed_requeued_held", "jobholdmaxrequeue"}
+_AWAY = ("unable to contact", "connection refused", "timed out", "connect failure", "connection reset", "try again")
+
+
+class Unreachable(Exception):  # noqa: N818 - it says something about SLURM, not about the program
+    """SLURM's controller gives no answer, or its commands are not here; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task in the queue, or one that has ended and is still remembered."""
+
+    job: str
+    name: str
+    state: str
+    reason: str
+
+    @property
+    def phase(self) -> str:
+        """pending, running or ended."""
+        if self.state in _PENDING:
+            return "pending"
+        return "running" if self.state in _RUNNING else "ended"
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it will stay pending until somebody does something."""
+        return self.phase == "pending" and self.reason.replace(" ", "_").lower() in _HOPELESS
+
+
+@dataclass(frozen=True)
+class Accounted:
+    """What accounting says of a task: its state ("CANCELLED by 1000") and the memory that it had asked for."""
+
+    job: str
+    name: str
+    state: str
+    req_mem: str
+
+
+def squeue(jobs: Iterable[str], patience_seconds: float | None = None) -> dict[str, Job]:
+    """The tasks of these jobs that the queue knows, by id; one call whatever their number (almost).
+
+    Raises Unreachable if the controller gives no answer for so long: nothing is known then.
+    """
+    bases = sorted({base(job) for job in jobs}, key=int)
+    found: dict[str, Job] = {}
+    for start in range(0, len(bases), _IDS_PER_CALL):
+        ids = ",".join(bases[start : start + _IDS_PER_CALL])
+        command = ["squeue", "-h", "-r", "-t", "all", "-j", ids, "-o", "%i|%T|%j|%r"]
+        for line in _ask(command, patience_seconds).splitlines():
+            job, state, name, reason = line.split("|", 3)
+            found[job] = Job(job, name, state, reason)
+    return found
+
+
+def find_by_name(names: Collection[str], since: float, patience_seconds: float | None = None) -> dict[str, str]:
+    """Base ids of the jobs with these names that were submitted after `since` (seconds since 1970).
+
+    Raises Unreachable if the controller gives no answer.
+    """
+    if not names:
+        return {}
+    words = ",".join(names)
+    text = _ask(["squeue", "-h", "-t", "all", "-n", words, "-o", "%i|%j"], patience_seconds)
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
+    text = (_sacct(["--name", words, "-S", start, "-o", "JobID,JobName"]) or "") + text
+    rows = [line.split("|", 1) for line in text.splitlines()]
+    return {name: base(job) for job, name in rows if name in names}
+
+
+def sacct(jobs: Iterable[str]) -> dict[str, Accounted] | None:
+    """What accounting knows of these jobs, by id; None where there is none or it is not for this user."""
+    bases = sorted({base(job) for job in jobs}, key=int)
+    if not bases:
+        return {}
+    text = _sacct(["-j", ",".join(bases), "-o", "JobID,State,ReqMem,JobName"])
+    if text is None:
+        return None
+    rows = (line.split("|", 3) for line in text.splitlines())
+    return {job: Accounted(job, name, state, mem) for job, state, mem, name in rows}
+
+
+def scancel(jobs: Collection[str], patience_seconds: float | None = None) -> None:
+    """End jobs; none is fine. Raises Unreachable if the controller gives no answer."""
+    tasks = sorted(jobs)
+    for start in range(0, len(tasks), _IDS_PER_CALL):
+        _ask(["scancel", *tasks[start : start + _IDS_PER_CALL]], patience_seconds)
+
+
+def job_liveness(patience_seconds: float = 0.0) -> Liveness:
+    """Whether the SLURM job of a claim's holder lives; None for holders outside of SLURM and without an answer.
+
+    A job that was requeued and waits lives: it goes on with its stage by itself.
+    """
+    known: dict[str, tuple[float, dict[str, Job] | None]] = {}
+
+    def alive(holder: Holder) -> bool | None:
+        if not holder.job:
+            return None
+        asked, rows = known.get(base(holder.job), (float("-inf"), None))
+        if time.monotonic() - asked > _CACHE_SECONDS:
+            try:
+                rows = squeue([holder.job], patience_seconds)
+            except Unreachable:
+                rows = None
+            known[base(holder.job)] = (time.monotonic(), rows)
+        if rows is None:
+            return None
+        return holder.job in rows and rows[holder.job].phase != "ended"
+
+    return alive
+
+
+def base(job: str) -> str:
+    """Id of the job that a task belongs to."""
+    return job.partition("_")[0]
+
+
+def is_away(message: str) -> bool:
+    """Whether an error of a SLURM command means that the controller did not answer."""
+    return any(sign in message.lower() for sign in _AWAY)
+
+
+def _ask(command: list[str], patience_seconds: float | None) -> str:
+    deadline = time.monotonic() + (PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
+    pause = 1.0
+    while True:
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+        except FileNotFoundError:
+            raise Unreachable(f"{command[0]} is not on PATH") from None
+        except subprocess.TimeoutExpired:
+            problem = f"no answer within {_TIMEOUT_SECONDS:.0f} s"
+        else:
+            # This is how squeue says that it knows none of the ids.
+            if answer.returncode == 0 or "Invalid job id" in answer.stderr:
+                return answer.stdout
+            problem = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+        if not is_away(problem) or time.monotonic() + pause > deadline:
+            raise Unreachable(f"{command[0]}: {problem}")
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def _sacct(options: list[str]) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["sacct", "-X", "-n", "-P", *options], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None

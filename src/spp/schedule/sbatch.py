@@ -1,0 +1,202 @@
+"""One sbatch call, through submitit."""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from spp.plan.cluster import ClusterConfig, ResourcesConfig
+from spp.schedule import queue
+from spp.schedule.batches import array_text
+from spp.schedule.queue import Unreachable, find_by_name, is_away
+
+_TENDER_MINUTES = 30
+_DEFAULT_MAX_ARRAY_SIZE = 1001
+"""SLURM's own default."""
+
+# A node finds its pickle under the id of its job. The id is not known before the submission, and whoever submits
+# may be killed before it can put the pickle there, so the job does it. submitit stops at a torn save of its own.
+_SETUP = """\
+spp_job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+spp_job=${{spp_job:-$SLURM_JOB_ID}}
+rm -f {folder}/"$spp_job"_*.save_tmp
+[ -e {folder}/"$spp_job"_submitted.pkl ] || ln -sf {pickle} {folder}/"$spp_job"_submitted.pkl"""
+
+
+def submit_batch(
+    function: Callable[[], Any],
+    *,
+    folder: Path,
+    name: str,
+    indices: Sequence[int],
+    resources: ResourcesConfig,
+    cluster: ClusterConfig,
+    dependency: str | None,
+    begin_min: float,
+    code: Path | None,
+) -> str:
+    """Submit a job, or an array if there are several indices; all its tasks call `function`. Returns the id.
+
+    Raises:
+        ValueError: if sbatch refuses; one line.
+        Unreachable: if the controller gives no answer.
+    """
+    import submitit
+    from submitit.core.utils import DelayedSubmission
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pickle = folder / "submitted.pkl"
+    delayed = DelayedSubmission(function)
+    delayed.set_timeout(resources.timeout_min, cluster.max_timeouts)
+    delayed.dump(pickle)
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=cluster.max_timeouts)
+    setup = [_SETUP.format(folder=shlex.quote(str(folder.absolute())), pickle=pickle.name)]
+    setup += _code_lines(code)
+    options: dict[str, Any] = {"requeue": True}
+    if len(indices) > 1:
+        limit = "" if cluster.max_parallel is None else f"%{cluster.max_parallel}"
+        options["array"] = array_text(indices) + limit
+        # submitit names the files of an array by this; the indices are those of the option above.
+        executor.parameters["map_count"] = len(indices)
+    if dependency is not None:
+        options["dependency"] = dependency
+    if begin_min > 0:
+        options["begin"] = f"now+{round(begin_min * 60)}"
+    executor.update_parameters(
+        job_name=name,
+        time=resources.timeout_min,
+        nodes=resources.num_nodes,
+        ntasks_per_node=resources.num_tasks_per_node,
+        cpus_per_task=resources.cpus_per_task,
+        signal_delay_s=cluster.signal_delay_s,
+        setup=[*setup, *resources.setup],
+        additional_parameters={**options, **{key.replace("_", "-"): v for key, v in resources.sbatch.items()}},
+        **_given(resources),
+    )
+    script = folder / "submission.sh"
+    text = executor._make_submission_file_text(executor._submitit_command_str, "")
+    # Sites that keep a list of these keys refuse one that is not on it.
+    script.write_text(text.replace("#SBATCH --wckey=submitit\n", ""))
+    return _sbatch(["sbatch", str(script)], name)
+
+
+def submit_tender(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    name: str,
+    resources: ResourcesConfig,
+    jobs: Sequence[str],
+    code: Path | None,
+) -> str:
+    """Submit a small job that runs a command once one of these jobs has failed, and that vanishes if none does.
+
+    Returns its id. Raises as `submit_batch` does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / f"{name}.sh"
+    script.write_text("\n".join(["#!/bin/bash", *_code_lines(code), *resources.setup, shlex.join(command), ""]))
+    options = {
+        "job-name": name,
+        "dependency": "?".join(f"afternotok:{job}" for job in jobs),
+        "kill-on-invalid-dep": "yes",
+        "nodes": 1,
+        "ntasks": 1,
+        "cpus-per-task": 1,
+        "time": _TENDER_MINUTES,
+        "output": folder / "%j.log",
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+    }
+    words = [f"--{option}={value}" for option, value in options.items() if value is not None]
+    return _sbatch(["sbatch", "--requeue", *words, str(script)], name)
+
+
+def max_array_size() -> int:
+    """The site's limit on job arrays; SLURM's default if the controller does not tell."""
+    try:
+        answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=30)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return _DEFAULT_MAX_ARRAY_SIZE
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else _DEFAULT_MAX_ARRAY_SIZE
+
+
+def require_commands() -> None:
+    """Raises ValueError where SLURM's commands are missing."""
+    for command in ("sbatch", "squeue", "scancel", "srun"):
+        if shutil.which(command) is None:
+            raise ValueError(
+                f"cluster: 'slurm' is not allowed here: {command} is not on PATH; allowed: debug, local; "
+                "log in to the cluster, or use cluster=local"
+            )
+
+
+def _code_lines(code: Path | None) -> list[str]:
+    """So that a job runs the code in `code`, whatever is in the folder that it was submitted from."""
+    if code is None:
+        return []
+    return [
+        f"export PYTHONPATH={shlex.quote(str(code.absolute()))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1",
+    ]
+
+
+def _given(resources: ResourcesConfig) -> dict[str, Any]:
+    """What the user has set; the site decides about the rest."""
+    given: dict[str, Any] = {name: getattr(resources, name) for name in ("partition", "account", "qos", "constraint")}
+    # Sites without GPUs refuse even a request for none.
+    given["gpus_per_node"] = resources.gpus_per_node or None
+    given["mem"] = None if resources.mem_gb is None else f"{round(resources.mem_gb * 1024)}M"
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _sbatch(command: list[str], name: str) -> str:
+    since = time.time()
+    deadline = time.monotonic() + queue.PATIENCE_SECONDS
+    pause = 1.0
+    while True:
+        with _clean_environment():
+            answer = subprocess.run(command, capture_output=True, text=True)
+        found = re.search(r"job (\d+)", answer.stdout)
+        if answer.returncode == 0 and found:
+            return found[1]
+        problem = " ".join((answer.stderr or answer.stdout).split()).removeprefix("sbatch: error: ")
+        if not is_away(problem):
+            raise ValueError(
+                f"cluster: sbatch refused {name}: {problem}; allowed: what the site offers (sinfo, spp doctor); "
+                "change cluster.resources"
+            )
+        if time.monotonic() > deadline:
+            raise Unreachable(f"sbatch: {problem}")
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+        # An answer that was lost on its way does not mean that the job was.
+        existing = find_by_name([name], since)
+        if name in existing:
+            return existing[name]
+
+
+@contextlib.contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Without what a job would inherit from the job that submits it."""
+    from submitit.helpers import clean_env
+
+    conf = os.environ.get("SLURM_CONF")
+    with clean_env(extra_names=[key for key in os.environ if key.startswith(("PMI_", "PMIX_"))]):
+        if conf is not None:
+            os.environ["SLURM_CONF"] = conf
+        yield
+
+
+def tender_command(root: Path, sweep: str) -> list[str]:
+    """What the tender runs."""
+    return [sys.executable, "-m", "spp.cli.main", "retry", sweep, "--automatic", f"paths.store={root.absolute()}"]

@@ -1,0 +1,173 @@
+"""Submits what is missing of a sweep, in topological order, each batch written down before and after."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spp.plan.cluster import DEFAULT, ClusterConfig, ResourcesConfig
+from spp.plan.graph import Plan
+from spp.schedule.batches import Batch, make_batches
+from spp.schedule.events import Event, Observe, What
+from spp.schedule.queue import base, scancel, squeue
+from spp.schedule.sbatch import max_array_size, submit_batch, submit_tender, tender_command
+from spp.schedule.situation import NUM_THREADS, Situation
+from spp.schedule.submitted import announce, job_name, jobs_folder, settle
+from spp.store.store import Store
+
+JobFactory = Callable[[str, str, str], Any]
+"""From (root of the store, sweep, batch) to the callable that submitit pickles; it finds its task by itself."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a stage is to be submitted: its resources (ResourcesConfig.plain), minutes to wait before, and how often
+    it was submitted again because of the machine."""
+
+    resources: Mapping[str, Any]
+    begin_min: float = 0.0
+    attempt: int = 0
+
+    @property
+    def group(self) -> str:
+        """Stages with equal ones may share a job array."""
+        return json.dumps([self.resources, self.begin_min], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a submission did: tasks given to SLURM, sbatch calls for them, names of the batches; and the keys of
+    the stages that were done, and of those that jobs do already."""
+
+    num_jobs: int
+    num_arrays: int
+    cached: tuple[str, ...]
+    awaited: tuple[str, ...]
+    batches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Where the stages of a sweep are sent, and what runs there: `code` is put on PYTHONPATH."""
+
+    plan: Plan
+    store: Store
+    sweep: str
+    cluster: ClusterConfig
+    job: JobFactory
+    code: Path | None
+    observe: Observe
+
+    def send(self, situation: Situation, asks: Mapping[str, Ask]) -> Submission:
+        """Submit the stages `asks`; to be called by whoever holds `submitting`.
+
+        Raises ValueError, in one line, if sbatch refuses, and queue.Unreachable if the controller gives no answer;
+        what was submitted by then stays, and the next call goes on from there.
+        """
+        self._tell(situation)
+        # They would stay in the queue for ever, and keep their arrays from ending.
+        scancel(situation.stale)
+        self._note_awaited(situation)
+        limit = self.cluster.max_array_size or (max_array_size() if len(asks) > 1 else 1)
+        batches = make_batches(self.plan, {key: ask.group for key, ask in asks.items()}, situation.live, limit)
+        names: list[str] = []
+        jobs: list[str] = []
+        for batch in batches:
+            names.append(f"{len(names):03d}-{secrets.token_hex(3)}")
+            jobs.append(self._send_batch(batch, names[-1], jobs, situation, asks))
+        self._send_tender(situation, jobs)
+        num_jobs = sum(len(batch.tasks) for batch in batches)
+        cached = tuple(key for key in self.plan.stages if key in situation.done)
+        return Submission(num_jobs, len(batches), cached, tuple(situation.live), tuple(names))
+
+    def _tell(self, situation: Situation) -> None:
+        for key, stage in self.plan.stages.items():
+            if key in situation.done:
+                self.observe(Event(What.CACHED, stage))
+            elif key in situation.live:
+                self.observe(Event(What.WAITING, stage, f"job {situation.live[key]}"))
+
+    def _note_awaited(self, situation: Situation) -> None:
+        """So that whoever cancels another sweep knows that this one needs its jobs."""
+        awaits = []
+        for key, job in situation.live.items():
+            task = situation.tasks.get(key)
+            if task is None or task.record.sweep != self.sweep:
+                awaits.append([self.plan.stages[key].kind, key, job, situation.queue[job].name])
+        if awaits:
+            self.store.append_job(self.sweep, {"awaits": awaits, "time": time.time()})
+
+    def _send_batch(
+        self, batch: Batch, name: str, jobs: Sequence[str], situation: Situation, asks: Mapping[str, Ask]
+    ) -> str:
+        stages = {index: self.plan.stages[key] for index, key in batch.tasks.items()}
+        ask = asks[next(iter(batch.tasks.values()))]
+        content = {
+            "time": time.time(),
+            "tasks": {index: [stage.kind, stage.key] for index, stage in stages.items()},
+            "resources": dict(ask.resources),
+            "attempts": {key: asks[key].attempt for key in batch.tasks.values() if asks[key].attempt},
+        }
+
+        def prepare(index: int) -> None:
+            stage = stages[index]
+            self.store.put_spec(stage, durable=False)
+            if stage.key in situation.failed:
+                self.store.clear_failed(stage.kind, stage.key)
+            note = {"sweep": self.sweep, "batch": name, "index": index, "name": job_name(self.sweep, name)}
+            self.store.write_submitted(stage.kind, stage.key, note)
+
+        announce(self.store, self.sweep, name, content)
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            list(pool.map(prepare, stages))
+        try:
+            job = submit_batch(
+                self.job(str(self.store.root.absolute()), self.sweep, name),
+                folder=jobs_folder(self.store, self.sweep, name),
+                name=job_name(self.sweep, name),
+                indices=sorted(stages),
+                resources=ResourcesConfig.read(ask.resources, "resources"),
+                cluster=self.cluster,
+                dependency=batch.dependency(jobs),
+                begin_min=ask.begin_min,
+                code=self.code,
+            )
+        except ValueError:
+            settle(self.store, self.sweep, name, None)
+            raise
+        settle(self.store, self.sweep, name, job)
+        for index, stage in stages.items():
+            self.observe(Event(What.SUBMITTED, stage, f"{job}_{index}" if batch.is_array else job))
+        return job
+
+    def _send_tender(self, situation: Situation, jobs: Sequence[str]) -> None:
+        """A job that submits again what the machine broke, for as long as nobody is awake."""
+        # One failure in an array shows when the array has ended, which that of another sweep may never do.
+        ours = {key for key, task in situation.tasks.items() if task.record.sweep == self.sweep}
+        guarded = {base(job) if key in ours else job for key, job in situation.live.items()}.union(jobs)
+        waiting = waiting_tenders(self.store, self.sweep)
+        if self.cluster.num_retries == 0 or not guarded or (waiting and not jobs):
+            return
+        scancel(waiting)
+        name = job_name(self.sweep, f"tender-{secrets.token_hex(3)}")
+        tender = submit_tender(
+            tender_command(self.store.root, self.sweep),
+            folder=jobs_folder(self.store, self.sweep, "tender"),
+            name=name,
+            resources=self.cluster.resources_of(DEFAULT),
+            jobs=sorted(guarded),
+            code=self.code,
+        )
+        self.store.append_job(self.sweep, {"tender": tender, "name": name, "time": time.time()})
+
+
+def waiting_tenders(store: Store, sweep: str) -> list[str]:
+    """The tenders of a sweep that have not started."""
+    tenders = {row["tender"]: row["name"] for row in store.read_jobs(sweep) if "tender" in row}
+    queue = squeue(tenders)
+    ours = [job for job, name in tenders.items() if job in queue and queue[job].name == name]
+    return [job for job in ours if queue[job].phase == "pending"]

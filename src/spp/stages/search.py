@@ -1,0 +1,121 @@
+"""Stage `search`: the search of every method but SPP; it ends in a ranking of all units, or in one member."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spp.config import Config
+from spp.dynamics.budget import Budget, dense_total
+from spp.dynamics.ranking import Ranking
+from spp.methods._search import BudgetSearch, RankingSearch, Search
+from spp.methods.registry import kind_of, method_module, read_method
+from spp.plan.config import SearchConfig
+from spp.stages.context import StageRun
+from spp.stages.dense import open_dense
+from spp.stages.member import member_file, save_member
+from spp.stages.models import WEIGHTS_FILE
+from spp.stages.training import Classifier, fit
+from spp.structure.compact import compact
+from spp.structure.masked import MaskedModel
+
+
+class UnitSearch(Classifier):
+    """Lets a method move the masks of a network, whose weights train by the recipe or stand still."""
+
+    def __init__(self, search: Search, recipe: SearchConfig, num_classes: int, run: StageRun) -> None:
+        super().__init__(search.masked, recipe, num_classes, search.num_steps, run)
+        self.search = search
+
+    def trained_network(self) -> torch.nn.Module:
+        """The weights are trained by the recipe; the masks belong to the method."""
+        return self.search.masked.model
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's, or one that moves nothing where the weights stand still."""
+        if self.search.trains_weights:
+            return super().configure_optimizers()
+        return torch.optim.SGD(self.search.masks.values(), lr=0.0)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss at the masks that the method wants to see."""
+        self.search.before_forward()
+        return super().training_step(batch, batch_idx)
+
+    def on_after_backward(self) -> None:
+        """The method's step, before that of the weights."""
+        self.search.after_backward()
+
+    def metrics(self) -> dict[str, float]:
+        """What the method tells of itself."""
+        return self.search.metrics()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The method's variables; masks and weights are the module's own."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["search"] = self.search.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().on_load_checkpoint(checkpoint)
+        self.search.load_state_dict(checkpoint["search"])
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Search once, and write the ranking (with the weights, where they moved) or the member of a budget."""
+    recipe = SearchConfig.read(stage.config["recipe"], "search")
+    config = read_method(stage.config["method"])
+    data, model, pairs = open_dense(stage, recipe)
+    num_steps = recipe.epochs * data.steps_per_epoch
+    search = _build(config, MaskedModel(model, pairs), num_steps, stage.config)
+    model.requires_grad_(search.trains_weights)
+    if num_steps > 0:
+        fit(UnitSearch(search, recipe, data.num_classes, stage), data, stage)
+    stage.leave_to_leader()
+
+    found = _write_ranking(search, stage) if isinstance(search, RankingSearch) else _write_member(search, stage)
+    return {
+        "num_steps": num_steps,
+        "num_units": sum(pair.size for pair in pairs),
+        "epochs": recipe.epochs,
+        "search_seconds": stage.fit_seconds,
+        "dense": {kind: dense_total(pairs, kind) for kind in ("macs", "params")},
+        **found,
+    }
+
+
+def _build(config: Config, masked: MaskedModel, num_steps: int, values: Mapping[str, Any]) -> Search:
+    build = method_module(values["method"]["name"]).build_search
+    search: Search
+    if kind_of(config) == "budget":
+        search = build(config, masked, num_steps, Budget(**values["budget"]))
+    else:
+        search = build(config, masked, num_steps)
+    return search
+
+
+def _write_ranking(search: RankingSearch, stage: StageRun) -> dict[str, Any]:
+    meta = {"method": stage.config["method"], "stage": stage.key, "seed": stage.config["seed"]}
+    ranking = Ranking.from_scores(search.scores(), search.pairs, per_cost=search.per_cost, meta=meta)
+    ranking.save(stage.artifacts)
+    if search.trains_weights:
+        weights = search.masked.model.cpu().state_dict()
+        save_file({name: value.contiguous() for name, value in weights.items()}, stage.artifacts / WEIGHTS_FILE)
+    return {"trains_weights": search.trains_weights}
+
+
+def _write_member(search: Search, stage: StageRun) -> dict[str, Any]:
+    assert isinstance(search, BudgetSearch)
+    budget, architecture = stage.config["budget"], stage.input_summary("dense")["architecture"]
+    masks = {name: mask.cpu() for name, mask in search.final_masks().items()}
+    model, kept_weights = search.masked.model.cpu(), search.final_weights()
+    with torch.no_grad():
+        for name, kept in kept_weights.items():
+            model.get_parameter(name).mul_(kept.cpu())
+    small = compact(model, masks).eval()
+    file = stage.artifacts / member_file(budget["value"])
+    cost = save_member(file, small, masks, search.pairs, architecture, sparse=kept_weights.keys(), budget=budget)
+    counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
+    return {"members": {f"{budget['value']:.10g}": {"file": file.name, **counts}}}

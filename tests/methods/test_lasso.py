@@ -1,0 +1,183 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spp.dynamics.budget import join, unit_costs
+from spp.dynamics.ranking import Ranking
+from spp.methods import lasso
+from spp.methods._lasso import match_lambda
+from spp.methods.lasso import LassoConfig
+
+LR, MOMENTUM = 0.03, 0.9
+
+
+def gradient(masked, masks, batch):
+    masked.set_masks({name: value.float() for name, value in masks.items()})
+    loss = F.cross_entropy(masked(batch[0]), batch[1])
+    return join(masked.pairs, dict(zip(masks, torch.autograd.grad(loss, list(masked.masks.values())), strict=True)))
+
+
+def plain_path(masked, batches, direction, ratio, num_measure, lam_max=None):
+    """Proximal gradient with a lambda that changes step by step; returns masks and the supports after every step."""
+    sizes = [pair.size for pair in masked.pairs]
+    costs = unit_costs(masked.pairs, "macs")
+    price = costs / costs[torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])].mean()
+
+    def shaped(flat):
+        return dict(zip((p.name for p in masked.pairs), flat.split(sizes), strict=True))
+
+    m, batches = torch.ones_like(costs), list(batches)
+    attention = torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])
+    gradients = [gradient(masked, shaped(m), b) / price for b in batches[:num_measure]]
+    s = torch.stack([g[attention].abs().mean() for g in gradients]).mean()
+    rest = batches[num_measure:]
+    if direction == "down":
+        m = torch.zeros_like(m)
+        if lam_max is None:
+            lam_max = float(
+                sum(gradient(masked, shaped(m), b) / price / s / num_measure for b in rest[:num_measure]).abs().max()
+            )
+            rest = rest[num_measure:]
+    lams, supports, v = [], [], torch.zeros_like(m)
+    for k, batch in enumerate(rest):
+        progress = k / (len(rest) - 1)
+        lams.append(lam_max * ratio ** (progress if direction == "down" else 1 - progress))
+        v = MOMENTUM * v + (1 - MOMENTUM) * gradient(masked, shaped(m), batch) / price / s
+        z = m - LR * v / (1 - MOMENTUM ** (k + 1))
+        m = z.sign() * (z.abs() - LR * lams[-1]).clamp(min=0)
+        supports.append(m != 0)
+    return m, lams, supports
+
+
+@pytest.mark.parametrize(("direction", "lam_max"), [("down", None), ("down", 40.0), ("up", 8.0)])
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_the_path_is_proximal_gradient_and_the_score_is_the_last_lambda_of_change(tiny, name, direction, lam_max):
+    num_steps, masked, reference = 40, tiny.masked(name), tiny.masked(name)
+    batches = tiny.batches(masked, num_steps)
+    m, lams, supports = plain_path(reference, batches, direction, 1e-2, 2, lam_max)
+    config = LassoConfig(direction=direction, lam_max=lam_max, lam_ratio=1e-2, lr=LR)
+    search = lasso.build_search(config, masked, num_steps)
+    tiny.run(search, batches)
+    torch.testing.assert_close(search.mask, m, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(join(masked.pairs, dict(masked.masks)).detach(), search.mask, rtol=0, atol=1e-6)
+
+    scores, is_in = join(masked.pairs, search.scores()), supports[-1]
+    num_changed = 0
+    for unit, score in enumerate(scores.tolist()):
+        states = [direction == "up", *(bool(support[unit]) for support in supports)]
+        changes = [k for k in range(len(lams)) if states[k] != states[k + 1]]
+        if bool(is_in[unit]) == (direction == "down"):
+            num_changed += 1
+            k = changes[-1]
+            between = sorted((lams[k], lams[max(0, k - 1)]))
+            assert between[0] * (1 - 1e-3) <= score <= between[1] * (1 + 1e-3)
+    assert num_changed >= 10
+    # Who is in the support at the end comes before all others.
+    assert bool(is_in.any())
+    assert min(scores[is_in].tolist()) >= max(scores[~is_in].tolist(), default=0.0)
+
+
+def quadratic(search, curvature, centre, num_steps):
+    """Take steps on 1/2 sum a (m - b)^2, whose Lasso has a closed form."""
+    sizes = [pair.size for pair in search.pairs]
+    for _ in range(num_steps):
+        masks = list(search.masks.values())
+        slope = curvature * (torch.cat([mask.detach().double() for mask in masks]) - centre)
+        for mask, piece in zip(masks, slope.split(sizes), strict=True):
+            mask.grad = piece.to(mask.dtype)
+        search.after_backward()
+
+
+@pytest.mark.parametrize("priced", [True, False])
+def test_one_lambda_reaches_the_minimum_of_its_problem(tiny, priced):
+    masked = tiny.masked("swin")
+    costs = unit_costs(masked.pairs, "macs")
+    attention = torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])
+    price = costs / costs[attention].mean() if priced else torch.ones_like(costs)
+    generator = torch.Generator().manual_seed(0)
+    curvature = price * (1 + torch.rand(len(costs), generator=generator, dtype=torch.float64))
+    centre = torch.randn(len(costs), generator=generator, dtype=torch.float64)
+    s = float((curvature * (1 - centre) / price)[attention].abs().mean())
+
+    search = lasso.build_search(LassoConfig(lam=0.4, lr=0.1, priced=priced), masked, 600)
+    quadratic(search, curvature, centre, 600)
+    expected = centre.sign() * (centre.abs() - 0.4 * s * price / curvature).clamp(min=0)
+    torch.testing.assert_close(search.mask, expected, rtol=1e-3, atol=1e-4)
+    scores, inside = join(masked.pairs, search.scores()), expected != 0
+    assert 10 < int(inside.sum()) < len(inside) - 10
+    assert torch.equal(scores > 0, inside)
+    assert torch.equal(join(masked.pairs, search.support()) > 0, inside)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_slow_path_finds_the_lambda_at_which_each_unit_changes_sides(tiny, direction):
+    """Of the quadratic that is |a b| / (s c), where b is all that the start differs from 0."""
+    masked = tiny.masked()
+    costs = unit_costs(masked.pairs, "macs")
+    attention = torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])
+    price = costs / costs[attention].mean()
+    generator = torch.Generator().manual_seed(0)
+    centre = 0.1 + 0.8 * torch.rand(len(costs), generator=generator, dtype=torch.float64)
+    s = float((1 - centre)[attention].mean())
+    config = LassoConfig(direction=direction, lam_max=4.0, lam_ratio=0.01, lr=0.1, momentum=0.0)
+    search = lasso.build_search(config, masked, 2000)
+    quadratic(search, price, centre, 2000)
+    torch.testing.assert_close(join(masked.pairs, search.scores()), centre / s, rtol=0.1, atol=0.0)
+    assert not search.per_cost
+
+
+def test_unpriced_penalties_are_equal(tiny):
+    masked = tiny.masked()
+    search = lasso.build_search(LassoConfig(priced=False), masked, 20)
+    assert search.per_cost
+    assert bool((search._price == 1).all())
+
+
+@pytest.mark.parametrize("wanted", [900.0, 420.0, 17.0])
+def test_bisection_finds_the_lambda_of_a_budget(wanted):
+    calls = []
+
+    def cost_at(lam):
+        calls.append(lam)
+        return 1000 / (1 + lam)
+
+    lam = match_lambda(cost_at, wanted, num_searches=14)
+    assert len(calls) == 14
+    assert wanted <= cost_at(lam) <= wanted * 1.01
+
+
+@pytest.mark.parametrize("settings", [{}, {"direction": "up"}, {"lam": 1.0}])
+def test_members_fill_their_budget_and_compact_is_masked(tiny, settings):
+    config, masked = LassoConfig(**settings), tiny.masked("swin")
+    search = lasso.build_search(config, masked, 40)
+    tiny.run(search, tiny.batches(masked, 40))
+    ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
+    masks = lasso.select(config, ranking, "macs", 0.5)
+    missed = 0.5 * masked.pairs[0].model_cost.macs - tiny.achieved(masked.model, masks).macs
+    assert 0 <= missed < max(pair.macs_per_unit for pair in masked.pairs)
+    tiny.assert_compact_is_masked(masked, masks)
+
+
+@pytest.mark.parametrize("settings", [{}, {"direction": "up"}, {"lam": 1.0}])
+@pytest.mark.parametrize("stop", [1, 2, 3, 25])
+def test_a_search_goes_on_where_it_stopped(tiny, settings, stop):
+    config, whole, part = LassoConfig(**settings), tiny.masked(), tiny.masked()
+    batches = tiny.batches(whole, 30)
+    search = lasso.build_search(config, whole, 30)
+    tiny.run(search, batches)
+    first = lasso.build_search(config, part, 30)
+    tiny.run(first, batches[:stop])
+    rest = tiny.masked()
+    rest.load_state_dict(part.state_dict())
+    second = lasso.build_search(config, rest, 30)
+    second.load_state_dict(first.state_dict())
+    tiny.run(second, batches[stop:])
+    assert torch.equal(second.mask, search.mask)
+    assert all(torch.equal(second.scores()[name], score) for name, score in search.scores().items())
+
+
+def test_settings():
+    assert LassoConfig(scope="family").search() == LassoConfig().search()
+    for wrong in ({"lam": 0.0}, {"direction": "in"}, {"lam_ratio": 1.0}, {"momentum": 1.0}, {"scope": "pool"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
+            LassoConfig(**wrong)

@@ -1,0 +1,281 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spp.dynamics.budget import Budget
+from spp.methods.leap import LEAPConfig, build_search
+from spp.methods.registry import read_method
+
+GRANULARITIES = ["structured", "unstructured", "hybrid"]
+
+
+def top(scores, count):
+    kept = sorted(range(len(scores)), key=lambda j: (-scores[j].item(), j))[:count]
+    return torch.tensor([float(j in kept) for j in range(len(scores))])
+
+
+def not_zero(model, masks, weights):
+    """Parameters that stay: all of the model but those of dropped units, and those zeroed one by one."""
+    alive = {name: torch.ones_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
+    for name, keep in weights.items():
+        alive[name] &= keep
+    for name, mask in masks.items():
+        module, drop = name.rpartition(".")[0], ~mask
+        if name.endswith("mlp"):
+            alive[f"{name}.fc1.weight"][drop] = False
+            alive[f"{name}.fc1.bias"][drop] = False
+            alive[f"{name}.fc2.weight"][:, drop] = False
+            continue
+        channels = drop.repeat(2)
+        rows = torch.zeros(48, dtype=torch.bool)
+        rows[:32] = channels.repeat(2) if name.endswith("qk") else False
+        rows[32:] = channels if name.endswith("vo") else False
+        alive[f"{module}.qkv.weight"][rows] = False
+        alive[f"{module}.qkv.bias"][rows] = False
+        if name.endswith("vo"):
+            alive[f"{module}.proj.weight"][:, channels] = False
+    return sum(int(mask.sum()) for mask in alive.values())
+
+
+def test_structured_scores_and_sigmas_follow_the_specification(tiny):
+    masked, other = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, 20)
+    config = LEAPConfig(temperature=2.0, lr=0.8, lambda_max=300.0, lambda_min=5.0)
+    search = build_search(config, masked, 40, Budget("macs", 0.7))
+    pairs, target = other.pairs, search.target
+    scores = {
+        p.name: s for p, s in zip(pairs, torch.split(search.scores.clone(), [p.size for p in pairs]), strict=True)
+    }
+    sigmas = {p.name: torch.tensor(20.0, dtype=torch.float64, requires_grad=True) for p in pairs}
+    adam = torch.optim.Adam(
+        [{"params": list(sigmas.values()), "lr": 0.8}, {"params": list(scores.values()), "lr": 0.01}]
+    )
+    total = sum(p.size * p.macs_per_unit for p in pairs)
+    for images, labels in batches:
+        masks = {
+            p.name: top(scores[p.name], math.ceil(torch.sigmoid(sigmas[p.name].detach() / 2) * p.size)) for p in pairs
+        }
+        other.set_masks(masks)
+        F.cross_entropy(other(images), labels).backward()
+        R = (
+            sum(torch.sigmoid(sigmas[p.name] / 2).clamp(min=1 / p.size) * p.size * p.macs_per_unit for p in pairs)
+            / total
+        )
+        loss = (R - target) ** 2 if target < R else 0 * R
+        adam.zero_grad()
+        (max(300.0 * loss.item() / (1 - target) ** 2, 5.0) * loss).backward()
+        for p in pairs:
+            g = other.masks[p.name].grad.double()
+            scores[p.name].grad = g
+            sigmas[p.name].grad += (g * masks[p.name]).sum()
+            other.masks[p.name].grad = None
+        adam.step()
+    tiny.run(search, batches)
+    assert not search.frozen
+    torch.testing.assert_close(search.scores, torch.cat(list(scores.values())), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(search.sigmas, torch.stack(list(sigmas.values())).detach(), rtol=1e-4, atol=1e-5)
+    for pair, mask in zip(pairs, torch.split(search.chosen().units, [p.size for p in pairs]), strict=True):
+        count = math.ceil(torch.sigmoid(sigmas[pair.name].detach() / 2) * pair.size)
+        assert torch.equal(mask.float(), top(scores[pair.name], count))
+        assert int(mask.sum()) == count
+
+
+def test_a_step_on_single_weights_is_one_on_masked_weights(tiny):
+    """The weights' gradient is that through the mask, the scores' one that of the mask, and the weights come back."""
+    masked, other = tiny.masked(), tiny.masked()
+    search = build_search(LEAPConfig(granularity="unstructured", freeze_at=1.0), masked, 50, Budget("params", 0.5))
+    generator = torch.Generator().manual_seed(0)
+    search.weight_scores = [torch.rand(s.shape, generator=generator) for s in search.weight_scores]
+    search.sigmas.fill_(0.0)
+    ((images, labels),) = tiny.batches(masked, 1)
+    before = {name: p.detach().clone() for name, p in masked.model.named_parameters()}
+    expected = {}
+    for name, parameter in other.model.named_parameters():
+        expected[name] = torch.ones_like(parameter)
+    for part, scores in zip(search.parts, search.weight_scores, strict=True):
+        kept = torch.zeros(scores.numel())
+        kept[scores.flatten().argsort(descending=True)[: math.ceil(scores.numel() / 2)]] = 1
+        expected[part.name].index_copy_(part.dim, part.index, kept.view(scores.shape).movedim(0, part.dim))
+    leaves = {name: mask.clone().requires_grad_() for name, mask in expected.items()}
+    weights = {name: p.detach().clone().requires_grad_() for name, p in other.model.named_parameters()}
+    output = torch.func.functional_call(other.model, {name: weights[name] * leaves[name] for name in leaves}, (images,))
+    F.cross_entropy(output, labels).backward()
+    seen = {}
+    search._move = lambda choice, gradient, weight_gradients: seen.update(own=weight_gradients)
+    tiny.run(search, [(images, labels)])
+    for name, parameter in masked.model.named_parameters():
+        assert torch.equal(parameter, before[name])
+        torch.testing.assert_close(parameter.grad, weights[name].grad, rtol=1e-4, atol=1e-6)
+    assert sum(part.size for part in search.parts) == sum(
+        p.numel() for name, p in before.items() if p.ndim == 2 and "blocks" in name
+    )
+    for part, gradient in zip(search.parts, seen["own"], strict=True):
+        torch.testing.assert_close(gradient, part.gather(leaves[part.name].grad), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_regulariser_behaves_as_specified(tiny, granularity):
+    search = build_search(LEAPConfig(granularity=granularity), tiny.masked(), 10, Budget("params", 0.6))
+    search.sigmas.fill_(1e4)
+    assert search.remaining() == 1.0
+    remaining, strengths = [], []
+    for logit in (9.0, 5.0, 3.0, 2.0, 1.0):
+        search.sigmas.fill_(logit * 16)
+        remaining.append(search.remaining())
+        strengths.append(search.strength((search.remaining() - search.target) ** 2))
+    assert remaining == sorted(remaining, reverse=True)
+    assert strengths == sorted(strengths, reverse=True)
+    assert strengths[0] == pytest.approx(20000, rel=0.01)
+    search.sigmas.fill_(-3.0 * 16)
+    assert search.remaining() < search.target
+    value, gradient = search.regulariser()
+    assert value == 0
+    assert (gradient == 0).all()
+    search.sigmas.fill_(2.0 * 16)
+    value, gradient = search.regulariser()
+    is_learned = search._logits() != 0
+    if granularity == "unstructured":
+        is_learned[: len(search.pairs)] = False
+    assert (gradient[is_learned] > 0).all()
+    assert (gradient[~is_learned] == 0).all()
+
+
+def test_the_remaining_share_of_both_is_that_of_the_kept_weights(tiny):
+    """At ratios that leave whole numbers everywhere, R is what counting the masks gives."""
+    search = build_search(LEAPConfig(granularity="hybrid"), tiny.masked(), 10, Budget("params", 0.6))
+    search.sigmas.copy_(torch.logit(torch.tensor([0.5] * 6 + [0.25] * len(search.parts))).double() * 16)
+    kept = sum(part.size * 0.5 * 0.25 for part in search.parts)
+    assert search.remaining() == pytest.approx(kept / sum(part.size for part in search.parts))
+
+
+@pytest.mark.parametrize("kind", ["macs", "params", "units"])
+@pytest.mark.parametrize(("name", "value"), [("vit", 0.6), ("vit", 0.8), ("swin", 0.7)])
+def test_the_budget_is_filled_by_units_and_compact_is_masked(tiny, name, value, kind):
+    torch.manual_seed(0)
+    masked = tiny.masked(name)
+    search = build_search(LEAPConfig(), masked, 30, Budget(kind, value))
+    tiny.run(search, tiny.batches(masked, 30), lr=0.01)
+    masks = search.final_masks()
+    assert search.frozen
+    assert search.final_weights() == {}
+    assert all(torch.equal(masks[name], mask.bool()) for name, mask in search.masks.items())
+    if kind == "units":
+        spent, dense = sum(int(mask.sum()) for mask in masks.values()), sum(pair.size for pair in masked.pairs)
+    else:
+        spent = getattr(tiny.achieved(masked.model, masks), kind)
+        dense = getattr(masked.pairs[0].model_cost, kind)
+    assert value * dense - float(search.bundles.costs(kind).max()) < spent <= value * dense
+    tiny.assert_compact_is_masked(masked, masks)
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "hybrid"])
+@pytest.mark.parametrize("value", [0.3, 0.6])
+def test_the_budget_is_filled_by_single_weights(tiny, granularity, value):
+    torch.manual_seed(0)
+    masked = tiny.masked()
+    search = build_search(LEAPConfig(granularity=granularity), masked, 30, Budget("params", value))
+    tiny.run(search, tiny.batches(masked, 30), lr=0.01)
+    masks, weights = search.final_masks(), search.final_weights()
+    assert all(mask.all() for mask in masks.values()) == (granularity == "unstructured")
+    dense = sum(p.numel() for p in masked.model.parameters())
+    assert value * dense - 1 < not_zero(masked.model, masks, weights) <= value * dense
+    search.before_forward()
+    during = {name: p.detach().clone() for name, p in masked.model.named_parameters()}
+    search.after_backward()
+    with torch.no_grad():
+        for name, keep in weights.items():
+            masked.model.get_parameter(name).mul_(keep)
+    for name, parameter in masked.model.named_parameters():
+        assert torch.equal(parameter, during[name])
+    tiny.assert_compact_is_masked(masked, masks)
+
+
+def test_single_weights_work_on_swin(tiny):
+    masked = tiny.masked("swin")
+    search = build_search(LEAPConfig(granularity="hybrid"), masked, 6, Budget("params", 0.5))
+    tiny.run(search, tiny.batches(masked, 6), lr=0.01)
+    assert search._excess(0.0) is not None
+    assert all(mask.any() for mask in search.final_masks().values())
+
+
+def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):
+    masked = tiny.masked()
+    search = build_search(LEAPConfig(), masked, 100, Budget("params", 0.6))
+    for logit, is_near in ((3.0, False), (-1.0, True)):
+        search.sigmas.fill_(logit * 16)
+        tiny.run(search, tiny.batches(masked, 1))
+        assert search.frozen == is_near
+    sigmas, scores = search.sigmas.clone(), search.scores.clone()
+    tiny.run(search, tiny.batches(masked, 3))
+    assert torch.equal(search.sigmas, sigmas)
+    assert torch.equal(search.scores, scores)
+    late = build_search(LEAPConfig(freeze_at=0.5, lr=1e-9), tiny.masked(), 8, Budget("params", 0.6))
+    frozen = []
+    tiny.run(late, tiny.batches(masked, 8), after_step=lambda search: frozen.append(search.frozen))
+    assert frozen == [False] * 3 + [True] * 5
+
+
+def test_only_the_quirks_start_equal_and_weaken_close_to_the_target(tiny):
+    mended, released = (
+        build_search(LEAPConfig(released_quirks=quirks), tiny.masked(), 10, Budget("params", 0.6))
+        for quirks in (False, True)
+    )
+    assert (released.scores == 0).all()
+    assert len(mended.scores.unique()) == len(mended.scores)
+    assert float(mended.scores.abs().max()) < 1e-5
+    for penalty in (1e-5, 2.9e-4, 3.1e-4, 1e-2, 0.2):
+        near = penalty < 3e-4
+        assert (mended.strength(penalty) != released.strength(penalty)) == near
+        assert not near or (released.strength(penalty), mended.strength(penalty)) == (10, 50)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny, granularity):
+    batches = tiny.batches(tiny.masked(), 14)
+    config = LEAPConfig(granularity=granularity, freeze_at=0.7)
+    runs = []
+    for seed in (0, 0, 5):
+        torch.manual_seed(seed)
+        runs.append(build_search(config, tiny.masked(), 14, Budget("params", 0.5)))
+    through, before, after = runs
+    tiny.run(through, batches, lr=0.01)
+    tiny.run(before, batches[:11], lr=0.01)
+    after.masked.load_state_dict(before.masked.state_dict())
+    after.load_state_dict(before.state_dict())
+    assert after.frozen
+    tiny.run(after, batches[11:], lr=0.01)
+    assert torch.equal(after.sigmas, through.sigmas)
+    for name, parameter in through.masked.named_parameters():
+        assert torch.equal(after.masked.get_parameter(name), parameter)
+    assert all(torch.equal(after.final_masks()[name], mask) for name, mask in through.final_masks().items())
+    assert all(torch.equal(after.final_weights()[name], mask) for name, mask in through.final_weights().items())
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "hybrid"])
+def test_single_weights_take_budgets_of_params_only(tiny, granularity):
+    with pytest.raises(ValueError, match=r"budget\.kind: macs .*allowed: params"):
+        build_search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("macs", 0.5))
+    with pytest.raises(ValueError, match=r"params: 0\.01 cannot be reached"):
+        build_search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("params", 0.01))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"granularity": "block"}, r"method\.granularity: 'block' .*structured, unstructured, hybrid"),
+        ({"temperature": 0.0}, r"method\.temperature: 0\.0"),
+        ({"freeze_at": 0.0}, r"method\.freeze_at: 0\.0"),
+        ({"lr": -1.0}, r"method\.lr: -1\.0"),
+    ],
+)
+def test_wrong_settings_are_refused(values, named):
+    with pytest.raises(ValueError, match=named):
+        read_method({"name": "leap", **values})
+
+
+def test_a_search_of_no_steps_has_masks(tiny):
+    masked = tiny.masked()
+    masks = build_search(LEAPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
+    assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs

@@ -1,0 +1,191 @@
+"""Whatever happens to a stage while it trains, it ends with the weights of an undisturbed one."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from spp.schedule.slurm import live_of
+from spp.store.claim import holder_of
+from spp.store.store import CHECKPOINT, Store
+
+WORDS = ["debug=fast", "data.num_train=300", "dense.batch_size=32", "dense.epochs=20", "dense.warmup_epochs=1"]
+"""8 batches an epoch, with noise and stochastic depth: many random numbers whose order counts."""
+
+PLAIN = [*WORDS[:3], "dense.epochs=4", "dense.drop_path=0", "dense.input_noise=0"]
+"""No random numbers within a batch: processes that see different images cannot draw the same ones."""
+
+
+class Training:
+    """One dense stage on the cluster."""
+
+    def __init__(self, sweeps, queue, *words: str) -> None:
+        self.store: Store = sweeps.store
+        self.queue = queue
+        self.key: str = sweeps.run_only("dense", *words, *sweeps.words)
+        self.sweep: str = self.store.latest() or ""
+        self._sweeps = sweeps
+
+    @property
+    def job(self) -> str:
+        """Its newest job."""
+        return live_of(self.store, self.sweep).jobs[self.key].job
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.store.stage_dir("dense", self.key) / CHECKPOINT
+
+    def reach(self, epochs: float) -> None:
+        """Waits until it has trained so many epochs."""
+        self.queue.until(lambda: self._epochs() >= epochs, timeout_s=180)
+
+    def settle(self) -> str:
+        """Waits until it has ended; its state."""
+        return self._sweeps.settled(self.sweep)[self.key]
+
+    def pid(self) -> int:
+        """The process that works on it."""
+        folder = self.store.stage_dir("dense", self.key)
+        holder, is_alive = holder_of(folder, os.listdir(folder))
+        assert holder is not None
+        assert is_alive
+        return holder.process.pid
+
+    def _epochs(self) -> float:
+        assert not self.store.is_done("dense", self.key), "it ended before its mishap"
+        progress = self.store.read_progress("dense", self.key)
+        return 0.0 if progress is None else progress.done
+
+    def assert_same_as(self, other: Store) -> None:
+        """The same artifacts to the bit and the same record; no failure, no checkpoint left."""
+        assert self.store.done("dense", self.key)["artifacts"] == other.done("dense", self.key)["artifacts"]
+        assert self.store.read_metrics("dense", self.key) == other.read_metrics("dense", self.key)
+        left = {path.name for path in self.store.stage_dir("dense", self.key).iterdir()}
+        assert not left & {CHECKPOINT, "FAILED", "partial"}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, make_sweeps):
+    """Stores in which the dense stage of some words was done in this process."""
+    stores: dict[tuple[str, ...], Store] = {}
+
+    def of(*words: str) -> Store:
+        if words not in stores:
+            sweeps = make_sweeps(tmp_path_factory.mktemp("undisturbed"))
+            sweeps.run_only("dense", *words, "logger=off", "accelerator=cpu")
+            stores[words] = sweeps.store
+        return stores[words]
+
+    return of
+
+
+@pytest.mark.slow
+def test_preempted_three_times(queue, sweeps, undisturbed):
+    stage = Training(sweeps, queue, *WORDS)
+    job = stage.job
+    for epochs in (2, 6, 11):
+        stage.reach(epochs)
+        queue.run("scancel", "--signal=USR2", job)
+        queue.until(lambda: queue.rows()[job][0] == "PENDING")
+        assert stage.checkpoint.exists()
+    assert stage.settle() == "done"
+    assert stage.job == job
+    stage.assert_same_as(undisturbed(*WORDS))
+
+
+@pytest.mark.slow
+def test_requeued_by_hand_cancelled_and_killed(queue, sweeps, undisturbed):
+    """One after the other: scontrol requeue, spp cancel and retry, SIGKILL and the retry that nobody asks for."""
+    stage = Training(sweeps, queue, *WORDS, "cluster.num_retries=1", "cluster.backoff_min=0.01")
+    stage.reach(2)
+    first = stage.job
+    queue.run("scontrol", "requeue", first)
+    queue.until(lambda: queue.rows()[first][0] == "PENDING")
+    assert stage.checkpoint.exists()
+
+    stage.reach(6)
+    assert stage.job == first
+    assert sweeps.spp("cancel", stage.sweep) == 0
+    assert stage.settle() == "lost"
+    assert sweeps.spp("retry", stage.sweep) == 0
+
+    stage.reach(11)
+    second = stage.job
+    assert second != first
+    os.kill(stage.pid(), signal.SIGKILL)
+    queue.expect({second: "FAILED"})
+    queue.until(lambda: stage.job != second)
+    assert stage.settle() == "done"
+    stage.assert_same_as(undisturbed(*WORDS))
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_two_nodes_train_what_one_process_trains(slurm, commands, sweeps, undisturbed):
+    """Preempted once on the way: both leave together and go on together."""
+    stage = Training(sweeps, commands, *PLAIN, "cluster.resources.dense.num_nodes=2")
+    stage.reach(1)
+    commands.run("scancel", "--signal=USR2", stage.job)
+    commands.until(lambda: commands.rows()[stage.job][0] == "PENDING")
+    assert stage.settle() == "done"
+
+    other = undisturbed(*PLAIN)
+    rows, others = (store.read_metrics("dense", stage.key) for store in (stage.store, other))
+    assert [row.keys() for row in rows] == [row.keys() for row in others]
+    for row, expected in zip(rows, others, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+    for file in other.artifacts_dir("dense", stage.key).glob("*.safetensors"):
+        weights = load_file(stage.store.artifacts_dir("dense", stage.key) / file.name)
+        for name, value in load_file(file).items():
+            # Adam divides by the root of tiny second moments, which multiplies the last bits of the first steps.
+            assert weights[name].double().numpy() == pytest.approx(value.double().numpy(), rel=1e-2, abs=1e-3), name
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_node_that_loses_slurm_goes_on_beside_the_second_copy(own_slurm, sweeps, commands, undisturbed):
+    cluster = own_slurm()
+    stage = Training(sweeps, commands, *WORDS)
+    stage.reach(2)
+    job, first = stage.job, stage.pid()
+    node = commands.run("squeue", "-h", "-j", job, "-o", "%N")
+    # It must not end before SLURM has noticed, which takes longer than the rest of its work.
+    os.kill(first, signal.SIGSTOP)
+    cluster("stop", "-KILL", f"slurmd-{node}")
+    commands.until(lambda: commands.rows()[job][0] == "PENDING", timeout_s=90)
+    commands.until(lambda: stage.pid() != first, timeout_s=90)
+    assert commands.run("squeue", "-h", "-j", job, "-o", "%N") != node
+    time.sleep(1)
+    os.kill(first, signal.SIGCONT)  # both copies train now
+    assert stage.settle() == "done"
+    commands.expect({job: "COMPLETED"})
+    commands.until(lambda: not Path(f"/proc/{first}").exists())
+    stage.assert_same_as(undisturbed(*WORDS))
+
+
+LOW_AND_HIGH = """
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=low Nodes=n4 PriorityTier=10 PreemptMode=REQUEUE GraceTime=15 MaxTime=INFINITE
+PartitionName=high Nodes=n4 PriorityTier=100 PreemptMode=OFF MaxTime=INFINITE
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.parametrize("is_told", [True, False], ids=["send_user_signal", "sigterm"])
+def test_pushed_aside_by_another_partition(own_slurm, sweeps, commands, undisturbed, is_told):
+    own_slurm(LOW_AND_HIGH + "SlurmctldParameters=preempt_send_user_signal\n" * is_told)
+    stage = Training(sweeps, commands, *WORDS, "cluster.resources.default.partition=low")
+    stage.reach(3)
+    job = stage.job
+    urgent = commands.sbatch("--partition=high", "--exclusive", script="sleep 2")
+    commands.until(lambda: commands.rows()[job][0] == "PENDING", timeout_s=90)
+    assert stage.checkpoint.exists()
+    commands.expect({urgent: "COMPLETED"})
+    assert stage.settle() == "done"
+    assert stage.job == job
+    stage.assert_same_as(undisturbed(*WORDS))

@@ -1,0 +1,126 @@
+"""Stages of a small finished chain, to be done again under disturbance."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from spp.store.store import Store
+
+SMALL = [
+    "data.num_train=500",
+    *(f"{stage}.batch_size=32" for stage in ("dense", "update", "search", "prune", "finetune")),
+]
+"""14 batches an epoch, 2 of validation."""
+
+RANDOM = [
+    *SMALL,
+    "dense.epochs=2",
+    "dense.mixup=0.4",
+    "dense.augment={hflip: 0.5}",
+    "prune.epochs=2",
+    "prune.interval=2",
+    "finetune.epochs=2",
+    "budget.values=[0.8,0.3]",
+]
+"""Two epochs, every source of random numbers (with the recipe's noise and stochastic depth), a member on the way."""
+
+
+PLAIN = [
+    *SMALL,
+    "budget.values=[0.5]",
+    "dense.drop_path=0",
+    "dense.input_noise=0",
+    "update.drop_path=0",
+    "update.input_noise=0",
+    "prune.drop_path=0",
+    "prune.input_noise=0",
+    "finetune.epochs=0",
+]
+"""No random numbers within a batch: processes that see different images cannot draw the same ones."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A finished store and one stage in it."""
+
+    store: Store
+    kind: str
+    key: str
+
+    def again(self, root: Path, **runtime) -> Store:
+        """A copy of the store in which this stage is still to be done, with changes of its runtime."""
+        shutil.copytree(self.store.root, root)
+        store = Store(root)
+        folder = store.stage_dir(self.kind, self.key)
+        spec = json.loads((folder / "spec.json").read_text())
+        shutil.rmtree(folder)
+        folder.mkdir()
+        spec["runtime"].update(runtime)
+        (folder / "spec.json").write_text(json.dumps(spec))
+        return store
+
+    def assert_same(self, store: Store) -> None:
+        """The same artifacts to the bit, the same record, the same numbers but for times; and nothing left."""
+        assert store.done(self.kind, self.key)["artifacts"] == self.store.done(self.kind, self.key)["artifacts"]
+        assert store.read_metrics(self.kind, self.key) == self.store.read_metrics(self.kind, self.key)
+        expected, actual = (
+            {name: value for name, value in which.summary(self.kind, self.key).items() if "seconds" not in name}
+            for which in (self.store, store)
+        )
+        assert actual == expected
+        left = {path.name for path in store.stage_dir(self.kind, self.key).iterdir()}
+        assert left == {"spec.json", "provenance.json", "metrics.jsonl", "summary.json", "artifacts", "DONE"}
+
+
+def chain(root: Path, words: list[str]) -> dict[str, Undisturbed]:
+    """Run the chain; its stages by kind."""
+    from spp.cli.main import main
+
+    assert main(["run", "debug=fast", "logger=off", *words, f"paths.store={root}"]) == 0
+    store = Store(root)
+    plan = store.read_plan(store.latest() or "")
+    return {stage.kind: Undisturbed(store, stage.kind, stage.key) for stage in plan.stages.values()}
+
+
+@pytest.fixture(scope="session")
+def random_chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Undisturbed]:
+    """The stages of a chain that draws random numbers wherever it can."""
+    return chain(tmp_path_factory.mktemp("random") / "store", RANDOM)
+
+
+@pytest.fixture(scope="session")
+def plain_chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Undisturbed]:
+    """The stages of a chain whose batches may be cut into shares."""
+    return chain(tmp_path_factory.mktemp("plain") / "store", PLAIN)
+
+
+@pytest.fixture
+def signals_at(monkeypatch):
+    """Send this process SIGUSR2 at some of the boundaries, counted over all restarts, while submitit's handler
+    (here: one that only exits, as submitit's does) is in place."""
+    from spp.stages import fitting
+
+    stops, calls, seen = set(), [], []
+    boundary = fitting._Watch._boundary
+
+    def counted(self, trainer, num_batches):
+        if len(seen) in stops:
+            stops.discard(len(seen))
+            os.kill(os.getpid(), signal.SIGUSR2)
+        seen.append((trainer.current_epoch, num_batches))
+        boundary(self, trainer, num_batches)
+
+    def requeue(number, frame):
+        calls.append(number)
+        sys.exit(-1)
+
+    monkeypatch.setattr(fitting._Watch, "_boundary", counted)
+    before = signal.signal(signal.SIGUSR2, requeue)
+    yield lambda places: (stops.update(places), calls, seen)[1:]
+    signal.signal(signal.SIGUSR2, before)

@@ -1,0 +1,124 @@
+"""Two processes that share every batch, against one that has all of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from spp.stages.worker import run_stage
+from spp.store.store import CHECKPOINT
+
+pytestmark = pytest.mark.slow
+
+
+def torchrun(store, stage):
+    worker = ["-m", "spp.stages.worker", str(store.root), stage.kind, stage.key]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+    return subprocess.Popen(
+        [*command, "--nproc-per-node=2", *worker],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def srun(store, stage):
+    """What srun gives two tasks of one node."""
+    command = [sys.executable, "-m", "spp.stages.worker", str(store.root), stage.kind, stage.key]
+    common = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "spp", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    common |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "n1", "MASTER_ADDR": "127.0.0.1"}
+    tasks = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **common, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in ("1", "0")
+    ]
+    return tasks
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def assert_close(stage, store):
+    kind, key = stage.kind, stage.key
+    assert store.verify(kind, key) == []
+    expected, actual = stage.store.read_metrics(kind, key), store.read_metrics(kind, key)
+    assert len(actual) == len(expected)
+    for row, other in zip(actual, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
+    summary, other = store.summary(kind, key), stage.store.summary(kind, key)
+    for split in ("val", "test"):
+        if split in summary:
+            assert summary[split] == pytest.approx(other[split], rel=1e-4)
+    for file in stage.store.artifacts_dir(kind, key).glob("*.safetensors"):
+        weights, others = load_file(store.artifacts_dir(kind, key) / file.name), load_file(file)
+        for name, value in others.items():
+            # Adam divides by the root of tiny second moments, which multiplies the last bits of the first steps.
+            assert weights[name].double().numpy() == pytest.approx(value.double().numpy(), rel=1e-2, abs=1e-3), name
+
+
+@pytest.mark.parametrize("kind", ["dense", "update", "prune"])
+def test_two_processes_do_what_one_does(kind, plain_chain, tmp_path):
+    stage = plain_chain[kind]
+    store = stage.again(tmp_path / "store", devices=2)
+    finish(torchrun(store, stage))
+    assert_close(stage, store)
+    left = {path.name for path in store.stage_dir(kind, stage.key).iterdir()}
+    assert left == {"spec.json", "provenance.json", "metrics.jsonl", "summary.json", "artifacts", "DONE"}
+
+
+def test_tasks_of_srun_find_each_other(plain_chain, tmp_path):
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store", devices=2)
+    for task in srun(store, stage):
+        finish(task)
+    assert_close(stage, store)
+    for task in srun(store, stage):  # a stage that is done lets all of them go
+        finish(task)
+
+
+def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store", devices=2)
+    folder = store.stage_dir("dense", stage.key)
+    process = torchrun(store, stage)
+    deadline = time.monotonic() + 200
+    while not (folder / "progress.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode != 0, output
+    assert (folder / CHECKPOINT).exists(), output
+    assert not store.is_done("dense", stage.key)
+    assert store.failure("dense", stage.key) is None, output
+    finish(torchrun(store, stage))
+    assert_close(stage, store)
+
+
+def test_one_process_is_not_enough_for_a_stage_of_two(plain_chain, tmp_path):
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store", devices=2)
+    with pytest.raises(RuntimeError, match=r"wants 2 processes .*dense\.tasks_per_node=1"):
+        run_stage(store.root, "dense", stage.key)
+    assert store.failure("dense", stage.key) is not None
+
+
+def test_variables_of_slurm_do_not_touch_a_stage_of_one_process(plain_chain, tmp_path, monkeypatch):
+    for name, value in {"JOB_ID": 9, "JOB_NAME": "x", "NTASKS": 2, "PROCID": 0, "NTASKS_PER_NODE": 2}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    stage = plain_chain["update"]
+    store = stage.again(tmp_path / "store")
+    run_stage(store.root, "update", stage.key)
+    stage.assert_same(store)

@@ -1,0 +1,61 @@
+"""What a preflight refuses is tested with the words of a user in tests/cli/test_words.py; here: how often it asks."""
+
+import pytest
+
+from spp.cli.compose import compose_points
+from spp.cli.planning import plan_sweep
+from spp.stages import preflight
+
+
+def setups(*words):
+    return list(plan_sweep(compose_points(["debug=fast", *words], multirun=True)).setups.values())
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The names of the networks that are built."""
+    names = []
+    build_for = preflight.build_for
+
+    def build(config, data):
+        names.append(config.kwargs["depth"])
+        return build_for(config, data)
+
+    monkeypatch.setattr(preflight, "build_for", build)
+    return names
+
+
+def test_a_sweep_over_what_does_not_shape_the_network_builds_it_once(built):
+    words = ["seed=0,1,2", "finetune.lr=range(1,6)", "method.lam=1,2", "budget.values=[0.5],[0.3]"]
+    preflight.check_all(setups(*words))
+    assert built == [6]
+
+
+def test_every_network_is_built(built):
+    preflight.check_all(setups("model.kwargs.depth=2,3", "seed=0,1"))
+    assert sorted(built) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["budget.values=[0.5],[0.001]"], ["budget.values", "0.001"]),
+        (["method.rho=1", "method.lr=1e-3,1e9"], ["lr", "1e+09", "coupling"]),
+        (["dense.batch_size=64,100000"], ["dense.batch_size", "100000"]),
+        (["finetune.augment.crop=pad4,round"], ["augment.crop", "'round'"]),
+        (["model.kwargs.num_heads=4,0"], ["model.kwargs", "num_heads"]),
+        (
+            [
+                "cluster=local",
+                "cluster.resources.update.tasks_per_node=1,3",
+                "cluster.resources.default.gpus_per_node=0",
+            ],
+            ["update.batch_size", "128", "3 processes", "use 126"],
+        ),
+    ],
+)
+def test_a_point_in_the_middle_of_a_sweep_is_refused(words, named):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are looked at below
+        preflight.check_all(setups("seed=0,1", *words))
+    assert [word for word in named if word not in str(caught.value)] == []
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,183 @@
+"""The searches of all methods but SPP, and what comes out of the chains behind them."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import spp
+from spp.cli.compose import compose_points
+from spp.cli.main import main
+from spp.cli.planning import plan_sweep
+from spp.dynamics.ranking import open_path
+from spp.methods.registry import kind_of, method_names, read_method
+from spp.record.rows import member_rows
+from spp.stages.member import member_file
+from spp.stages.models import WEIGHTS_FILE
+from spp.stages.worker import run_stage
+from spp.store.store import Store
+
+WORDS = [
+    "debug=fast",
+    "logger=off",
+    "data.num_train=500",
+    *(f"{stage}.batch_size=32" for stage in ("dense", "update", "search", "prune", "finetune")),
+    "search.epochs=1",
+    "budget.values=[0.8]",
+]
+SEARCHING = [name for name in method_names() if name not in ("spp", "random", "magnitude")]
+"""Those that take steps."""
+CHAINS = ("taylor", "vit_slim", "upop")
+"""One whose weights stand still, one whose weights train, one that searches for each budget."""
+
+
+def words_of(method: str) -> list[str]:
+    # Whole heads can only go where every head has masks of its own.
+    return [*WORDS, f"method={method}", *(["model.per_head=true"] if method == "dsp" else [])]
+
+
+def searched(root, method: str):
+    """The store after dense network and search of a method, and the search stage."""
+    planned = plan_sweep(compose_points([*words_of(method), f"paths.store={root}"], False))
+    store = Store(root)
+    for kind in ("dense", "search"):
+        stage = next(stage for stage in planned.plan.stages.values() if stage.kind == kind)
+        store.put_spec(stage)
+        run_stage(store.root, kind, stage.key)
+    return store, stage
+
+
+@pytest.fixture(scope="module")
+def dense_root(tmp_path_factory):
+    """A store that all methods of this file share, so that their dense network is trained once."""
+    return tmp_path_factory.mktemp("searches") / "store"
+
+
+@pytest.mark.parametrize("method", SEARCHING)
+def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signals_at):
+    store, stage = searched(dense_root, method)
+    expected = store.done("search", stage.key)["artifacts"], store.read_metrics("search", stage.key)
+    folder = store.stage_dir("search", stage.key)
+    folder.rename(folder.with_name("undisturbed"))
+    folder.mkdir()
+    store.put_spec(stage)
+    calls, seen = signals_at([])
+    places = [len(seen) + place for place in (3, 9, 16)]  # twice within the epoch, once in its validation
+    signals_at(places)
+    for _ in places:
+        with pytest.raises(SystemExit):
+            run_stage(store.root, "search", stage.key)
+    run_stage(store.root, "search", stage.key)
+    assert len(calls) == len(places)
+    assert (store.done("search", stage.key)["artifacts"], store.read_metrics("search", stage.key)) == expected
+    folder.with_name("undisturbed").rename(folder.with_name(f"{method}-undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Root and plan of a sweep over CHAINS with two budgets."""
+    root = tmp_path_factory.mktemp("family") / "store"
+    words = [*WORDS, "budget.values=[0.6,0.4]", f"method={','.join(CHAINS)}", f"paths.store={root}"]
+    assert main(["run", "-m", *words]) == 0
+    store = Store(root)
+    return store, store.read_plan(store.latest())
+
+
+def of(plan, kind, method):
+    return [stage for stage in plan.stages.values() if stage.kind == kind and method in plan.points_of(stage.key)[0]]
+
+
+def test_one_dense_network_and_one_search_or_one_for_each_budget(family):
+    _, plan = family
+    assert [stage.kind for stage in plan.stages.values()].count("dense") == 1
+    assert {method: len(of(plan, "search", method)) for method in CHAINS} == {"taylor": 1, "vit_slim": 1, "upop": 2}
+    assert {method: len(of(plan, "prune", method)) for method in CHAINS} == {"taylor": 1, "vit_slim": 1, "upop": 0}
+
+
+def test_every_member_is_as_large_as_asked_by_the_one_counter(family):
+    store, plan = family
+    for stage in (stage for stage in plan.stages.values() if stage.kind == "finetune"):
+        member = spp.load_member(store.artifacts_dir("finetune", stage.key))
+        summary = store.summary("finetune", stage.key)
+        cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
+        assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
+        asked = stage.config["budget"]["value"] * summary["dense"]["macs"]
+        # The dearest unit of this network has 1.2 % of it.
+        assert 0.98 * asked - 1 <= cost.macs <= asked
+
+
+def test_the_walk_starts_from_the_weights_that_the_search_trained(family, tmp_path):
+    store, plan = family
+    (search,) = of(plan, "search", "vit_slim")
+    words = [*WORDS, "method=vit_slim", "budget.values=[0.6,0.4]", "prune.epochs=0", "finetune.epochs=0"]
+    assert main(["run", *words, f"paths.store={store.root}"]) == 0
+    (cut,) = (s for s in store.read_plan(store.latest()).stages.values() if s.kind == "prune")
+    assert cut.inputs["path"].key == search.key
+    member = load_file(store.artifacts_dir("prune", cut.key) / member_file(0.4))
+    folders = (store.artifacts_dir("search", search.key), store.artifacts_dir("dense", search.inputs["dense"].key))
+    trained, dense = (load_file(folder / WEIGHTS_FILE)["norm.weight"] for folder in folders)
+    assert torch.equal(member["norm.weight"], trained)
+    assert not torch.equal(trained, dense)
+
+
+def test_rows_count_each_search_for_the_members_it_serves(family):
+    store, plan = family
+    rows = {(row["method"], row["budget_asked"]): row for row in member_rows(store, plan)}
+    assert len(rows) == 6
+    assert len({row["search_key"] for (method, _), row in rows.items() if method == "upop"}) == 2
+    for (method, _), row in rows.items():
+        assert row["num_members_of_search"] == (1 if method == "upop" else 2)
+        searches = [s for s in of(plan, "search", method) if s.key == row["search_key"]]
+        parts = [*searches, *of(plan, "prune", method)]
+        assert row["search_seconds"] == pytest.approx(sum(store.summary(s.kind, s.key)["seconds"] for s in parts))
+
+
+def test_extract_takes_a_ranking_as_well_as_a_path(family, tmp_path, capsys):
+    store, plan = family
+    (search,) = of(plan, "search", "taylor")
+    folder = store.artifacts_dir("search", search.key)
+    assert main(["extract", str(folder), "--macs", "0.5", "--out", str(tmp_path), f"paths.store={store.root}"]) == 0
+    small = spp.load_member(tmp_path)
+    masks = open_path(folder).masks(macs=0.5)
+    assert sum(int(mask.sum()) for mask in masks.values()) < 1728
+    assert spp.count_cost(small, torch.zeros(1, 1, 8, 8)).macs == open_path(folder).cost_of(masks).macs
+
+
+def test_report_compares_them_in_one_table(family, capsys):
+    store, plan = family
+    assert main(["report", "compare", "--format", "md", f"paths.store={store.root}", sweep_of(store, plan)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["dense", *CHAINS]
+    rows = [row for row in member_rows(store, plan) if row["method"] == "upop"]
+    accuracies = {row["budget_asked"]: row["top1"] for row in rows}
+    assert f"| upop | {accuracies[0.6]:.1f} | {accuracies[0.4]:.1f} |" in lines[-1]
+
+
+def sweep_of(store, plan):
+    return next(name for name in store.list_sweeps() if len(store.read_plan(name).points) == len(plan.points))
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_all_methods_have_equal_epochs_in_all(method):
+    per_head = ["model.per_head=true"] if method == "dsp" else []
+    words = ["experiment=equal_epochs", f"method={method}", "budget.values=[0.8,0.7]", *per_head]
+    (point,) = plan_sweep(compose_points(words, False)).plan.points
+    for final in point.stages:
+        chain, stage = [], final
+        while stage.kind != "dense":
+            chain.append(stage)
+            stage = stage.inputs.get("family") or stage.inputs.get("path") or stage.inputs["dense"]
+        assert sum(stage.config["recipe"]["epochs"] for stage in chain) == 20 + 10 + 6
+
+
+def test_a_pipeline_refuses_a_method_that_it_is_not_made_for(capsys, tmp_path):
+    for pipeline, method in (("taylor", "upop"), ("upop", "taylor"), ("taylor", "spp")):
+        assert main(["plan", f"pipeline={pipeline}", f"method={method}", f"paths.store={tmp_path}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"method={method}" in line
+        assert "allowed" in line
+
+
+def test_what_a_search_ends_in():
+    kinds = {name: kind_of(read_method({"name": name})) for name in method_names()}
+    assert {name for name, kind in kinds.items() if kind == "budget"} == {"upop", "wdpruning", "leap", "dsp"}
+    assert {name for name, kind in kinds.items() if kind == "path"} == {"spp"}

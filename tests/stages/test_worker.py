@@ -1,0 +1,74 @@
+"""Workers of one stage that meet."""
+
+import shutil
+import threading
+import time
+
+import pytest
+
+from spp.stages import fitting, worker
+from spp.stages.worker import run_stage
+from spp.store.claim import AlreadyClaimed, claim
+
+
+@pytest.fixture
+def at_step_3(monkeypatch):
+    """Let something happen while the stage trains."""
+    boundary = fitting._Watch._boundary
+
+    def install(act):
+        def watched(self, trainer, num_batches):
+            if num_batches == 3:
+                act(self.run)
+            boundary(self, trainer, num_batches)
+
+        monkeypatch.setattr(fitting._Watch, "_boundary", watched)
+
+    return install
+
+
+def test_who_waits_for_the_holder_takes_over_when_it_is_gone(random_chain, tmp_path, monkeypatch):
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.1)
+    holds = threading.Event()
+
+    def hold():
+        with claim(store, "update", stage.key):
+            holds.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    with pytest.raises(AlreadyClaimed):
+        run_stage(store.root, "update", stage.key)
+    run_stage(store.root, "update", stage.key, wait_for_holder=True)
+    assert not thread.is_alive()
+    stage.assert_same(store)
+
+
+def test_who_has_lost_its_claim_stops_without_a_trace(random_chain, tmp_path, at_step_3):
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    at_step_3(lambda run: setattr(run, "is_claim_lost", lambda: True))
+    with pytest.raises(AlreadyClaimed):
+        run_stage(store.root, "update", stage.key)
+    assert store.failure("update", stage.key) is None
+    assert not (store.stage_dir("update", stage.key) / "last.ckpt").exists()
+
+
+def test_a_copy_that_is_too_late_to_save_leaves_what_the_other_has_finished(random_chain, tmp_path, at_step_3):
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store", checkpoint_minutes=1e-9)
+    folder, finished = store.stage_dir("update", stage.key), stage.store.stage_dir("update", stage.key)
+
+    def finish(run):
+        for name in ("last.ckpt", "progress.json"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+
+    at_step_3(finish)
+    with pytest.raises(AlreadyClaimed):
+        run_stage(store.root, "update", stage.key)
+    stage.assert_same(store)
