@@ -4,12 +4,12 @@
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
 
-packages=(slurm-wlm slurmdbd munge mariadb-server procps)
+packages=(slurm-wlm slurmdbd munge mariadb-server)
 policy=/usr/sbin/policy-rc.d
 
 is_missing() {
   local program
-  for program in sbatch slurmctld slurmd munged slurmdbd mariadbd pgrep; do
+  for program in sbatch slurmctld slurmd munged slurmdbd mariadbd; do
     command -v $program >/dev/null || return 0
   done
   return 1

@@ -65,7 +65,7 @@ save_settings() {
 }
 
 check_programs() {
-  local program needed="munged slurmctld slurmd sbatch pgrep flock"
+  local program needed="munged slurmctld slurmd sbatch flock"
   [ "$with_accounting" = 1 ] && needed="$needed slurmdbd mariadbd mariadb-install-db mysqladmin"
   for program in $needed; do
     command -v "$program" >/dev/null || fail "$program is not installed; remedy: scripts/install_slurm.sh as root"
@@ -113,7 +113,7 @@ SlurmdTimeout=10
 ReturnToService=2
 SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,batch_sched_delay=0
 MinJobAge=300
-KillWait=5
+KillWait=3
 JobAcctGatherType=jobacct_gather/none
 MailProg=/bin/true
 MpiDefault=none
@@ -252,12 +252,13 @@ stop() {
   for name; do rm -f "$root/pid/$name"; done
 }
 
-# Steps outlive a killed slurmd; only those of this cluster are ended, with what they run.
+# Jobs outlive a killed slurmd. A process of a job, or a step's manager, has this cluster's file in its environment; so
+# may a user's shell, but not together with the number of a job.
 end_orphans() {
-  local pid
-  for pid in $(pgrep slurmstepd); do
-    if tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "SLURM_CONF=$SLURM_CONF"; then
-      pkill -KILL -P "$pid" || true
+  local environ pid
+  for environ in $(grep -lzxs "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ); do
+    pid=${environ//[^0-9]/}
+    if grep -qzs '^SLURM_JOB_ID=' "$environ" || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = slurmstepd ]; then
       kill -KILL "$pid" 2>/dev/null || true
     fi
   done
@@ -323,6 +324,7 @@ case $command in
   up) up && sinfo ;;
   down) down ;;
   reset)
+    [ -e "$root/settings" ] || [ ! -e "$root" ] || fail "SC_ROOT: $root holds no cluster; it stays as it is"
     # shellcheck disable=SC2046
     stop -KILL $(daemons)
     end_orphans

@@ -60,6 +60,35 @@ def test_plan_for_a_cluster_numbers_the_calls_of_sbatch(finished, capsys):
     assert (plan["gpu_hours"], plan["num_unknown"]) == (0.0, 10)
 
 
+def test_jobs_get_a_gpu_by_the_users_word_where_the_login_node_has_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = ["debug=fast", "cluster=slurm", f"paths.store={tmp_path}", "--json"]
+    asked = {}
+    for accelerator in ("gpu", "auto"):
+        plan = json.loads(output_of(capsys, "plan", f"accelerator={accelerator}", *words))
+        asked[accelerator] = {row["resources"]["gpus_per_node"] for row in plan["stages"]}
+    assert asked == {"gpu": {1}, "auto": {0}}
+
+
+def test_what_was_submitted_is_not_planned_again_and_is_ended_by_its_own_sweep(
+    tmp_path, capsys, fake_slurm, monkeypatch
+):
+    monkeypatch.setenv("FAKE_SLURM_RUN", "0")
+    store = Store(tmp_path / "store")
+    words = ["debug=fast", "logger=off", "cluster=slurm", f"paths.store={store.root}"]
+    sweeps = []
+    for seeds in (["-m", "seed=0,1"], ["seed=0"]):
+        output_of(capsys, "run", *seeds, *words)
+        sweeps.append(store.latest())
+    plan = json.loads(output_of(capsys, "plan", "-m", "seed=1,2", *words, "--json"))
+    assert (plan["num_waiting"], plan["num_missing"]) == (5, 5)
+    assert [row["array"] is None for row in plan["stages"]] == [True] * 5 + [False] * 5
+    results = [json.loads(output_of(capsys, "cancel", sweep, "--json", words[-1])) for sweep in (*sweeps, sweeps[0])]
+    numbers = [(len(result["jobs_ended"]), len(result["jobs_kept"])) for result in results]
+    # Once the second sweep does not want them any more, nothing keeps the jobs of the first.
+    assert numbers == [(5, 5), (0, 5), (5, 0)]
+
+
 def test_plan_adds_up_gpu_hours_of_what_is_to_do(tmp_path, capsys):
     spent = {"dense": 3600.0, "update": 1800.0, "prune": 900.0}
     for kind, gpu_seconds in spent.items():

@@ -68,6 +68,12 @@ WRONG = [
     (["logs"], ["STAGE", "missing"]),
     (["logs", "abc"], ["STAGE", "'abc'", "allowed"]),
     (["logs", "abc", "-n", "-1"], ["--lines", "-1", "allowed"]),
+    (["cancel", ""], ["SWEEP", "missing"]),
+    (["status", "paths.stroe=/elsewhere"], ["paths.stroe=/elsewhere", "allowed: paths.store=DIR"]),
+    (["retry", "one", "cluster.num_retries=3"], ["cluster.num_retries=3", "spp run"]),
+    (["run", "cluster=slurm", "cluster.resources.finetun.timeout_min=5"], ["cluster.resources", "'finetun'", "prune"]),
+    (["run", "cluster=slurm", "cluster.resources.default.sbatch={job_name: x}"], ["default.sbatch", "'job_name'"]),
+    (["run", "-m", "cluster=debug,local"], ["cluster", "cluster=local", "first point"]),
     (["doctor", "me"], ["'me'", "paths.store=DIR"]),
     (["report", "table99"], ["NAME", "'table99'", "family"]),
 ]
@@ -132,6 +138,11 @@ def test_the_store_is_found_by_word_then_environment_then_folder(monkeypatch):
     monkeypatch.setenv("SPP_STORE", "/somewhere")
     assert str(store_root([])) == "/somewhere"
     assert str(store_root(["paths.store=here"])) == "here"
+
+
+def test_a_sweep_has_one_store(tmp_path, capsys):
+    assert main(["plan", "-m", f"paths.store={tmp_path}/a,{tmp_path}/b"]) == 2
+    assert "paths.store: " in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_one_is_named(tmp_path, capsys):

@@ -18,7 +18,7 @@ def top(scores, count):
 
 def not_zero(model, masks, weights):
     """Parameters that stay: all of the model but those of dropped units, and those zeroed one by one."""
-    alive = {name: torch.ones_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
+    alive = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in model.named_parameters()}
     for name, keep in weights.items():
         alive[name] &= keep
     for name, mask in masks.items():
@@ -198,6 +198,20 @@ def test_single_weights_work_on_swin(tiny):
     tiny.run(search, tiny.batches(masked, 6), lr=0.01)
     assert search._excess(0.0) is not None
     assert all(mask.any() for mask in search.final_masks().values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scores_of_single_weights_go_where_the_weights_go(tiny):
+    """As in a stage, which builds the search before its trainer moves the network."""
+    masked = tiny.masked()
+    batches = [(images.cuda(), labels.cuda()) for images, labels in tiny.batches(masked, 12)]
+    search = build_search(LEAPConfig(granularity="hybrid"), masked, 12, Budget("params", 0.5))
+    masked.cuda()
+    tiny.run(search, batches, lr=0.01)
+    masks, weights = search.final_masks(), search.final_weights()
+    dense = sum(p.numel() for p in masked.model.parameters())
+    kept = not_zero(masked.model, masks, {name: keep.cpu() for name, keep in weights.items()})
+    assert 0.5 * dense - 1 < kept <= 0.5 * dense
 
 
 def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):

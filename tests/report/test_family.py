@@ -6,7 +6,7 @@ import pytest
 from spp.report.family import family_csv, family_markdown, group_rows
 
 ROW = {
-    "point": "p", "method": "spp", "preset": "priced", "model": "vit", "data": "digits", "seed": 0,
+    "point": "p", "method": "spp", "preset": "priced", "variant": "", "model": "vit", "data": "digits", "seed": 0,
     "budget_kind": "macs", "budget_asked": 0.5, "macs": 50e6, "params": 1_500_000, "dense_macs": 100e6,
     "dense_params": 3_000_000, "dense_top1": 97.0, "top1_before": 90.0, "top1": 96.0, "num_test_images": 297,
     "search_seconds": 30.0, "device": "CPU", "search_key": "a", "dense_key": "d0",
@@ -49,11 +49,18 @@ def test_seeds_become_mean_and_standard_deviation():
 
 
 def test_presets_kinds_models_and_data_are_never_mixed():
-    others = [{"preset": "released"}, {"budget_kind": "params"}, {"model": "swin"}, {"data": "cifar10"}]
+    others = [
+        {"preset": "released"},
+        {"variant": "method.rho=2"},
+        {"budget_kind": "params"},
+        {"model": "swin"},
+        {"data": "cifar10"},
+    ]
     rows = [ROW, *({**ROW, **other} for other in others)]
-    assert len(group_rows(rows)) == 5
+    assert len(group_rows(rows)) == 6
     assert family_markdown(rows).count("\n## ") == 2
     assert "spp (released)" in family_markdown(rows)
+    assert "spp (method.rho=2)" in family_markdown(rows)
 
 
 def test_csv_has_the_rows_as_they_are():

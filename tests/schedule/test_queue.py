@@ -41,6 +41,17 @@ def test_jobs_are_found_by_name(waiting):
     assert find_by_name([], since=0.0) == {}
 
 
+@pytest.mark.slurm
+def test_what_a_user_has_set_for_squeue_hides_no_jobs(slurm, monkeypatch):
+    job = sbatch("--hold")
+    for name in ("SQUEUE_PARTITION", "SQUEUE_USERS", "SQUEUE_STATES", "SQUEUE_FORMAT2"):
+        monkeypatch.setenv(name, "COMPLETED" if name == "SQUEUE_STATES" else "nobody")
+        assert list(squeue([job])) == [job], name
+    monkeypatch.setenv("SCANCEL_STATE", "RUNNING")
+    scancel([job])
+    assert squeue([job])[job].phase == "ended"
+
+
 def test_no_answer_is_not_an_empty_queue(waiting):
     job = sbatch()
     (waiting / "down").touch()

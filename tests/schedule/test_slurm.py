@@ -295,6 +295,51 @@ def test_a_refusal_is_told_in_one_line_and_the_same_call_goes_on(store, chains, 
     assert len(queued(store)) == 6
 
 
+def test_what_waits_for_a_job_that_failed_after_its_stage_was_done_is_lost(store, plan, submit, waiting, key_of):
+    submit(plan)
+    dense = plan.stages[key_of(plan, "dense")]
+    scancel_stage(store, dense)
+    store.begin("dense", dense.key)
+    store.finish("dense", dense.key, {})
+    states = {s.label: s for s in sweep_status(store, "first", slurm.live_of(store, "first")).stages}
+    assert (states["update_1"].state, states["tune_1"].state) == (State.LOST, State.BLOCKED)
+    assert states["update_1"].error == "DependencyNeverSatisfied"
+    assert submit(plan).num_jobs == 4
+    assert Counter(label for label, _ in queued(store)) == dict.fromkeys(
+        (s.label for s in plan.stages.values() if s.label != "dense"), 1
+    )
+
+
+def scancel_stage(store, stage):
+    task = submitted.newest_tasks(submitted.read_records(store, "first"))[stage.key]
+    subprocess.run(["scancel", task.job], check=True)
+
+
+def test_a_submission_that_died_long_ago_is_looked_up(store, plan, waiting):
+    store.write_plan("first", plan)
+    stages = list(plan.stages.values())
+    ages = {"now": 0.0, "sent": 120.0, "never": 120.0}
+    for stage, (batch, age) in zip(stages, ages.items(), strict=False):
+        tasks = {"0": [stage.kind, stage.key]}
+        content = {"time": time.time() - age, "tasks": tasks, "resources": {}, "attempts": {}}
+        submitted.announce(store, "first", batch, content)
+    name = f"--job-name={submitted.job_name('first', 'sent')}"
+    command = ["sbatch", "--parsable", "--output=/dev/null", name, "--wrap=true"]
+    job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    jobs = slurm.live_of(store, "first").jobs
+    assert {key: (live.job, live.state) for key, live in jobs.items()} == {
+        stages[0].key: ("", "pending"),
+        stages[1].key: (job, "pending"),
+    }
+
+
+def test_srun_is_told_the_cores_of_a_task(store, chains, submit, settled, fake_slurm, tmp_path):
+    setup = [f"echo $SRUN_CPUS_PER_TASK >> {tmp_path / 'cores'}"]
+    submit(chains(other={"resources": {"cpus_per_task": 3, "setup": setup}}))
+    assert set(settled().values()) == {"done"}
+    assert (tmp_path / "cores").read_text().split() == ["3"]
+
+
 def test_arrays_are_throttled_and_the_tender_waits_for_a_failure(store, plan, submit, waiting):
     submit(plan, cluster=ClusterConfig(name="slurm", max_parallel=5, num_retries=1))
     scripts = [script_of(line) for line in calls(waiting, "sbatch")]

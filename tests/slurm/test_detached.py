@@ -93,3 +93,13 @@ def test_killed_within_the_submission_the_same_words_lose_and_double_nothing(que
     sweep = light.run(*GRID)
     assert set(light.settled(sweep).values()) == {"done"}
     assert sorted(light.ran()) == sorted(light.store.read_plan(sweep).stages)
+
+
+@pytest.mark.slurm
+def test_a_controller_that_restarts_forgets_nothing(slurm, light):
+    sweep = light.run(*GRID)
+    slurm("stop", "slurmctld")
+    assert {stage.state for stage in light.stages(sweep)} & {"lost", "failed"} == set()
+    slurm("start", "slurmctld")
+    assert set(light.settled(sweep).values()) == {"done"}
+    assert sorted(light.ran()) == sorted(light.store.read_plan(sweep).stages)

@@ -1,8 +1,12 @@
 """submitit on both kinds of SLURM: what spp builds on, without spp."""
 
+import os
 import time
 
 import submitit
+
+from spp.plan.cluster import ClusterConfig, ResourcesConfig
+from spp.schedule.sbatch import submit_batch
 
 
 class Counter:
@@ -41,3 +45,25 @@ def test_a_preempted_function_goes_on_under_the_same_id(queue, tmp_path):
     assert len(path.read_text()) < 40
     queue.expect({job.job_id: "COMPLETED"})
     assert job.result() == 40
+
+
+def _fail_in_rank_1():
+    if os.environ["SLURM_PROCID"] == "1":
+        raise RuntimeError("planted")
+    time.sleep(600)
+
+
+def test_a_rank_that_fails_ends_the_others(queue, tmp_path):
+    resources, cluster = ResourcesConfig(num_nodes=2, gpus_per_node=0, timeout_min=5), ClusterConfig(name="slurm")
+    job = submit_batch(
+        _fail_in_rank_1,
+        folder=tmp_path,
+        name="ranks",
+        indices=[0],
+        resources=resources,
+        cluster=cluster,
+        dependency=None,
+        begin_min=0.0,
+        code=None,
+    )
+    queue.expect({job: "FAILED"})

@@ -27,9 +27,9 @@ def torchrun(store, stage):
     )
 
 
-def srun(store, stage):
-    """What srun gives two tasks of one node."""
-    command = [sys.executable, "-m", "spp.stages.worker", str(store.root), stage.kind, stage.key]
+def srun(store, stage, start=("-m", "spp.stages.worker")):
+    """What srun gives two tasks of one node; rank 1 first."""
+    command = [sys.executable, *start, str(store.root), stage.kind, stage.key]
     common = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "spp", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
     common |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "n1", "MASTER_ADDR": "127.0.0.1"}
     tasks = [
@@ -105,6 +105,41 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
     assert store.failure("dense", stage.key) is None, output
     finish(torchrun(store, stage))
     assert_close(stage, store)
+
+
+PLANTED = """
+import os, sys
+from spp.data.module import ImageData
+from spp.stages import fitting, worker
+
+def boom(*args, **options):
+    raise RuntimeError("planted")
+
+if os.environ["SLURM_PROCID"] == sys.argv.pop(1):
+    if sys.argv.pop(1) == "open":
+        ImageData.__init__ = boom
+    else:
+        fitting.Trainable.on_before_optimizer_step = boom
+else:
+    sys.argv.pop(1)
+sys.exit(worker.main())
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("place", ["open", "step"])
+def test_what_ended_one_rank_is_what_the_stage_failed_of(rank, place, plain_chain, tmp_path):
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store", devices=2)
+    tasks = srun(store, stage, ("-c", PLANTED, str(rank), place))
+    broken, other = tasks[1 - rank], tasks[rank]
+    output, _ = broken.communicate(timeout=200)
+    assert broken.returncode == 1, output
+    if place == "open":
+        other.kill()  # it waits for the other one; srun ends it (--kill-on-bad-exit)
+    output, _ = other.communicate(timeout=200)
+    assert other.returncode != 0, output
+    assert store.failure("dense", stage.key)["error"] == "RuntimeError: planted"
 
 
 def test_one_process_is_not_enough_for_a_stage_of_two(plain_chain, tmp_path):

@@ -83,6 +83,21 @@ def test_sigusr2_is_submitits_and_comes_before_sigterm(submitit):
     assert interruptions.handed_over
 
 
+def test_a_heavier_signal_is_not_forgotten_with_a_lighter_one(submitit):
+    interruptions = Interruptions()
+
+    def work():
+        with interruptions.handled(), interruptions.deferred():
+            send(signal.SIGTERM)
+            seen = interruptions.pending
+            send(signal.SIGUSR2)  # while the checkpoint is written
+            interruptions.obey(seen)
+
+    with pytest.raises(SystemExit, match="-1"):
+        work()
+    assert submitit.calls == 1
+
+
 def test_a_signal_during_the_requeue_changes_nothing(submitit):
     def action():
         send(signal.SIGTERM)

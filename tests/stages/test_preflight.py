@@ -4,6 +4,7 @@ import pytest
 
 from spp.cli.compose import compose_points
 from spp.cli.planning import plan_sweep
+from spp.locations import CONF
 from spp.stages import preflight
 
 
@@ -59,3 +60,24 @@ def test_a_point_in_the_middle_of_a_sweep_is_refused(words, named):
         preflight.check_all(setups("seed=0,1", *words))
     assert [word for word in named if word not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
+
+
+def smoke_words(file):
+    """What the head of an experiment says its smoke run is, without `spp run`; `-m` may be among them."""
+    head = [line.removeprefix("#") for line in file.read_text().splitlines() if line.startswith("#")]
+    start = next(number for number, line in enumerate(head) if line.startswith(" Smoke:"))
+    return " ".join(head[start:]).split()[3:]
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_smoke_run_of_every_experiment_is_let_through(file):
+    words = [word for word in smoke_words(file) if word != "-m"]
+    assert f"experiment={file.stem}" in words
+    preflight.check_all(list(plan_sweep(compose_points(words, multirun=True)).setups.values()))
+
+
+@pytest.mark.parametrize("experiment", ["upop_deit_small", "vit_slim_deit_small", "wdpruning_deit_tiny"])
+def test_weights_that_train_in_the_search_do_so_by_the_shared_recipe_of_deit(experiment):
+    (point,) = compose_points([f"experiment={experiment}"], multirun=False)
+    shared = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0}
+    assert {name: point.cfg["search"][name] for name in shared} == shared

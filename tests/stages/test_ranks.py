@@ -91,6 +91,15 @@ def test_a_first_rank_that_waits_keeps_the_others_waiting(tmp_path):
     assert heard(tmp_path, act, seconds=0.5) == (True, None)
 
 
+def test_who_comes_when_all_is_done_does_not_wait(tmp_path):
+    leader, other = (Meeting(tmp_path, Ranks(rank, 2, "torchrun")) for rank in (0, 1))
+    leader.open()
+    leader.go(None)
+    (tmp_path / "DONE").write_text("{}")
+    leader.close()
+    assert other.hear(0.5) == (False, None)
+
+
 def test_no_word_is_an_error(tmp_path):
     with pytest.raises(TimeoutError, match="rank 1: rank 0 gave no word"):
         Meeting(tmp_path, Ranks(1, 2, "torchrun")).hear(0.3)

@@ -80,6 +80,47 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over(damage, random_chain, s
     stage.assert_same(store)
 
 
+def test_a_start_that_fails_for_another_reason_keeps_the_checkpoint(random_chain, signals_at, tmp_path, monkeypatch):
+    from spp.data.module import ImageData
+
+    def away(self):
+        raise OSError("the file server is away")
+
+    stage = random_chain["finetune"]
+    store = stage.again(tmp_path / "store")
+    _, seen = signals_at([20])
+    with pytest.raises(SystemExit):
+        run_stage(store.root, "finetune", stage.key)
+    with monkeypatch.context() as broken:
+        broken.setattr(ImageData, "train_dataloader", away)
+        with pytest.raises(OSError, match="is away"):
+            run_stage(store.root, "finetune", stage.key)
+    assert "is away" in store.failure("finetune", stage.key)["error"]
+    run_stage(store.root, "finetune", stage.key)
+    assert seen.count((0, 3)) == 1
+    stage.assert_same(store)
+
+
+def test_code_that_has_done_a_part_is_told(random_chain, signals_at, tmp_path, caplog):
+    import torch
+
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    signals_at([2, 5])
+    with pytest.raises(SystemExit):
+        run_stage(store.root, "update", stage.key)
+    path = store.stage_dir("update", stage.key) / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    state["spp"]["codes"] = ["other"]
+    torch.save(state, path)
+    with pytest.raises(SystemExit):
+        run_stage(store.root, "update", stage.key)
+    run_stage(store.root, "update", stage.key)
+    assert store.provenance("update", stage.key)["earlier_code"] == ["other"]
+    assert "other code" in caplog.text
+    stage.assert_same(store)
+
+
 def worker(store, stage, **options):
     command = [sys.executable, "-m", "spp.stages.worker", str(store.root), stage.kind, stage.key]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)

@@ -1,12 +1,15 @@
 """Workers of one stage that meet."""
 
+import gc
 import shutil
 import threading
 import time
+import weakref
 
 import pytest
 
 from spp.stages import fitting, worker
+from spp.stages.checkpoint import CheckpointFile
 from spp.stages.worker import run_stage
 from spp.store.claim import AlreadyClaimed, claim
 
@@ -71,4 +74,53 @@ def test_a_copy_that_is_too_late_to_save_leaves_what_the_other_has_finished(rand
     at_step_3(finish)
     with pytest.raises(AlreadyClaimed):
         run_stage(store.root, "update", stage.key)
+    stage.assert_same(store)
+
+
+def test_a_copy_that_ends_later_leaves_the_record_of_the_first(random_chain, tmp_path, monkeypatch):
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    folder, finished = store.stage_dir("update", stage.key), stage.store.stage_dir("update", stage.key)
+    run = worker._run
+
+    def overtaken(stage_run):
+        summary = run(stage_run)
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        (folder / "metrics.jsonl").write_text('{"loss": 1}\n')
+        return summary
+
+    monkeypatch.setattr(worker, "_run", overtaken)
+    run_stage(store.root, "update", stage.key)
+    assert store.read_metrics("update", stage.key) == [{"loss": 1}]
+
+
+def test_a_checkpoint_is_in_memory_only_until_the_training_has_taken_it(
+    random_chain, signals_at, tmp_path, monkeypatch
+):
+    class State(dict):
+        """A dict that can be watched."""
+
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    signals_at([4])
+    with pytest.raises(SystemExit):
+        run_stage(store.root, "update", stage.key)
+    read, boundary = CheckpointFile.read, fitting._Watch._boundary
+    states, alive = [], []
+
+    def watched_read(self, path=None):
+        state = State(read(self, path))
+        states.append(weakref.ref(state))
+        return state
+
+    def watched(self, trainer, num_batches):
+        gc.collect()
+        alive.append(states[0]() is not None)
+        boundary(self, trainer, num_batches)
+
+    monkeypatch.setattr(CheckpointFile, "read", watched_read)
+    monkeypatch.setattr(fitting._Watch, "_boundary", watched)
+    run_stage(store.root, "update", stage.key)
+    assert alive
+    assert not any(alive)
     stage.assert_same(store)

@@ -22,14 +22,14 @@ _POLL_SECONDS = 0.1
 def cancel(root: Path, sweep: str, *, as_json: bool) -> int:
     """End the sweep's jobs, and the process that carries it out if it is on this machine.
 
-    Exit code 1 if something of it may go on: a process of another machine, or one that does not end.
+    Exit code 1 if a process of this machine does not end; of one elsewhere nothing is known, and it is named.
     """
     from spp.schedule.slurm import Cancelled
     from spp.schedule.slurm import cancel as cancel_jobs
 
     store = Store(root)
     sweep = find_sweep(root, sweep)
-    was_submitted = any("batch" in row for row in store.read_jobs(sweep))
+    was_submitted = any("batch" in row or "awaits" in row for row in store.read_jobs(sweep))
     cancelled = cancel_jobs(store, sweep) if was_submitted else Cancelled((), ())
     found = [(process, is_alive(process)) for process in runners(store, sweep)]
     ended = end_processes([process for process, lives in found if lives])
@@ -52,9 +52,10 @@ def cancel(root: Path, sweep: str, *, as_json: bool) -> int:
         did.append(f"{count(len(cancelled.ended), 'job')} ended")
     if ended:
         did.append(f"{count(len(ended), 'process')} ended".replace("processs", "processes"))
-    console.print(f"[bold]{escape(sweep)}[/]: {', '.join(did) or 'nothing of it was queued or running here'}")
+    nothing = "nothing was ended" if cancelled.kept else "nothing of it was queued or running here"
+    console.print(f"[bold]{escape(sweep)}[/]: {', '.join(did) or nothing}")
     if cancelled.kept:
-        console.print(f"{count(len(cancelled.kept), 'job')} left: other sweeps need them")
+        console.print(f"{count(len(cancelled.kept), 'job')} left: other sweeps have submitted or need them")
     for process in elsewhere:
         console.print(f"[dim]process {process.pid} on {process.host}, if it still runs, must be ended there[/]")
     for process in left:

@@ -151,6 +151,7 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
         from spp.cli.plan import plan
 
         return plan(arguments.words, arguments.multirun, as_json=arguments.json)
+    _refuse_overrides(arguments.words)
     root = store_root(arguments.words)
     if command == "doctor":
         from spp.cli.doctor import doctor
@@ -203,9 +204,18 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
     return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
 
 
+def _refuse_overrides(words: Sequence[str]) -> None:
+    """What looks like an override and is not read would leave its user with another store, or other resources."""
+    for word in words:
+        if "=" in word and not word.startswith("paths.store="):
+            raise ValueError(
+                f"{word}: nothing here reads it; allowed: paths.store=DIR; leave it out, or say `spp run` with it"
+            )
+
+
 def _one_word(words: Sequence[str], what: str, *, at_least: int = 0, at_most: int = 1) -> str:
     """The word that is no override; empty if there is none and need not be."""
-    names = [word for word in words if "=" not in word]
+    names = [word for word in words if word and "=" not in word]
     if len(names) > at_most:
         allowed = "one" if at_most else "none but paths.store=DIR"
         raise ValueError(f"{what}: {' '.join(names)!r} is too much; allowed: {allowed}; leave the others out")

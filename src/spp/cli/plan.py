@@ -31,7 +31,7 @@ def plan(words: Sequence[str], multirun: bool, *, as_json: bool) -> int:
     """Print the merged graph with the state and the expected cost of every stage; changes nothing."""
     planned = plan_sweep(compose_points(words, multirun))
     store = Store(planned.store)
-    states = plan_status(store, planned.plan)
+    states = _look(planned, store)
     rows = plan_rows(planned, store, states)
     totals = plan_totals(planned, rows)
     if as_json:
@@ -46,10 +46,22 @@ def plan(words: Sequence[str], multirun: bool, *, as_json: bool) -> int:
     return 0
 
 
-def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus]) -> list[dict[str, Any]]:
-    """One row per stage: kind, label, key, state, resources, inputs, job array, estimated seconds and GPU-seconds.
+def _look(planned: Planned, store: Store) -> dict[str, StageStatus]:
+    """The state of every stage; with SLURM the queue is asked about those that somebody has submitted."""
+    states = plan_status(store, planned.plan)
+    if planned.cluster.name != "slurm":
+        return states
+    from spp.schedule.situation import live_of_stages
 
-    `array` numbers the calls of sbatch, from 1; None where there is none.
+    is_open = (stage for key, stage in planned.plan.stages.items() if states[key].state is not State.DONE)
+    live = live_of_stages(store, is_open)
+    return plan_status(store, planned.plan, live) if live.jobs else states
+
+
+def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus]) -> list[dict[str, Any]]:
+    """One row per stage: kind, label, key, state, job, resources, inputs, job array, estimated seconds and GPU-seconds.
+
+    `job` is the SLURM job that is at it, `array` numbers the calls of sbatch, from 1; None where there is none.
     """
     costs = estimate(store, planned.plan.stages.values())
     array_of = _arrays(planned, states) if planned.cluster.name == "slurm" else {}
@@ -59,6 +71,7 @@ def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus])
             "label": stage.label,
             "key": key,
             "state": states[key].state.value,
+            "job": states[key].job,
             "resources": dict(stage.resources),
             "array": array_of.get(key),
             "points": len(planned.plan.points_of(key)),
@@ -73,7 +86,8 @@ def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus])
 
 def plan_totals(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the rows add up to: stages by state, calls of sbatch, GPU-hours of what is still to do."""
-    missing = [row for row in rows if row["state"] not in (State.DONE, State.RUNNING)]
+    under_way = (State.DONE, State.RUNNING)
+    missing = [row for row in rows if row["state"] not in under_way and not _waits(row["state"], row["job"])]
     known = [row["gpu_seconds"] for row in missing if row["gpu_seconds"] is not None]
     return {
         "num_points": len(planned.plan.points),
@@ -81,6 +95,7 @@ def plan_totals(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str
         "num_stages": len(rows),
         "num_done": sum(row["state"] == State.DONE for row in rows),
         "num_running": sum(row["state"] == State.RUNNING for row in rows),
+        "num_waiting": sum(_waits(row["state"], row["job"]) for row in rows),
         "num_missing": len(missing),
         "num_arrays": len({row["array"] for row in missing} - {None}),
         "gpu_hours": sum(known) / 3600,
@@ -90,16 +105,25 @@ def plan_totals(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str
 
 def _arrays(planned: Planned, states: Mapping[str, StageStatus]) -> dict[str, int]:
     """Stages that would be submitted -> number of the batch."""
+    live = {
+        key: status.job
+        for key, status in states.items()
+        if status.job and (status.state is State.RUNNING or _waits(status.state, status.job))
+    }
     # Equal texts are equal resources; what runs elsewhere is waited for and not submitted.
     missing = {
         key: json.dumps(stage.resources, sort_keys=True)
         for key, stage in planned.plan.stages.items()
-        if states[key].state not in (State.DONE, State.RUNNING)
+        if states[key].state not in (State.DONE, State.RUNNING) and key not in live
     }
-    live = {key: status.job for key, status in states.items() if status.state is State.RUNNING and status.job}
     size = planned.cluster.max_array_size or DEFAULT_MAX_ARRAY_SIZE
     batches = make_batches(planned.plan, missing, live, size)
     return {key: number for number, batch in enumerate(batches, 1) for key in batch.tasks.values()}
+
+
+def _waits(state: str, job: str | None) -> bool:
+    """Whether a stage waits in the queue already."""
+    return state == State.QUEUED and job is not None
 
 
 def _gpu_seconds(stage: Stage, cost: Estimate) -> float | None:
@@ -137,7 +161,8 @@ def _by_kind(rows: Sequence[Mapping[str, Any]], *, submitted: bool) -> Table:
     table = make_table("stage", "stages>", "done>", "running>", "to do>", *array_head, "time>", "asks for")
     for (kind, asked), members in groups.items():
         states = Counter(row["state"] for row in members)
-        num_todo = len(members) - states[State.DONE] - states[State.RUNNING]
+        num_waiting = sum(_waits(row["state"], row["job"]) for row in members)
+        num_todo = len(members) - states[State.DONE] - states[State.RUNNING] - num_waiting
         numbers = (len(members), states[State.DONE], states[State.RUNNING], num_todo)
         arrays = [str(len({row["array"] for row in members} - {None}))] if submitted else []
         seconds = human_time(members[0]["seconds"]) if num_todo else ""
@@ -148,6 +173,7 @@ def _by_kind(rows: Sequence[Mapping[str, Any]], *, submitted: bool) -> Table:
 def _print_totals(console: Console, totals: Mapping[str, Any], *, submitted: bool) -> None:
     parts = [f"{totals['num_stages']:,} after sharing", f"{totals['num_done']:,} done"]
     parts += [f"{totals['num_running']:,} running elsewhere"] if totals["num_running"] else []
+    parts += [f"{totals['num_waiting']:,} submitted before"] if totals["num_waiting"] else []
     parts += [f"{totals['num_missing']:,} to {'submit' if submitted else 'run'}"]
     if submitted and totals["num_missing"]:
         parts[-1] += f" by {count(totals['num_arrays'], 'call')} of sbatch"

@@ -43,6 +43,14 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
     planned = [_read_point(point, identify, gpus) for point in composed]
     first = composed[0].cfg
     cluster = planned[0][1].cluster
+    for point, (_, setup) in zip(composed, planned, strict=True):
+        if setup.cluster != cluster or point.cfg["paths"]["store"] != first["paths"]["store"]:
+            field = "paths.store" if setup.cluster == cluster else "cluster"
+            words = [word for word in point.overrides if word not in composed[0].overrides]
+            raise ValueError(
+                f"{field}: {' '.join(words)!r} makes it another one than the first point has; allowed: the same for "
+                "all points of a sweep; say it once, without a choice"
+            )
     if first["accelerator"] == "gpu" and cluster.name != "slurm" and not gpus:
         raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
     return Planned(
@@ -61,7 +69,8 @@ def _read_point(
         raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
     if isinstance(cfg.get("logger"), dict):
         cfg["logger"]["group"] = name
-    default_gpus = 1 if cfg.get("accelerator") != "cpu" and gpus else 0
+    # The machine that submits may have none: then only the user's word tells.
+    default_gpus = 1 if cfg.get("accelerator") == "gpu" or (cfg.get("accelerator") != "cpu" and gpus) else 0
     setup = read_setup(cfg, read_method, identify, default_gpus)
     stages = _load_pipeline(str(cfg["pipeline"]["file"])).stages(setup)
     has_own_model = any(word.startswith("model.name=") for word in composed.overrides)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ def sweep_name(plan: Plan) -> str:
     first = plan.points[0].meta
     parts = [first["method"], first["model"], first["data"]]
     content = json.dumps([[point.name, *(stage.key for stage in point.stages)] for point in plan.points])
-    return "-".join([*(str(part) for part in parts), hashlib.sha256(content.encode()).hexdigest()[:6]])
+    # It becomes the name of a folder and of jobs, and models may be called hf-hub:a/b.
+    words = [re.sub(r"[^\w.-]+", "_", str(part)).lstrip(".") for part in parts]
+    return "-".join([*words, hashlib.sha256(content.encode()).hexdigest()[:6]])
 
 
 def _preflight(planned: Planned, store: Store) -> None:

@@ -114,6 +114,7 @@ class LEAPSearch(BudgetSearch):
 
     def chosen(self) -> Choice:
         """The masks of the forward pass."""
+        self._follow_device()
         if self.frozen:
             self._final = self._final or self.final_choice()
             return self._final
@@ -142,7 +143,7 @@ class LEAPSearch(BudgetSearch):
             more = min(left, region - count)
             left -= more
             rows = part.rows_of(self._of_pair(units, part.pair).bool())
-            weights.append(best(scores, count + more, rows))
+            weights.append(best(scores, count + more, rows.to(scores.device)))
         return Choice(units, weights)
 
     def final_masks(self) -> dict[str, Tensor]:
@@ -196,6 +197,15 @@ class LEAPSearch(BudgetSearch):
         self._optimizer.step()
         is_late = self.num_steps_taken + 1 >= self.config.freeze_at * self.num_steps
         self.frozen = is_late or self.remaining() - self.target < self.config.tolerance
+
+    def _follow_device(self) -> None:
+        """The weights may have moved since the search was built; their scores are as many and go along."""
+        for part, scores in zip(self.parts, self.weight_scores, strict=True):
+            device = part.parameter.device
+            if scores.device != device:
+                scores.data = scores.data.to(device)
+                moments = self._optimizer.state.get(scores, {})
+                moments.update({name: moments[name].to(device) for name in moments if name != "step"})
 
     def _choice_to_keep(self) -> Choice:
         return self.chosen() if self.frozen else self.final_choice()

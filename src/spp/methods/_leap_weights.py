@@ -36,7 +36,7 @@ class Part:
 
     def gather(self, values: Tensor) -> Tensor:
         """What this part has of a tensor of the parameter's shape, (num_rows, columns)."""
-        return values.index_select(self.dim, self.index).movedim(self.dim, 0)
+        return values.index_select(self.dim, self.index.to(values.device)).movedim(self.dim, 0)
 
     def scatter_(self, values: Tensor, part: Tensor) -> None:
         """Put `part` into a tensor of the parameter's shape."""

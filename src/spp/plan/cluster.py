@@ -10,6 +10,12 @@ CLUSTERS = ("debug", "local", "slurm")
 DEFAULT = "default"
 """The entry of `ClusterConfig.resources` that every kind of stage starts from."""
 
+_NOT_FOR_USERS = (
+    "array", "clusters", "dependency", "error", "job-name", "no-requeue", "open-mode", "output", "parsable", "quiet",
+    "requeue", "signal", "test-only", "wait",
+)  # fmt: skip
+"""Options of sbatch by which jobs are ordered, found again and continued."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResourcesConfig(Config):
@@ -49,6 +55,9 @@ class ResourcesConfig(Config):
         fits = gpus is None or tasks is None or gpus in (0, tasks)
         require(fits, "tasks_per_node", tasks, f"null, or one per GPU: {gpus}", "leave it out")
         require(self.mem_gb is None or self.mem_gb > 0, "mem_gb", self.mem_gb, "null or a positive number", "use 8")
+        for name in self.sbatch:
+            is_free = str(name).replace("_", "-") not in _NOT_FOR_USERS
+            require(is_free, "sbatch", name, "options that spp does not set itself", f"leave {name} out")
 
     @property
     def num_tasks_per_node(self) -> int:

@@ -7,8 +7,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from spp.config import Config
-from spp.plan.cluster import ClusterConfig
+from spp.config import Config, require
+from spp.plan.cluster import DEFAULT, ClusterConfig
 from spp.plan.config import (
     BudgetConfig,
     DataConfig,
@@ -171,6 +171,9 @@ def read_setup(
         weights_file = Path(model.weights).absolute()
         model = replace(model, weights=f"sha256:{sha256_of(weights_file)}")
     cluster = ClusterConfig.read(cfg["cluster"], "cluster")
+    for kind in cluster.resources:
+        kinds = (DEFAULT, *STAGE_VERSIONS)
+        require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
     runtime = RuntimeConfig.read(
         {
             "data_root": root and str(Path(root).absolute()),

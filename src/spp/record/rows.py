@@ -9,22 +9,41 @@ from spp.store.store import Store
 
 Row = dict[str, Any]
 
+_OWN_COLUMNS = ("seed", "method", "method.preset", "pipeline", "model", "model.name", "data", "stage")
+"""Words that a row tells of in a column of its own; so it does of those of the budget."""
+
 
 def member_rows(store: Store, plan: Plan) -> list[Row]:
     """One row per finished member of a sweep, in the order of its points and budgets.
 
     Sizes are counts (macs per image, params); accuracies are percentages with their number of test images;
-    `search_seconds` is shared by `num_members_of_search` members.
+    `search_seconds` is shared by `num_members_of_search` members. `variant` has the words that not all points have and
+    no other column tells of.
     """
     rows = []
+    variants = _variants(plan)
     for point in plan.points:
         for stage in point.stages:
             if stage.kind == "finetune" and store.is_done(stage.kind, stage.key):
-                rows.append(_member_row(store, point.name, point.meta, stage))
+                rows.append(_member_row(store, point.name, variants[point.name], point.meta, stage))
     return rows
 
 
-def _member_row(store: Store, name: str, meta: Mapping[str, Any], stage: Stage) -> Row:
+def _variants(plan: Plan) -> dict[str, str]:
+    """By name of the point, what distinguishes it beside the columns of its rows."""
+    common = set.intersection(*(set(point.overrides) for point in plan.points))
+    return {
+        point.name: " ".join(word for word in point.overrides if word not in common and not _has_own_column(word))
+        for point in plan.points
+    }
+
+
+def _has_own_column(word: str) -> bool:
+    field = word.lstrip("+").partition("=")[0]
+    return field in _OWN_COLUMNS or field.split(".")[0] == "budget"
+
+
+def _member_row(store: Store, name: str, variant: str, meta: Mapping[str, Any], stage: Stage) -> Row:
     summary = store.summary(stage.kind, stage.key)
     family = stage.inputs["family"]
     # A search for one budget hands out its member itself; others end in an order, which is then walked.
@@ -36,6 +55,7 @@ def _member_row(store: Store, name: str, meta: Mapping[str, Any], stage: Stage) 
         "point": name,
         "method": meta["method"],
         "preset": meta["preset"],
+        "variant": variant,
         "model": meta["model"],
         "data": meta["data"],
         "seed": meta["seed"],

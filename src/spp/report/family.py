@@ -23,7 +23,9 @@ def group_rows(rows: Sequence[Row]) -> dict[Group, list[Row]]:
     """Rows that differ by their seed alone, by (method, model, data, budget kind, budget)."""
     groups: dict[Group, list[Row]] = defaultdict(list)
     for row in rows:
-        method = row["method"] if row["preset"] in (None, "priced") else f"{row['method']} ({row['preset']})"
+        preset = None if row["preset"] == "priced" else row["preset"]
+        details = ", ".join(detail for detail in (preset, row["variant"]) if detail)
+        method = f"{row['method']} ({details})" if details else row["method"]
         groups[method, row["model"], row["data"], row["budget_kind"], row["budget_asked"]].append(row)
     return dict(groups)
 

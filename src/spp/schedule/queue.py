@@ -4,6 +4,7 @@ Jobs are asked for by id and told apart by id and name, since a controller that 
 again. "12" is a plain job, "12_3" a task of an array, whose base is "12".
 """
 
+import os
 import subprocess
 import time
 from collections.abc import Collection, Iterable
@@ -21,6 +22,7 @@ _IDS_PER_CALL = 2000
 _PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 _HOPELESS = {"dependencyneversatisfied", "launch_failed_requeued_held", "jobholdmaxrequeue"}
+_HABITS = ("SQUEUE_", "SACCT_", "SCANCEL_")
 _AWAY = ("unable to contact", "connection refused", "timed out", "connect failure", "connection reset", "try again")
 
 
@@ -149,7 +151,7 @@ def _ask(command: list[str], patience_seconds: float | None) -> str:
     pause = 1.0
     while True:
         try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+            answer = _answer(command)
         except FileNotFoundError:
             raise Unreachable(f"{command[0]} is not on PATH") from None
         except subprocess.TimeoutExpired:
@@ -167,9 +169,13 @@ def _ask(command: list[str], patience_seconds: float | None) -> str:
 
 def _sacct(options: list[str]) -> str | None:
     try:
-        answer = subprocess.run(
-            ["sacct", "-X", "-n", "-P", *options], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS
-        )
+        answer = _answer(["sacct", "-X", "-n", "-P", *options])
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return answer.stdout if answer.returncode == 0 else None
+
+
+def _answer(command: list[str]) -> subprocess.CompletedProcess[str]:
+    # With SQUEUE_PARTITION=gpu in somebody's profile the jobs of other partitions would count as gone.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_HABITS)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, env=env)

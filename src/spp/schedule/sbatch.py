@@ -21,13 +21,19 @@ _TENDER_MINUTES = 30
 _DEFAULT_MAX_ARRAY_SIZE = 1001
 """SLURM's own default."""
 
+# A rank that fails ends all: on a GPU the others would wait for it until a time-out. One that has done its part does
+# not: some sites end what is left soon after the first task, but the first rank has to measure and write.
+_SRUN_ARGS = ["--kill-on-bad-exit=1", "--wait=0"]
+
 # A node finds its pickle under the id of its job. The id is not known before the submission, and whoever submits
 # may be killed before it can put the pickle there, so the job does it. submitit stops at a torn save of its own.
+# Since 22.05 srun has to be told the cores of a task again; on a site that binds tasks each would have one.
 _SETUP = """\
 spp_job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
 spp_job=${{spp_job:-$SLURM_JOB_ID}}
 rm -f {folder}/"$spp_job"_*.save_tmp
-[ -e {folder}/"$spp_job"_submitted.pkl ] || ln -sf {pickle} {folder}/"$spp_job"_submitted.pkl"""
+[ -e {folder}/"$spp_job"_submitted.pkl ] || ln -sf {pickle} {folder}/"$spp_job"_submitted.pkl
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"""
 
 
 def submit_batch(
@@ -77,6 +83,7 @@ def submit_batch(
         cpus_per_task=resources.cpus_per_task,
         signal_delay_s=cluster.signal_delay_s,
         setup=[*setup, *resources.setup],
+        srun_args=_SRUN_ARGS,
         additional_parameters={**options, **{key.replace("_", "-"): v for key, v in resources.sbatch.items()}},
         **_given(resources),
     )

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spp.plan.graph import Plan
 from spp.plan.spec import Stage
-from spp.schedule.queue import Job, Unreachable, base, job_liveness, sacct, squeue
+from spp.schedule.queue import Job, Unreachable, base, find_by_name, job_liveness, sacct, squeue
 from spp.schedule.status import Live, LiveJob
 from spp.schedule.submitted import Task, newest_tasks, read_records, reconcile, submission_log_of, submitted_tasks
 from spp.store.claim import Holder, Liveness, holder_of
@@ -84,10 +84,19 @@ def live_of(store: Store, sweep: str) -> Live:
     """
     records = read_records(store, sweep)
     awaited = [(kind, key) for kind, key, *_ in awaited_jobs(store, sweep).values()]
-    if not records and not awaited:
+    return _live(store, {**newest_tasks(records), **submitted_tasks(store, awaited, records)})
+
+
+def live_of_stages(store: Store, stages: Iterable[Stage]) -> Live:
+    """The same for stages, whatever sweep has submitted them."""
+    return _live(store, submitted_tasks(store, [(stage.kind, stage.key) for stage in stages]))
+
+
+def _live(store: Store, tasks: dict[str, Task]) -> Live:
+    if not tasks:
         return Live({})
-    tasks = {**newest_tasks(records), **submitted_tasks(store, awaited, records)}
     try:
+        tasks = _with_late_ids(tasks)
         queue = squeue((task.job for task in tasks.values() if task.job), patience_seconds=3.0)
     except Unreachable as problem:
         return Live({}, note=str(problem))
@@ -99,10 +108,24 @@ def live_of(store: Store, sweep: str) -> Live:
             jobs[key] = LiveJob("", "pending", "it is being submitted")
         elif job is None or job.phase == "ended":
             ended[key] = task
+        elif job.is_hopeless:
+            jobs[key] = LiveJob(job.job, "gone", job.reason)
         else:
             jobs[key] = LiveJob(job.job, job.phase, job.reason if job.phase == "pending" else "")
     jobs.update(_ended_jobs(store, ended, queue))
     return Live(jobs, _alive(queue))
+
+
+def _with_late_ids(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks, where whoever submitted was killed before the id was written down: with that, or left out."""
+    late = {task.record.name: task.record for task in tasks.values() if task.job is None}
+    late = {name: record for name, record in late.items() if time.time() - record.time > SETTLING_SECONDS}
+    found = find_by_name(late, min((record.time for record in late.values()), default=0.0), 3.0)
+    return {
+        key: replace(task, record=replace(task.record, job=found.get(task.record.name, task.record.job)))
+        for key, task in tasks.items()
+        if task.record.name not in late or task.record.name in found
+    }
 
 
 def in_queue(queue: Mapping[str, Job], task: Task) -> Job | None:
@@ -224,6 +247,7 @@ def _alive(queue: Mapping[str, Job]) -> Liveness:
     def alive(holder: Holder) -> bool | None:
         if base(holder.job) not in bases:
             return ask(holder)
-        return holder.job in queue and queue[holder.job].phase != "ended"
+        job = queue.get(holder.job)
+        return job is not None and job.phase != "ended" and not job.is_hopeless
 
     return alive

@@ -21,7 +21,7 @@ __all__ = ["Cancelled", "JobFactory", "Submission", "cancel", "live_of", "retry"
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Ids of the jobs that were ended, and of those that another sweep needs and that go on."""
+    """Ids of the jobs that were ended, and of those that go on: another sweep has submitted them, or needs them."""
 
     ended: tuple[str, ...]
     kept: tuple[str, ...]
@@ -88,12 +88,13 @@ def cancel(store: Store, sweep: str) -> Cancelled:
     require_commands()
     with submitting(store), _one_line():
         reconcile(store, sweep)
+        awaited = {job: name for _, _, job, name in awaited_jobs(store, sweep).values()}
         store.append_job(sweep, {"cancelled": utc_now()})
         # The first of all: it would take what follows for a failure.
         scancel(waiting_tenders(store, sweep))
         records = read_records(store, sweep)
         tasks = [(key, task) for record in records for key, task in newest_tasks([record]).items()]
-        queue = squeue(task.job for _, task in tasks if task.job)
+        queue = squeue([*(task.job for _, task in tasks if task.job), *awaited])
         live = {}
         for key, task in tasks:
             found = in_queue(queue, task)
@@ -104,7 +105,9 @@ def cancel(store: Store, sweep: str) -> Cancelled:
         # What waits goes first, so that nothing starts in the place of what is ended.
         scancel([job for job in ended if live[job][1] == "pending"])
         scancel([job for job in ended if live[job][1] == "running"])
-    return Cancelled(tuple(ended), tuple(job for job in live if job in needed))
+        others = [job for job in awaited if job in queue and queue[job].name == awaited[job]]
+        kept = [*(job for job in live if job in needed), *(job for job in others if queue[job].phase != "ended")]
+    return Cancelled(tuple(ended), tuple(kept))
 
 
 def _needed_elsewhere(store: Store, plan: Plan, sweep: str, key_of: dict[str, str]) -> set[str]:

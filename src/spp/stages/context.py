@@ -11,6 +11,7 @@ from spp.plan.config import RuntimeConfig
 from spp.record.wandb_mirror import Mirror
 from spp.stages.interruption import Interruptions
 from spp.stages.ranks import NotLeaderError, Ranks
+from spp.store.provenance import code_hash
 from spp.store.store import Store
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class StageRun:
         saved: the state to go on from; None at a fresh start, and again once the training has taken it.
         is_claim_lost: whether another process has taken over the stage.
         fit_seconds: time of its training, that before interruptions included.
+        earlier_code: hashes of other code that has done a part of it, before interruptions.
     """
 
     store: Store
@@ -45,6 +47,7 @@ class StageRun:
     saved: dict[str, Any] | None = None
     is_claim_lost: Callable[[], bool] = lambda: False
     fit_seconds: float = field(default=0.0, init=False)
+    earlier_code: list[str] = field(default_factory=list, init=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
     _last_progress: float = field(default=0.0, init=False)
@@ -115,6 +118,7 @@ class StageRun:
         self.saved = saved
         ours: Mapping[str, Any] = {"rows": [], "seconds": 0.0} if saved is None else saved[OURS]
         self._started = time.monotonic() - ours["seconds"]
+        self.earlier_code = [code for code in ours.get("codes", ()) if code != code_hash()]
         if self.ranks.is_leader:
             self._rows = list(ours["rows"])
             self.write_record()
@@ -127,5 +131,6 @@ class StageRun:
         """Replace the checkpoint: Lightning's `state`, and with `extra` what only we know."""
         from spp.stages.checkpoint import OURS
 
-        state[OURS] = {"rows": list(self._rows), "seconds": self.seconds, **extra}
+        codes = [*self.earlier_code, code_hash()]
+        state[OURS] = {"rows": list(self._rows), "seconds": self.seconds, "codes": codes, **extra}
         self.checkpoint.write(state)

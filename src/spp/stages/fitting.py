@@ -1,14 +1,16 @@
 """Lightning's fit as stages need it: on one device or several, interrupted at any batch, continued to the bit.
 
-Between two batches, and between two batches of a validation, `_Watch` looks whether a signal has come or a
-checkpoint is due. A checkpoint is Lightning's own dump with the position put in by us: the loops' counters are those
-of the boundary, and the sampler starts behind the batches that are done. Validation is ours, after the last batch of
-an epoch, so that an interrupted one starts anew from weights that it never changed.
+Between two batches (on several devices about once a second), and between two batches of a validation, `_Watch` looks
+whether a signal has come or a checkpoint is due. A checkpoint is Lightning's own dump with the position put in by us:
+the loops' counters are those of the boundary, and the sampler starts behind the batches that are done. Validation is
+ours, after the last batch of an epoch, so that an interrupted one starts anew from weights that it never changed.
 """
 
+import inspect
 import logging
 import math
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
 
@@ -32,6 +35,10 @@ from spp.store.store import CHECKPOINT
 LAST_CHECKPOINT_SECONDS = 60.0
 """After so long without a checkpoint one is written when the last batch is done, so that what follows the training
 can be interrupted without repeating it."""
+
+AGREE_SECONDS = 1.0
+MAX_AGREE_BATCHES = 50
+"""How often several devices look together whether a signal has come or a checkpoint is due."""
 
 
 # One line per Trainer about devices helps nobody who runs hundreds of stages.
@@ -94,14 +101,22 @@ def run_fit(module: Trainable, data: ImageData, run: StageRun, **arguments: Any)
         with known_warnings(), run.interruptions.deferred():
             trainer.fit(module, datamodule=data, ckpt_path=CHECKPOINT if is_resumed else None)
     except Exception as error:
-        if is_resumed and not watch.has_started:
+        if is_resumed and not watch.has_started and _is_of_loading(error):
             raise UnusableCheckpointError(str(error)) from error
         raise
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    # Only here: after an error it could wait for ranks that are gone, and it would tell them before the marker does.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     run.fit_seconds = watch.seconds
     run.leave_to_leader()
+
+
+def _is_of_loading(error: BaseException) -> bool:
+    """Whether Lightning was putting the checkpoint into place; what else fails at a start says nothing about it."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    file = inspect.getfile(_CheckpointConnector)
+    is_inside = any(code.co_filename == file and code.co_name.startswith("restore_") for code in codes)
+    return is_inside and not isinstance(error, torch.OutOfMemoryError)
 
 
 def build_trainer(runtime: RuntimeConfig, **arguments: Any) -> pl.Trainer:
@@ -190,7 +205,8 @@ class _Watch(pl.Callback):
         self._val_loader: Any = None
         saved = run.saved[OURS] if run.saved is not None else None
         self._saved = saved
-        self._started = self._last_save = time.monotonic()
+        self._started = self._last_save = self._last_agreed = time.monotonic()
+        self._num_since_agreed, self._agree_every = 0, 1
         if saved is not None:
             self._started -= saved["fit_seconds"]
             data.start_at(saved["epoch"], saved["num_batches"])
@@ -245,6 +261,8 @@ class _Watch(pl.Callback):
     def _boundary(self, trainer: pl.Trainer, num_batches: int) -> None:
         """`num_batches` of the running epoch are done, and nothing of the next one."""
         run = self.run
+        if trainer.world_size > 1 and not self._is_time_to_agree(trainer, num_batches):
+            return
         pending, is_due, is_lost = self._agree(trainer, run.interruptions.pending, self._is_due(trainer, num_batches))
         if is_lost:
             raise AlreadyClaimed(run.kind, run.key, None)
@@ -264,10 +282,19 @@ class _Watch(pl.Callback):
         is_lost = self.run.is_superseded(bool(pending) or is_due)
         if trainer.world_size == 1:
             return pending, is_due, is_lost
-        seen = torch.tensor([pending, is_due, is_lost], dtype=torch.int32, device=trainer.strategy.root_device)
+        now = time.monotonic()
+        batch_ms = 1000 * (now - self._last_agreed) / self._num_since_agreed
+        seen = torch.tensor([pending, is_due, is_lost, batch_ms], device=trainer.strategy.root_device)
         torch.distributed.all_reduce(seen, op=torch.distributed.ReduceOp.MAX)
-        pending, due, lost = seen.tolist()
-        return pending, bool(due), bool(lost)
+        pending, due, lost, slowest_ms = seen.tolist()
+        self._agree_every = max(1, min(MAX_AGREE_BATCHES, int(1000 * AGREE_SECONDS / max(1.0, slowest_ms))))
+        self._last_agreed, self._num_since_agreed = now, 0
+        return int(pending), bool(due), bool(lost)
+
+    def _is_time_to_agree(self, trainer: pl.Trainer, num_batches: int) -> bool:
+        """The same answer on all ranks. To agree makes a GPU wait, so it is done about once a second."""
+        self._num_since_agreed += 1
+        return num_batches == trainer.num_training_batches or self._num_since_agreed >= self._agree_every
 
     def _save(self, trainer: pl.Trainer, num_batches: int) -> None:
         device = trainer.strategy.root_device

@@ -79,7 +79,8 @@ class Interruptions:
         Raises:
             SystemExit: where the process shall end.
         """
-        self._pending = 0
+        if self._pending <= pending:  # a heavier one may have come while the checkpoint was written
+            self._pending = 0
         if _BY_WEIGHT[pending - 1] == signal.SIGTERM:
             if self._requeue is None:
                 raise SystemExit(128 + signal.SIGTERM)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.store.atomic import read_json, write_json
 from spp.store.claim import slurm_job
+from spp.store.store import DONE
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins import ClusterEnvironment
@@ -132,6 +133,8 @@ class Meeting:
             if word is not None and word["verdict"] != "wait":
                 name = word.get("checkpoint")
                 return word["verdict"] == "go", None if name is None else self._folder / name
+            if word is None and (self._folder / DONE).exists():
+                return False, None  # there was nothing to train, and the first rank has ended before this one came
             if word != last:
                 last, deadline = word, time.monotonic() + seconds
             time.sleep(_POLL_SECONDS)

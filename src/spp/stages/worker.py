@@ -67,6 +67,8 @@ def run_stage(root: Path, kind: str, key: str, *, alive: Liveness | None = None,
                     return
                 except AlreadyClaimed:
                     # Ranks that have begun together cannot wait and begin again: the others are gone by now.
+                    if meeting.has_begun and store.is_done(kind, key):
+                        return
                     if not wait_for_holder or meeting.has_begun:
                         raise
                     meeting.wait()
@@ -99,8 +101,15 @@ def _lead(
             if not isinstance(error, Exception):
                 raise
             if not (held.lost or interruptions.handed_over or isinstance(error, AlreadyClaimed)):
-                store.fail(kind, key, traceback.format_exc())
+                _fail(store, kind, key)
             raise
+
+
+def _fail(store: Store, kind: str, key: str) -> None:
+    # What `begin` found is gone, so a marker is another rank's. Its connections were open while it wrote it, so it
+    # is what ended this rank as well.
+    if store.failure(kind, key) is None:
+        store.fail(kind, key, traceback.format_exc())
 
 
 def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Interruptions) -> None:
@@ -109,11 +118,20 @@ def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Inte
     has_work, checkpoint = Meeting(folder, ranks).hear()
     if not has_work:
         return
-    stage = _open(store, kind, key, folder, ranks, interruptions)
-    torch.set_num_threads(stage.runtime.num_threads)
-    stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
-    with contextlib.suppress(NotLeaderError):
-        importlib.import_module(f"spp.stages.{kind}").run(stage)
+    try:
+        stage = _open(store, kind, key, folder, ranks, interruptions)
+        torch.set_num_threads(stage.runtime.num_threads)
+        stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
+        with contextlib.suppress(NotLeaderError):
+            importlib.import_module(f"spp.stages.{kind}").run(stage)
+    except AlreadyClaimed:
+        if not store.is_done(kind, key):
+            raise
+    except Exception:
+        # The first rank may never hear of it: where it waits for this one on a GPU, it is killed.
+        if not interruptions.handed_over:
+            _fail(store, kind, key)
+        raise
 
 
 def _as_it_was_meant(stop: SystemExit) -> NoReturn:
@@ -145,17 +163,20 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     store.write_provenance(kind, key, provenance)
     torch.set_num_threads(stage.runtime.num_threads)
     pinned = meeting.pin(stage.checkpoint.path)
-    saved = stage.checkpoint.read(pinned)
     stage.mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(stage.spec, provenance))
     try:
-        stage.restart(saved)
-        meeting.go(None if saved is None else pinned)
+        stage.restart(stage.checkpoint.read(pinned))
+        if stage.earlier_code:
+            _log.warning("%s was written by other code, which counts among the stage's provenance", pinned)
+            store.write_provenance(kind, key, {**provenance, "earlier_code": stage.earlier_code})
+        meeting.go(None if stage.saved is None else pinned)
         summary = _run(stage)
         summary |= _spent(stage)
         stage.mirror.log({f"summary/{name}": value for name, value in _numbers(summary).items()})
     finally:
         stage.mirror.finish()
-    stage.write_record()
+    if not stage.is_superseded(about_to_save=True):
+        stage.write_record()
     store.finish(kind, key, summary)
 
 

@@ -260,7 +260,8 @@ class Store:
     def write_progress(self, kind: str, key: str, *, done: float, total: float, unit: str, message: str = "") -> None:
         """Tell how far a running stage is."""
         progress = {"done": done, "total": total, "unit": unit, "message": message, "time": time.time()}
-        write_json(self.stage_dir(kind, key) / "progress.json", progress)
+        # Not forced to the disk: it is written twice a second, and means nothing after a crash.
+        write_json(self.stage_dir(kind, key) / "progress.json", progress, durable=False)
 
     def read_progress(self, kind: str, key: str) -> Progress | None:
         progress = read_json(self.stage_dir(kind, key) / "progress.json")

@@ -38,7 +38,7 @@ VALUES = {
         "partition -p", "account -A", "qos -q", "constraint -C", "open-mode", "kill-on-invalid-dep", "wrap", "export",
         "chdir -D", "nodelist -w", "exclude -x", "wckey", "gpus-per-task", "mem-per-gpu", "nice", "reservation",
     ],
-    "srun": ["ntasks -n", "nodes -N", "output -o", "error -e", "cpus-per-task -c", "ntasks-per-node"],
+    "srun": ["ntasks -n", "nodes -N", "output -o", "error -e", "cpus-per-task -c", "ntasks-per-node", "wait -W"],
     "squeue": ["jobs -j", "name -n", "states -t", "user -u", "format -o", "partition -p", "sort -S"],
     "sacct": ["jobs -j", "format -o", "starttime -S", "endtime -E", "name", "user -u", "state -s"],
     "scancel": ["signal -s", "name -n", "jobname", "state -t", "user -u"],
@@ -132,7 +132,7 @@ def srun(words):
         for task in state["tasks"].values():
             if task["raw"] == int(ENV["SLURM_JOB_ID"]):
                 task["steps"] += [process.pid for process in processes]
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:
         if options.kill_on_bad_exit and any(process.returncode for process in processes):
             kill([process.pid for process in processes if process.returncode is None], signal.SIGKILL)
         time.sleep(0.02)
