@@ -174,6 +174,8 @@ def test_report_writes_the_table_and_the_figure(finished, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {
         "family.md",
         "family.csv",
+        "compare.md",
+        "compare.csv",
         "figure2.png",
         "figure2.pdf",
         "figure2.csv",

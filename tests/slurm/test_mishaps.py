@@ -11,7 +11,7 @@ from spp.schedule.slurm import live_of
 from spp.store.claim import Holder, holder_of
 from spp.store.store import CHECKPOINT, Store
 
-WORDS = ["debug=fast", "data.num_train=300", "dense.batch_size=32", "dense.epochs=60", "dense.warmup_epochs=1"]
+WORDS = ["debug=fast", "data.num_train=300", "dense.batch_size=32", "dense.epochs=40", "dense.warmup_epochs=1"]
 """8 batches an epoch, with noise and stochastic depth: many random numbers whose order counts."""
 
 PLAIN = [*WORDS[:3], "dense.epochs=4", "dense.drop_path=0", "dense.input_noise=0"]
@@ -94,13 +94,14 @@ def test_preempted_three_times(queue, sweeps, undisturbed):
 
 
 @pytest.mark.slow
-def test_requeued_by_hand_cancelled_and_killed(queue, sweeps, undisturbed):
+@pytest.mark.slurm
+def test_requeued_by_hand_cancelled_and_killed(slurm, commands, sweeps, undisturbed):
     """One after the other: scontrol requeue, spp cancel and retry, SIGKILL and the retry that nobody asks for."""
-    stage = Training(sweeps, queue, *WORDS, "cluster.num_retries=1", "cluster.backoff_min=0.01")
+    stage = Training(sweeps, commands, *WORDS, "cluster.num_retries=1", "cluster.backoff_min=0.01")
     stage.reach(2)
     first = stage.job
-    queue.run("scontrol", "requeue", first)
-    queue.until(lambda: queue.rows()[first][0] == "PENDING")
+    commands.run("scontrol", "requeue", first)
+    commands.until(lambda: commands.rows()[first][0] == "PENDING")
     assert stage.checkpoint.exists()
 
     stage.reach(2)
@@ -114,8 +115,8 @@ def test_requeued_by_hand_cancelled_and_killed(queue, sweeps, undisturbed):
     assert second != first
     assert holder is not None
     os.kill(holder.process.pid, signal.SIGKILL)
-    queue.expect({second: "FAILED"})
-    queue.until(lambda: stage.job != second)
+    commands.expect({second: "FAILED"})
+    commands.until(lambda: stage.job != second)
     assert stage.settle() == "done"
     stage.assert_same_as(undisturbed(*WORDS))
 

@@ -48,7 +48,7 @@ def test_every_network_is_built(built):
         (
             [
                 "cluster=local",
-                "cluster.resources.update.tasks_per_node=1,3",
+                "cluster.resources.update.tasks_per_node=3",
                 "cluster.resources.default.gpus_per_node=0",
             ],
             ["update.batch_size", "128", "3 processes", "use 126"],
