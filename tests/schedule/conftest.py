@@ -164,7 +164,7 @@ def hold(store, start):
 def say():
     def say_to(process, word):
         print(word, file=process.stdin, flush=True)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
     return say_to
 

@@ -59,7 +59,7 @@ def most_at_once(intervals):
     return max(sum(began <= start < ended for began, ended, _ in intervals) for start, _, _ in intervals)
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -219,7 +219,7 @@ def test_signal_ends_the_workers_with_their_helpers_and_the_next_run_goes_on(
     wait_for(lambda: len((store.root / "pids").read_text().split()) == 2)
     pids = [int(pid) for pid in (store.root / "pids").read_text().split()]
     scheduler.send_signal(number)
-    assert scheduler.wait(20) == code
+    assert scheduler.wait(120) == code
     wait_for(lambda: not any(lives(pid) for pid in pids))
     states = {status.label: status.state for status in plan_status(store, plan).values()}
     assert states["dense"] is State.DONE

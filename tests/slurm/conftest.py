@@ -90,7 +90,7 @@ class Queue:
 
         self.until(met)
 
-    def until(self, met: Callable[[], bool], timeout_s: float = 60) -> None:
+    def until(self, met: Callable[[], bool], timeout_s: float = 180) -> None:
         """Until the condition holds; the queue as it is if that takes too long."""
         deadline = time.monotonic() + timeout_s
         while not met():
@@ -134,7 +134,7 @@ class Sweeps:
         """What `spp status` knows of each stage."""
         return list(sweep_status(self.store, sweep, live_of(self.store, sweep)).stages)
 
-    def settled(self, sweep: str, timeout_s: float = 240) -> dict[str, str]:
+    def settled(self, sweep: str, timeout_s: float = 900) -> dict[str, str]:
         """States by key, once nothing is to be expected any more."""
         deadline = time.monotonic() + timeout_s
         while True:

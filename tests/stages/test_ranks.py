@@ -39,7 +39,7 @@ def test_starts_of_a_slurm_job_have_names_of_their_own(monkeypatch):
     assert Ranks(0, 2, "srun").name == "12_3-1"
 
 
-def heard(folder, act, seconds=10.0):
+def heard(folder, act, seconds=60.0):
     """What another rank hears while the first one acts."""
     leader, other = (Meeting(folder, Ranks(rank, 2, "torchrun")) for rank in (0, 1))
     leader.open()
@@ -47,7 +47,7 @@ def heard(folder, act, seconds=10.0):
     thread = threading.Thread(target=lambda: answer.append(other.hear(seconds)))
     thread.start()
     act(leader)
-    thread.join(timeout=20)
+    thread.join(timeout=90)
     leader.close()
     return answer[0]
 

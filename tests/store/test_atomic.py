@@ -105,7 +105,7 @@ def test_torn_line_costs_itself_and_no_other(tmp_path_factory, rows, data):
 def test_lines_of_several_processes_do_not_mix(tmp_path, start):
     path = tmp_path / "rows.jsonl"
     writers = [start(APPEND, path, who) for who in range(4)]
-    assert [writer.wait(30) for writer in writers] == [0] * 4
+    assert [writer.wait(120) for writer in writers] == [0] * 4
     rows = read_lines(path)
     for who in range(4):
         assert [row["n"] for row in rows if row["who"] == str(who)] == list(range(100))
