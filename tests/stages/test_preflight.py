@@ -9,7 +9,7 @@ from spp.stages import preflight
 
 
 def setups(*words):
-    return list(plan_sweep(compose_points(["debug=fast", *words], multirun=True)).setups.values())
+    return plan_sweep(compose_points(["debug=fast", *words], multirun=True)).setups
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def smoke_words(file):
 def test_the_smoke_run_of_every_experiment_is_let_through(file):
     words = [word for word in smoke_words(file) if word != "-m"]
     assert f"experiment={file.stem}" in words
-    preflight.check_all(list(plan_sweep(compose_points(words, multirun=True)).setups.values()))
+    preflight.check_all(plan_sweep(compose_points(words, multirun=True)).setups)
 
 
 @pytest.mark.parametrize("experiment", ["upop_deit_small", "vit_slim_deit_small", "wdpruning_deit_tiny"])

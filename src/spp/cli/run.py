@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,11 +45,10 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     Raises:
         ValueError: one line, before anything is written, if it cannot work.
     """
-    plan, store = planned.plan, Store(planned.store)
-    check_fits(plan, planned.cluster)
-    _preflight(planned, store)
+    store, console = Store(planned.store), Console(soft_wrap=True, highlight=False)
+    check_fits(planned.plan, planned.cluster)
+    plan = _within_reach(planned, store, console)
     sweep = sweep_name(plan)
-    console = Console(soft_wrap=True, highlight=False)
     num_uses = sum(len(plan.stages_of(point)) for point in plan.points)
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
@@ -68,14 +67,35 @@ def sweep_name(plan: Plan) -> str:
     return "-".join([*words, hashlib.sha256(content.encode()).hexdigest()[:6]])
 
 
-def _preflight(planned: Planned, store: Store) -> None:
-    """Refuse what cannot work before anything is written; points that have finished need no check."""
-    setups = [
-        planned.setups[point.name]
-        for point in planned.plan.points
-        if not all(store.is_done(stage.kind, stage.key) for stage in point.stages)
-    ]
-    if setups:
-        from spp.stages.preflight import check_all
+def _within_reach(planned: Planned, store: Store, console: Console) -> Plan:
+    """The plan without what cannot be; points that have finished need no check.
 
-        check_all(setups)
+    Where several methods share a sweep, a budget that one of them cannot serve is left out for that one, which is said.
+
+    Raises:
+        ValueError: one line, before anything is written, if it cannot work.
+    """
+    points = planned.plan.points
+    setups = {
+        point.name: planned.setups[point.name]
+        for point in points
+        if not all(store.is_done(stage.kind, stage.key) for stage in point.stages)
+    }
+    if not setups:
+        return planned.plan
+    from spp.stages.preflight import check_all
+
+    refused = check_all(setups)
+    if not refused:
+        return planned.plan
+    methods = {point.name: point.meta["method"] for point in points}
+    reasons = {f"method={methods[name]}: {reason}" for name, sizes in refused.items() for reason in sizes.values()}
+    if len(set(methods.values())) == 1:
+        raise ValueError(min(reasons))
+    for reason in sorted(reasons):
+        console.print(f"left out: {escape(reason)}")
+    return Plan.merge(
+        replace(point, stages=stages)
+        for point in points
+        if (stages := tuple(s for s in point.stages if s.config["budget"]["value"] not in refused.get(point.name, {})))
+    )

@@ -22,6 +22,10 @@ ROUNDING = 1e-9
 """Share of the dense total by which a sum of costs may miss a budget; far below the cost of one unit."""
 
 
+class OutOfReachError(ValueError):
+    """No choice of units has the wanted size."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """A wanted size: macs, params or units; `value` <= 1 is a fraction of the dense total."""
@@ -92,7 +96,8 @@ def absolute_size(
         field: what the message calls the value; default: the kind.
 
     Raises:
-        ValueError: if the budget cannot be reached, or a choice is not known.
+        OutOfReachError: if the budget cannot be reached.
+        ValueError: if a choice is not known.
     """
     lowest, highest = budget_range(pairs, kind, min_units)
     size = value * highest if value <= 1 else value
@@ -100,7 +105,7 @@ def absolute_size(
     if not lowest - slack <= size <= highest + slack:
         field = field or kind
         share = math.ceil(1e4 * lowest / highest) / 1e4
-        raise ValueError(
+        raise OutOfReachError(
             f"{field}: {value:g} cannot be reached; allowed: {math.ceil(lowest)} to {math.floor(highest)},"
             f" or {share:g} to 1 of the dense model, at min_units={min_units}; use {field}={max(share, 0.5):g}"
         )

@@ -10,12 +10,12 @@ Mended: the straight-through choice keeps exactly K heads also at ties and at K 
 steps there are, so that it always ends; the final choice is drawn without noise.
 
 Ours: K is the largest number whose heads the budget pays for; where heads differ in price (Swin) that depends on which
-ones lead, and K follows them. The gate is the mask on the values of a head, biases included. Needs model.per_head=true.
-Attention alone is pruned: budgets below the cost of everything else cannot be reached.
+ones lead, and K follows them. The gate is the mask on the values of a head, biases included. Attention alone is pruned:
+budgets below the cost of everything else cannot be reached.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spp.config import Config, require
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class DSPConfig(Config):
     """Settings of the search."""
 
+    needs_heads: ClassVar[bool] = True
+    """Units are told apart by heads, whatever model.per_head says."""
     name: str = "dsp"
     """Name of the method."""
     lr: float = 0.5

@@ -18,7 +18,7 @@ the ranking (the support by |m|, then the others by how near they are to it) fil
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spp.config import Config, require
 
@@ -36,6 +36,8 @@ SELECTION_FIELDS = ("scope", "min_units")
 class LassoConfig(Config):
     """Settings of the penalty, of its path and of the selection."""
 
+    TRAINS_WEIGHTS: ClassVar[bool] = False
+    """They stand still during the search."""
     name: str = "lasso"
     """Name of the method."""
     lam: float | None = None

@@ -27,6 +27,8 @@ class MagnitudeConfig(Config):
 
     MAX_SEARCH_EPOCHS: ClassVar[int] = 0
     """The score needs the weights alone."""
+    TRAINS_WEIGHTS: ClassVar[bool] = False
+    """They stand still during the search."""
     name: str = "magnitude"
     """Name of the method."""
     norm: str = "l2"

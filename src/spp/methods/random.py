@@ -25,6 +25,8 @@ class RandomConfig(Config):
 
     MAX_SEARCH_EPOCHS: ClassVar[int] = 0
     """The draw needs no data."""
+    TRAINS_WEIGHTS: ClassVar[bool] = False
+    """They stand still during the search."""
     name: str = "random"
     """Name of the method."""
     seed: int = 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spp.structure.masked import Masks
 
 PRESETS = ("priced", "textbook", "released")
-SELECTION_FIELDS = ("score", "scope", "min_units")
+SELECTION_FIELDS = ("score", "scope", "min_units", "within")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class SPPConfig(Config):
     """global (one cost-aware list) or family (equal shares of attention and MLP units); null: the preset's."""
     min_units: int = 1
     """Units that every pair keeps at least."""
+    within: str = "score"
+    """Which units of a pair stay, once the path has said how many: score, or random (a control: widths alone)."""
 
     def __post_init__(self) -> None:
         require(self.preset in PRESETS, "preset", self.preset, ", ".join(PRESETS), "use priced")
@@ -65,6 +67,7 @@ class SPPConfig(Config):
         )
         require(self.score in ("entry", "V", "S"), "score", self.score, "entry, V, S", "use entry")
         require(self.scope in (None, "global", "family"), "scope", self.scope, "global, family, null", "use null")
+        require(self.within in ("score", "random"), "within", self.within, "score, random", "use score")
         require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
 
     def search(self) -> dict[str, Any]:
@@ -105,4 +108,17 @@ def learning_rate(config: SPPConfig, base_lr: float, epoch: int, num_epochs: int
 
 def select(config: SPPConfig, path: "SolutionPath", kind: str, size: float) -> "dict[str, Tensor]":
     """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    return path.masks(**{kind: size}, scope=config.scope, score=config.score, min_units=config.min_units)
+    masks = path.masks(**{kind: size}, scope=config.scope, score=config.score, min_units=config.min_units)
+    return _shuffled(masks) if config.within == "random" else masks
+
+
+def _shuffled(masks: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """As many units of every pair, drawn by lot; smaller masks stay subsets of larger ones."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = {}
+    for name, mask in masks.items():
+        order = torch.randperm(len(mask), generator=generator)
+        drawn[name] = torch.zeros_like(mask).index_fill_(0, order[: int(mask.sum())], True)
+    return drawn

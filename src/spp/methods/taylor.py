@@ -28,6 +28,8 @@ class TaylorConfig(Config):
 
     MAX_SEARCH_EPOCHS: ClassVar[int] = 1
     """One pass over the training images is more than the score needs to settle."""
+    TRAINS_WEIGHTS: ClassVar[bool] = False
+    """They stand still during the search."""
     name: str = "taylor"
     """Name of the method."""
     order: int = 1

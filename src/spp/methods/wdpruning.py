@@ -8,7 +8,7 @@ l1 and l2 start at 0 and climb their own gradient. Weights train along. Threshol
 Mended: scores learn with the thresholds, undecayed (released: with the weights, decay .05); e comes from the model's
 real prices (released: 144, 768, 3072 of DeiT-B, in parameters); the epsilon of LayerNorm stays the model's.
 
-Ours: units are the pairs' channels, or with `unit=head` whole heads (needs model.per_head=true), as released; the
+Ours: units are the pairs' channels, or with `unit=head` whole heads, as released; the
 pruned rows of the projection and of fc2, which leave the residual width as it is, have no counterpart; R is the
 budget's share, in its kind. Momentum carries e below R, far in a short search: all thresholds are then lifted together
 until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
@@ -36,7 +36,7 @@ class WDPruningConfig(Config):
     name: str = "wdpruning"
     """Name of the method."""
     unit: str = "channel"
-    """What attention drops: channel, or head (needs model.per_head=true)."""
+    """What attention drops: channel, or head."""
     lr: float | None = None
     """First step size of the thresholds; null: .0025, or 20 / steps where that is more."""
     score_lr: float | None = None
@@ -55,6 +55,11 @@ class WDPruningConfig(Config):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
         require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
+
+    @property
+    def needs_heads(self) -> bool:
+        """Whether units are told apart by heads, whatever model.per_head says."""
+        return self.unit == "head"
 
     def search(self) -> dict[str, Any]:
         """The settings that shape the search."""

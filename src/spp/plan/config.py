@@ -147,7 +147,11 @@ class UpdateConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(RecipeConfig):
-    """The search of every method but SPP, in which the weights train or stand still, as the method wants it."""
+    """The search of every method but SPP, in which the weights train or stand still, as the method wants it.
+
+    conf/stage/ gives it the loss, step sizes and precision of `prune`: weights that train in the search are trained as
+    those that train in the walk.
+    """
 
     select: str = "last"
     """Always last: the weights belong to the masks that the search ends with."""

@@ -86,14 +86,17 @@ class Setup:
     def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
-        What is left over goes to the walk, unless that trains nothing: all methods have equal epochs in all.
+        What is left over goes to the walk, unless that trains nothing: all methods have equal epochs in all. Where
+        the weights stand still the labels are clean, as in `update`: a loss that asks for less confidence would score
+        the units by what they do to that.
         """
         limit: int | None = getattr(self.method, "MAX_SEARCH_EPOCHS", None)
         needed = self.search.epochs if limit is None else min(limit, self.search.epochs)
         warmup = min(self.search.warmup_epochs, needed)
         unspent = self.search.epochs - needed if self.prune.epochs > 0 else 0
+        clean = {} if getattr(self.method, "TRAINS_WEIGHTS", True) else {"label_smoothing": 0, "mixup": 0, "cutmix": 0}
         return (
-            replace(self.search, epochs=needed, warmup_epochs=warmup),
+            replace(self.search, epochs=needed, warmup_epochs=warmup, **clean),
             replace(self.prune, epochs=self.prune.epochs + unspent),
         )
 
@@ -103,11 +106,10 @@ class Setup:
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
+        model = replace(self.model, per_head=False)  # how it will be masked is none of its concern
         if self.model.weights == "train":
-            return self.stage(
-                "dense", label="dense", model=self.model, data=self.data, recipe=self.dense, seed=self.seed
-            )
-        return self.stage("dense", label="dense", model=self.model, data=self.data)
+            return self.stage("dense", label="dense", model=model, data=self.data, recipe=self.dense, seed=self.seed)
+        return self.stage("dense", label="dense", model=model, data=self.data)
 
 
 def sha256_of(file: Path) -> str:
@@ -191,6 +193,9 @@ def read_setup(
     seed = cfg["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: {seed!r} is not allowed; allowed: an integer from 0 to 2^32 - 1; use seed=0")
+    method = read_method(dict(cfg["method"]))
+    if getattr(method, "needs_heads", False):
+        model = replace(model, per_head=True)
     setup = Setup(
         model=model,
         data=data_config,
@@ -199,7 +204,7 @@ def read_setup(
         search=SearchConfig.read(cfg["search"], "search"),
         prune=PruneConfig.read(cfg["prune"], "prune"),
         finetune=RecipeConfig.read(cfg["finetune"], "finetune"),
-        method=read_method(dict(cfg["method"])),
+        method=method,
         budget=BudgetConfig.read(cfg["budget"], "budget"),
         runtime=runtime,
         cluster=cluster,

@@ -64,6 +64,11 @@ def _load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
     load_weights(model, read_checkpoint(Path(file)), file)
 
 
+def architecture_of(stage: StageRun) -> dict[str, Any]:
+    """What members of the stage's dense network are cut from, with the way in which the stage masks it."""
+    return {**stage.input_summary("dense")["architecture"], "model": stage.config["model"]}
+
+
 def open_dense(stage: StageRun, recipe: UpdateConfig | RecipeConfig) -> tuple[ImageData, nn.Module, list[Pair]]:
     """What every search starts from: the seeded data, the finished dense network, and its pairs."""
     config, seed = ModelConfig.read(stage.config["model"], "model"), stage.config["seed"]

@@ -55,14 +55,14 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     ref, folder, refs = _find_path(store, source)
     path = open_path(folder)
     families = _families(store, ref.key, refs)
-    searched_with = store.spec(ref.kind, ref.key)["config"]["method"]
-    selection = families[0].selection if families else {"name": searched_with["name"]}
+    searched_with = store.spec(ref.kind, ref.key)["config"]
+    selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
     families = [family for family in families if family.selection == selection]
     choose = method_module(selection["name"]).select
     masks: dict[str, Tensor] = choose(read_method(selection), path, kind, size)
 
     dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
-    architecture = store.summary("dense", dense_key)["architecture"]
+    architecture = {**store.summary("dense", dense_key)["architecture"], "model": searched_with["model"]}
     donor = _smallest_containing(families, masks)
     if donor is not None:
         small = compact(load_member(donor), _within(donor, masks))

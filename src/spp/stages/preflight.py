@@ -1,6 +1,6 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from spp.data.module import ImageData
 from spp.data.transforms import Augment
-from spp.dynamics.budget import Budget, absolute_size
+from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import kind_of, method_module
 from spp.methods.spp import SPPConfig, build_optimizer
 from spp.plan.config import RecipeConfig, UpdateConfig
@@ -21,26 +21,33 @@ from spp.structure.masked import MaskedModel
 from spp.structure.pairs import find_pairs
 
 
-def check_all(setups: Iterable[Setup]) -> None:
+def check_all(setups: Mapping[str, Setup]) -> dict[str, dict[float, str]]:
     """Build model, data and dynamics of the points of a sweep, and compare the sizes within reach with the budgets.
 
     Each question is asked once: a thousand learning rates for one network build that network once.
+
+    Args:
+        setups: by name of the point.
+
+    Returns:
+        By name of the point, the budgets that its method cannot serve although others can, and why: one line.
 
     Raises:
         ValueError: one line, if a model is unknown, cannot be pruned, or cannot be that small.
     """
     preflight = _Preflight()
-    for setup in setups:
-        preflight.check(setup)
+    found = {name: preflight.check(setup) for name, setup in setups.items()}
+    return {name: refused for name, refused in found.items() if refused}
 
 
 class _Preflight:
     def __init__(self) -> None:
         self._asked: set[str] = set()
+        self._refused: dict[str, dict[float, str]] = {}
         self._data: dict[str, ImageData] = {}
         self._networks: dict[str, MaskedModel] = {}
 
-    def check(self, setup: Setup) -> None:
+    def check(self, setup: Setup) -> dict[float, str]:
         data_key = canonical_json([setup.data.plain(), setup.runtime.data_root])
         if data_key not in self._data:
             self._data[data_key] = build_data(setup.data, setup.update, setup.seed, setup.runtime)
@@ -57,12 +64,14 @@ class _Preflight:
         masked = self._networks[network_key]
         recipe = getattr(setup, search)
         num_steps = recipe.epochs * (data.num_train_samples // recipe.batch_size)
-        if self._is_new("method", network_key, setup.method.plain(), setup.budget.plain(), num_steps):
-            _build_search(setup, masked, num_steps)
         min_units = getattr(setup.method, "min_units", 1)
         if self._is_new("budget", network_key, setup.budget.plain(), min_units):
             for size in setup.budget.values:
                 absolute_size(masked.pairs, setup.budget.kind, size, min_units, field="budget.values")
+        question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), num_steps])
+        if question not in self._refused:
+            self._refused[question] = _build_search(setup, masked, num_steps)
+        return self._refused[question]
 
     def _is_new(self, *question: Any) -> bool:
         line = canonical_json(question)
@@ -94,17 +103,22 @@ def _check_recipe(stage: str, recipe: RecipeConfig | UpdateConfig, num_train_sam
         )
 
 
-def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> None:
-    """Methods refuse what they cannot do when their search is made."""
+def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[float, str]:
+    """The budgets that a search refuses; whatever else it cannot do it says when it is made."""
     if isinstance(setup.method, SPPConfig):
         build_optimizer(setup.method, masked.masks, num_steps)
-        return
+        return {}
     build = method_module(vars(setup.method)["name"]).build_search
     if kind_of(setup.method) == "ranking":
         build(setup.method, masked, num_steps)
-        return
+        return {}
+    refused = {}
     for size in setup.budget.values:
-        build(setup.method, masked, num_steps, Budget(setup.budget.kind, size))
+        try:
+            build(setup.method, masked, num_steps, Budget(setup.budget.kind, size))
+        except OutOfReachError as error:
+            refused[size] = str(error)
+    return refused
 
 
 def _build(setup: Setup, data: ImageData) -> MaskedModel:

@@ -13,7 +13,7 @@ from spp.dynamics.ranking import Ranking, open_path
 from spp.methods.registry import method_module, read_method
 from spp.plan.config import BudgetConfig, PruneConfig
 from spp.stages.context import StageRun
-from spp.stages.dense import open_dense
+from spp.stages.dense import architecture_of, open_dense
 from spp.stages.member import member_file, save_member
 from spp.stages.models import WEIGHTS_FILE, load_weights
 from spp.stages.training import Classifier, fit
@@ -81,7 +81,7 @@ class Family:
         self._stage, self._model, self._path, self._kind = stage, model, path, budget.kind
         self._method = read_method(stage.config["method"])
         self._choose = method_module(stage.config["method"]["name"]).select
-        self._architecture = stage.input_summary("dense")["architecture"]
+        self._architecture = architecture_of(stage)
         self.members: dict[str, Any] = {}
 
     def select(self, size: float) -> dict[str, Tensor]:

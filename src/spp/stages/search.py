@@ -14,7 +14,7 @@ from spp.methods._search import BudgetSearch, RankingSearch, Search
 from spp.methods.registry import kind_of, method_module, read_method
 from spp.plan.config import SearchConfig
 from spp.stages.context import StageRun
-from spp.stages.dense import open_dense
+from spp.stages.dense import architecture_of, open_dense
 from spp.stages.member import member_file, save_member
 from spp.stages.models import WEIGHTS_FILE
 from spp.stages.training import Classifier, fit
@@ -108,7 +108,7 @@ def _write_ranking(search: RankingSearch, stage: StageRun) -> dict[str, Any]:
 
 def _write_member(search: Search, stage: StageRun) -> dict[str, Any]:
     assert isinstance(search, BudgetSearch)
-    budget, architecture = stage.config["budget"], stage.input_summary("dense")["architecture"]
+    budget, architecture = stage.config["budget"], architecture_of(stage)
     masks = {name: mask.cpu() for name, mask in search.final_masks().items()}
     model, kept_weights = search.masked.model.cpu(), search.final_weights()
     with torch.no_grad():

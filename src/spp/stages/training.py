@@ -166,13 +166,14 @@ def fit(module: Classifier, data: ImageData, run: StageRun) -> dict[str, Tensor]
 
 
 def evaluate(model: nn.Module, loader: Sized, num_classes: int, run: StageRun) -> dict[str, float]:
-    """Top-1 in percent, mean cross entropy, and the number of images they are of."""
+    """Top-1 and top-5 in percent, mean cross entropy, and the number of images they are of."""
     module = _Evaluation(model, num_classes, len(loader), run)
     trainer = build_trainer(run.runtime, precision="32-true", inference_mode=True)
     with known_warnings():
         trainer.test(module, dataloaders=loader, verbose=False)
     return {
         "top1": 100 * float(module.accuracy.compute()),
+        "top5": 100 * float(module.accuracy_of_five.compute()),
         "loss": float(module.loss_sum) / module.num_images,
         "num_images": module.num_images,
     }
@@ -185,6 +186,7 @@ class _Evaluation(pl.LightningModule):
         self.num_batches = num_batches
         self.run = run
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.accuracy_of_five = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
         self.loss_sum = 0.0
         self.num_images = 0
 
@@ -192,6 +194,7 @@ class _Evaluation(pl.LightningModule):
         images, labels = batch
         scores = self.model(images)
         self.accuracy.update(scores, labels)
+        self.accuracy_of_five.update(scores, labels)
         self.loss_sum += float(nn.functional.cross_entropy(scores, labels, reduction="sum"))
         self.num_images += len(labels)
         self.run.progress(batch_idx + 1, self.num_batches, "batches", "measuring accuracy")
