@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -11,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,18 @@ os.environ["WANDB_MODE"] = "offline"
 
 ROOT = Path(__file__).parents[1]
 FAKES = ROOT / "tests" / "slurm" / "fakes"
+WANDB_SERVER = ROOT / "tests" / "record" / "fakes" / "wandb_server.py"
 SBIN = "/usr/sbin:/sbin"
+
+
+# Files that take minutes go first, so that no process is left with one of them when the others have nothing more to do.
+LONG = ("stages/test_devices.py", "slurm/test_detached.py", "slurm/test_mishaps.py", "slurm/test_sweep.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files: the long ones first, the others as they were found."""
+    names = [str(ROOT / "tests" / name) for name in LONG]
+    items.sort(key=lambda item: names.index(str(item.path)) if str(item.path) in names else len(names))
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +47,70 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     sweep = Store(root).latest()
     assert sweep is not None
     return root, sweep
+
+
+@pytest.fixture(scope="session")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Store and name of a finished sweep whose stages have offline W&B runs: one search, and one search per budget."""
+    from spp.cli.main import main
+    from spp.store.store import Store
+
+    root = tmp_path_factory.mktemp("mirrored") / "store"
+    words = ["debug=fast", "method=spp,wdpruning", "budget.values=[0.5,0.3]", "logger=offline", f"paths.store={root}"]
+    assert main(["run", "-m", *words]) == 0
+    sweep = Store(root).latest()
+    assert sweep is not None
+    return root, sweep
+
+
+@pytest.fixture
+def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A home without keys and settings of W&B; wandb reads them anew."""
+    import wandb
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NETRC", str(home / ".netrc"))
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@dataclass(frozen=True)
+class WandbServer:
+    """A stand-in for the W&B server."""
+
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """What was uploaded, by id of the run."""
+        runs: dict[str, dict[str, Any]] = json.loads((self.folder / "runs.json").read_text())
+        return runs
+
+
+@pytest.fixture
+def wandb_server(tmp_path: Path, no_account: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server that wandb takes for W&B, with a login for it."""
+    folder = tmp_path / "wandb-server"
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, str(WANDB_SERVER), str(folder)])
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "address").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.02)
+        monkeypatch.setenv("WANDB_BASE_URL", (folder / "address").read_text())
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        yield WandbServer(folder, process)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

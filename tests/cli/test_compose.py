@@ -55,3 +55,14 @@ def test_the_recipe_follows_the_data():
     assert point.cfg["dense"]["augment"]["crop"] == "pad4"
     (point,) = compose_points(["data=cifar10", "stage=digits"], multirun=False)
     assert point.cfg["dense"]["input_noise"] == 0.4
+
+
+def test_an_experiment_may_bring_its_sweep_and_words_go_before_it():
+    points = compose_points(["experiment=kappa_lambda"], multirun=True)
+    chosen = {(p.cfg["method"]["kappa"], p.cfg["method"]["lam"], p.cfg["seed"]) for p in points}
+    assert len(points) == len(chosen) == 27
+    points = compose_points(["experiment=kappa_lambda", "seed=7", "method.kappa=3,4"], multirun=True)
+    assert {(p.cfg["method"]["kappa"], p.cfg["seed"]) for p in points} == {(3, 7), (4, 7)}
+    assert len(points) == 6
+    (point,) = compose_points(["experiment=kappa_lambda"], multirun=False)
+    assert point.cfg["method"]["kappa"] is None

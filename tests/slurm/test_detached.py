@@ -77,7 +77,11 @@ exit $code
 """
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+# The real one has the harder case: the queue knows of jobs that the store has not heard of.
+REAL = pytest.param("real", "after", marks=pytest.mark.slurm)
+
+
+@pytest.mark.parametrize(("queue", "when"), [("fake", "before"), ("fake", "after"), REAL], indirect=["queue"])
 def test_killed_within_the_submission_the_same_words_lose_and_double_nothing(queue, light, when, tmp_path):
     wrapper = tmp_path / "bin" / "sbatch"
     wrapper.parent.mkdir()

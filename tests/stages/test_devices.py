@@ -126,8 +126,7 @@ sys.exit(worker.main())
 """
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("place", ["open", "step"])
+@pytest.mark.parametrize(("rank", "place"), [(0, "open"), (1, "step")])
 def test_what_ended_one_rank_is_what_the_stage_failed_of(rank, place, plain_chain, tmp_path):
     stage = plain_chain["dense"]
     store = stage.again(tmp_path / "store", devices=2)

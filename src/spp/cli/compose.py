@@ -101,6 +101,8 @@ def _split(composer: Composer, words: list[str], multirun: bool) -> list[tuple[s
             )
     if not multirun:
         return [tuple(words)]
+    brought = [parse_word(composer, word) for word in composer.sweep_of(words)]
+    overrides = [*brought, *overrides]
     batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     return [tuple(point) for point in batches[0]]
 

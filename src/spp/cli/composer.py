@@ -79,6 +79,16 @@ class Composer:
             settled.pop(override.key_or_group.partition(".")[0], None)
         return ComposedPoint(tuple(overrides), _resolve(cfg, settled), merged.model)
 
+    def sweep_of(self, words: Sequence[str]) -> list[str]:
+        """The choices that the groups named in `words` bring along (hydra.sweeper.params), unless `words` make them."""
+        from hydra.types import RunMode
+
+        choices = [word for word in words if self._chooses_group(word) and not self.parse(word).is_sweep_override()]
+        cfg = self._loader.load_configuration(self._config_name, choices, RunMode.MULTIRUN, from_shell=False)
+        own = {self.parse(word).get_key_element().lstrip("+~") for word in words}
+        params = cfg.hydra.sweeper.get("params") or {}
+        return [f"{key}={value}" for key, value in params.items() if key not in own]
+
     def defaults(self) -> "DictConfig":
         """The configuration without any override, unresolved."""
         cfg: DictConfig = pickle.loads(self._merged(()).cfg)

@@ -1,0 +1,39 @@
+"""What `spp run` leaves out, and says so, instead of refusing a whole sweep."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from spp.cli.compose import compose_points
+from spp.cli.planning import plan_sweep
+from spp.cli.run import _within_reach
+from spp.store.store import Store
+
+BUDGETS = "budget=macs:[0.7,0.3]"
+
+
+def within_reach(tmp_path, *words):
+    said = io.StringIO()
+    planned = plan_sweep(compose_points(["debug=fast", BUDGETS, *words], multirun=True))
+    plan = _within_reach(planned, Store(tmp_path), Console(file=said, soft_wrap=True))
+    served = {p.meta["method"]: [s.config["budget"]["value"] for s in p.stages] for p in plan.points}
+    return served, said.getvalue()
+
+
+def test_a_budget_out_of_reach_for_one_method_of_several_is_left_out_for_that_one(tmp_path):
+    served, said = within_reach(tmp_path, "method=dsp,random")
+    assert served == {"dsp": [0.7], "random": [0.7, 0.3]}
+    assert said.startswith("left out: method=dsp: macs: 0.3 cannot be reached; allowed: ")
+    assert said.count("\n") == 1
+
+
+def test_a_method_that_can_serve_nothing_is_left_out_whole(tmp_path):
+    served, said = within_reach(tmp_path, "method=dsp,random", "budget.values=[0.3]")
+    assert served == {"random": [0.3]}
+    assert "method=dsp" in said
+
+
+def test_alone_it_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^method=dsp: macs: 0\.3 cannot be reached"):
+        within_reach(tmp_path, "method=dsp")
