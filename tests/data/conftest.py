@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,83 @@ def real_cifar_root():
     if not root.is_dir():
         pytest.skip("CIFAR-10 is not in ../shared/data/cifar10")
     return root
+
+
+class Photographs:
+    """JPEG files of three classes under one order, and the same set in each form.
+
+    Attributes:
+        samples: by split: name, encoded image and label, in the order of the manifest.
+    """
+
+    NAMES = ("ant", "bee", "cow")
+
+    def __init__(self, folder):
+        self.folder = folder
+        rng = np.random.default_rng(2)
+        self.samples = {
+            part: [
+                (f"{name}/{number:02d}", self.jpeg(rng, number), label)
+                for label, name in enumerate(self.NAMES)
+                for number in range(count)
+            ]
+            for part, count in (("train", 8), ("val", 3))
+        }
+
+    @staticmethod
+    def jpeg(rng, number):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6 + number % 3, 3), dtype=np.uint8))
+        return encode(np.asarray(coarse.resize((60, 45 + number))), "jpeg")
+
+    def make(self, form, name="set"):
+        """The root of the set in a form."""
+        root = self.folder / f"{name}-{form}"
+        root.mkdir()
+        for part, samples in self.samples.items():
+            getattr(self, f"_make_{form}")(root, part, samples)
+        return root
+
+    def _make_folder(self, root, part, samples):
+        for name, content, _ in samples:
+            file = root / part / f"{name}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+    def _make_shards(self, root, part, samples, per_shard=5):
+        for number, start in enumerate(range(0, len(samples), per_shard)):
+            members = {}
+            for name, content, label in samples[start : start + per_shard]:
+                members |= {f"{name}.jpg": content, f"{name}.cls": b"%d" % label, f"{name}.json": b"{}"}
+            write_tar(root / f"{part}-{number:04d}.tar", members)
+
+    def _make_parquet(self, root, part, samples, per_file=9):
+        (root / "data").mkdir(exist_ok=True)
+        part, starts = {"val": "validation"}.get(part, part), range(0, len(samples), per_file)
+        for number, start in enumerate(starts):
+            chosen = samples[start : start + per_file]
+            cells = [{"bytes": content, "path": f"{name}.jpg"} for name, content, _ in chosen]
+            table = pa.table({"image": cells, "label": pa.array([label for *_, label in chosen], pa.int64())})
+            name = f"{part}-{number:05d}-of-{len(starts):05d}.parquet"
+            pq.write_table(table, root / "data" / name, row_group_size=4)
+
+
+def write_tar(file, members, **options):
+    """A tar archive of the given names and contents."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w", **options) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """The same photographs in every form of `imagefolder`."""
+    return Photographs(tmp_path)
+
+
+@pytest.fixture
+def tar_writer():
+    """Writes a tar archive: file, {name: content}."""
+    return write_tar

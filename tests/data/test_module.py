@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerStatus
 
+from spp.data.broken import BrokenImageError
 from spp.data.module import ImageData
 from spp.data.registry import open_source
 
@@ -124,12 +126,95 @@ def test_a_batch_larger_than_the_data_is_refused():
             ask()
 
 
+FORMS = ("folder", "shards", "parquet")
+PHOTOGRAPHS = {"name": "imagefolder", "img_size": 32, "batch_size": 5, "val_fraction": 0.25, "augment": RECIPE}
+
+
+def equal(ours, theirs):
+    return all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_every_form_gives_the_same_batches_to_any_number_of_workers(photographs, tmp_path):
+    shape = {**PHOTOGRAPHS, "cache": tmp_path / "cache"}
+    expected = image_data(**shape, root=photographs.make("folder"))
+    wanted = [list(expected.train_dataloader()), list(expected.val_dataloader()), list(expected.test_dataloader())]
+    assert [len(part) for part in wanted] == [3, 2, 2]
+    for form in FORMS:
+        root = photographs.make(form, "other")
+        for num_workers in (0, 2):
+            data = image_data(**shape, root=root, num_workers=num_workers)
+            loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+            for loader, part in zip(loaders, wanted, strict=True):
+                assert all(equal(ours, theirs) for ours, theirs in zip(loader, part, strict=True))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_epoch_begun_in_one_form_goes_on_in_another(photographs, tmp_path, form):
+    shape = {**PHOTOGRAPHS, "cache": tmp_path / "cache"}
+    undisturbed = image_data(**shape, root=photographs.make("shards", "first")).train_dataloader()
+    _, second = (list(undisturbed) for _ in range(2))
+    data = image_data(**shape, root=photographs.make(form), num_workers=2)
+    data.start_at(1, 1)
+    assert all(equal(ours, theirs) for ours, theirs in zip(data.train_dataloader(), second[1:], strict=True))
+
+
+def with_torn_images(photographs, form, part, places):
+    """A set in which some images are torn; the sizes of all files stay as they were."""
+    for place in places:
+        name, encoded, label = photographs.samples[part][place]
+        photographs.samples[part][place] = (name, encoded[:50] + bytes(len(encoded) - 50), label)
+    return photographs.make(form)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_broken_image_ends_the_epoch_with_its_name(photographs, tmp_path, form, num_workers):
+    root = with_torn_images(photographs, form, "train", range(24))
+    loader = image_data(**PHOTOGRAPHS, root=root, cache=tmp_path / "cache", num_workers=num_workers).train_dataloader()
+    with pytest.raises(BrokenImageError) as caught:
+        list(loader)
+    message = r"data\.root: '.*(ant|bee|cow)/\d\d\.jpg' cannot be read as an image \(.*\); allowed: .*on_error=skip"
+    assert re.fullmatch(message, str(caught.value))
+    if num_workers:
+        loader._iterator._shutdown_workers()  # collected with the error's frames it would wait for five seconds each
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_broken_images_are_replaced_and_counted(photographs, tmp_path, form):
+    sound = image_data(**PHOTOGRAPHS, root=photographs.make("folder", "sound"))
+    train, val = sound.split_indices
+    # Two neighbours of train, the last of train, one of val.
+    torn = sorted({int(train[3]), int(train[4]), int(train[-1]), int(val[0])})
+    root = with_torn_images(photographs, form, "train", torn)
+    epochs = []
+    for num_workers in (0, 2):
+        data = image_data(**PHOTOGRAPHS, root=root, cache=tmp_path / "cache", on_error="skip", num_workers=num_workers)
+        assert data.num_skipped == 0
+        loader = data.train_dataloader()
+        epochs.append([list(loader) for _ in range(4)])
+        images, labels = batches(data.val_dataloader())
+        assert data.num_skipped == 4
+        assert data.state_dict() == {"train": torn}
+    for one, two in zip(*epochs, strict=True):
+        assert all(equal(ours, theirs) for ours, theirs in zip(one, two, strict=True))
+        assert {len(batch_labels) for _, batch_labels in one} == {5}
+    wanted, wanted_labels = batches(sound.val_dataloader())
+    assert torch.equal(images, wanted[[1, *range(1, len(wanted))]])
+    assert torch.equal(labels, wanted_labels[[1, *range(1, len(wanted))]])
+
+
+def test_images_that_are_whole_are_shown_as_without_skipping(photographs):
+    root = photographs.make("folder")
+    one, two = (image_data(**PHOTOGRAPHS, root=root, on_error=word).train_dataloader() for word in ("fail", "skip"))
+    assert all(equal(ours, theirs) for ours, theirs in zip(one, two, strict=True))
+
+
 class Recorder(pl.LightningModule):
     """Keeps the labels of every training batch, by epoch."""
 
-    def __init__(self):
+    def __init__(self, num_inputs=64):
         super().__init__()
-        self.layer = torch.nn.Linear(64, 10)
+        self.layer = torch.nn.Linear(num_inputs, 10)
         self.seen = []
 
     def training_step(self, batch, batch_idx):
@@ -164,6 +249,21 @@ def test_lightning_announces_the_epoch_and_does_not_warn(tmp_path):
     loader = image_data(batch_size=270).train_dataloader()
     expected = [(epoch, labels.tolist()) for epoch in range(2) for _, labels in loader]
     assert module.seen == expected
+
+
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
+def test_broken_images_are_counted_across_an_interruption(photographs, tmp_path):
+    root = with_torn_images(photographs, "folder", "train", [0, 9])
+    shape = {**PHOTOGRAPHS, "root": root, "on_error": "skip"}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet |= {"max_epochs": 3, "limit_val_batches": 0, "enable_checkpointing": False, "default_root_dir": tmp_path}
+    trainer, data = pl.Trainer(**quiet), image_data(**shape)
+    trainer.fit(Recorder(3 * 32 * 32), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    assert data.num_skipped > 0
+    trainer, resumed = pl.Trainer(**quiet), image_data(**shape)
+    trainer.fit(Recorder(3 * 32 * 32), datamodule=resumed, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert resumed.num_skipped == data.num_skipped
 
 
 class Place:

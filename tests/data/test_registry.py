@@ -32,8 +32,13 @@ def test_number_of_training_images_out_of_range(num_train):
 def test_planning_stays_light():
     code = """
 import sys
-from spp.data.registry import fingerprint
+from spp.data.registry import fingerprint, sources
 fingerprint("digits", None)
+for name in sources():
+    try:
+        fingerprint(name, "/nowhere")
+    except ValueError:
+        pass
 print([name for name in ("torch", "timm", "sklearn", "pyarrow", "pytorch_lightning") if name in sys.modules])
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

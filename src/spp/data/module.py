@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from spp.data.registry import open_source
 from spp.data.sampling import Draw, EpochSampler, own_random_numbers, seed_transforms
-from spp.data.source import Labels, Source, Split
+from spp.data.selection import Selection, SkippedImages
+from spp.data.source import Source, SplitName
 from spp.data.split import Indices, stratified_split
 from spp.data.transforms import Augment, Transform, eval_transform, train_transform
 
@@ -44,6 +45,12 @@ class ImageData(pl.LightningDataModule):
         num_workers: worker processes per loader; 0 loads in the process itself.
         num_train: use only the first so many training images (before the split); None uses all.
         download: fetch the data set into `root` if it is not there, where it can be.
+        format: the form of the files, for data sets with several; None finds it out.
+        on_error: with fail, the first image that is missing or cannot be decoded ends what runs by a
+            BrokenImageError. With skip its place is taken by another one, always the same (see
+            spp.data.selection.Selection): of train by one of train, of val by one of val, of test by one of test,
+            where it counts twice. See `num_skipped`.
+        cache: folder for indices of large sets and, with parquet, for flat copies of their images.
 
     Raises:
         ValueError: if the data set, or a key or value of `augment`, is not known, or a batch would not fill.
@@ -63,9 +70,15 @@ class ImageData(pl.LightningDataModule):
         num_workers: int,
         num_train: int | None = None,
         download: bool = False,
+        format: str | None = None,
+        on_error: str = "fail",
+        cache: str | Path | None = None,
     ) -> None:
         super().__init__()
-        self.source: Source = open_source(name, root, num_train=num_train, download=download)
+        self.source: Source = open_source(
+            name, root, num_train=num_train, download=download, format=format, on_error=on_error, cache=cache
+        )
+        self.on_error = on_error
         self.img_size = img_size
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -74,10 +87,30 @@ class ImageData(pl.LightningDataModule):
         self.augment = Augment.read(augment)
         self.num_workers = num_workers
         self._first_epoch = self._num_batches_done = 0
+        self._skipped: dict[SplitName, SkippedImages] = {}
 
     def start_at(self, epoch: int, num_batches: int) -> None:
         """Let the next train loader begin in `epoch`, behind its first `num_batches` batches."""
         self._first_epoch, self._num_batches_done = epoch, num_batches
+
+    @property
+    def num_skipped(self) -> int:
+        """Different broken images that this process and its loaders' workers have come across, of all splits.
+
+        Those of before an interruption count, those that other devices came across do not.
+        """
+        return sum(len(skipped.positions()) for skipped in self._skipped.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The broken images by split, for a checkpoint."""
+        return {name: skipped.positions() for name, skipped in self._skipped.items() if skipped.positions()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        for name, positions in state_dict.items():
+            skipped = self._skipped_of(cast(SplitName, name))
+            if skipped is not None:
+                skipped.restore(positions)
 
     @property
     def num_classes(self) -> int:
@@ -124,9 +157,9 @@ class ImageData(pl.LightningDataModule):
         positions = self.split_indices[0]
         if self.augment.is_random:
             transform = train_transform(self.augment, self.source, self.img_size)
-            dataset = _AugmentedImages(self.source.split("train"), positions, transform)
+            dataset = _AugmentedImages(self._select("train", positions), transform)
         else:
-            dataset = self._fixed_images(self.source.split("train"), positions)
+            dataset = self._fixed_images(self._select("train", positions))
         num_per_device = self.batch_size // self.num_replicas
         sampler = EpochSampler(
             len(positions),
@@ -146,12 +179,12 @@ class ImageData(pl.LightningDataModule):
         """
         rank, num_replicas = self._place
         share = self.split_indices[1][rank::num_replicas]
-        return self._loader(self._fixed_images(self.source.split("train"), share), self.batch_size // num_replicas)
+        return self._loader(self._fixed_images(self._select("train", share)), self.batch_size // num_replicas)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test set, in order."""
-        test = self.source.split("test")
-        return self._loader(self._fixed_images(test, range(len(test))), self.batch_size)
+        everything = range(len(self.source.split("test")))
+        return self._loader(self._fixed_images(self._select("test", everything)), self.batch_size)
 
     def _check_batch_size(self) -> None:
         if self.batch_size > self.num_train_samples:
@@ -165,14 +198,21 @@ class ImageData(pl.LightningDataModule):
                 f"of their number; use {max(1, self.batch_size // self.num_replicas) * self.num_replicas}"
             )
 
-    def _fixed_images(self, split: Split, positions: Sequence[int] | Indices) -> Dataset[Any]:
-        transform = eval_transform(self.augment, self.source, self.img_size)
-        num_bytes = len(positions) * self.in_chans * self.img_size**2 * torch.float32.itemsize
+    def _select(self, name: SplitName, positions: Sequence[int] | Indices) -> Selection:
+        return Selection(self.source.split(name), positions, self._skipped_of(name))
+
+    def _skipped_of(self, name: SplitName) -> SkippedImages | None:
+        if self.on_error == "skip" and name not in self._skipped:
+            self._skipped[name] = SkippedImages(len(self.source.split(name)))
+        return self._skipped.get(name)
+
+    def _fixed_images(self, images: Selection) -> Dataset[Any]:
+        fixed = _FixedImages(images, eval_transform(self.augment, self.source, self.img_size))
+        num_bytes = len(images) * self.in_chans * self.img_size**2 * torch.float32.itemsize
         if num_bytes > MAX_TENSOR_BYTES:
-            return _FixedImages(split, positions, transform)
-        images = [transform(split[int(position)][0]) for position in positions]
-        labels: Labels = split.labels[positions]
-        return _TensorImages(torch.stack(images), torch.from_numpy(labels))
+            return fixed
+        pixels, labels = zip(*(fixed[index] for index in range(len(fixed))), strict=True)
+        return _TensorImages(torch.stack(pixels), torch.tensor(labels))
 
     def _loader(self, dataset: Dataset[Any], batch_size: int, **options: Any) -> DataLoader[Batch]:
         # Lightning advises more workers whatever the data set's size; that is the user's choice, and for a
@@ -184,6 +224,9 @@ class ImageData(pl.LightningDataModule):
             options.update(
                 num_workers=self.num_workers, persistent_workers=self.num_workers > 0, worker_init_fn=_forget_signals
             )
+        # timm's create_loader makes a sampler of its own. Its PrefetchLoader could stand behind ours, but it erases on
+        # the device with the device's random numbers, which are a batch's and not an image's: a restart would change
+        # them. Copies overlap the training all the same, from pinned memory.
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
@@ -196,13 +239,13 @@ class ImageData(pl.LightningDataModule):
 
 
 class _AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """Positions of a split under a random transform; asked by the sampler's draws."""
+    """Images under a random transform; asked by the sampler's draws."""
 
-    def __init__(self, split: Split, positions: Indices, transform: Transform) -> None:
-        self.split, self.positions, self.transform = split, positions, transform
+    def __init__(self, images: Selection, transform: Transform) -> None:
+        self.images, self.transform = images, transform
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.images)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         return self.__getitems__([draw])[0]
@@ -212,23 +255,23 @@ class _AugmentedImages(Dataset[tuple[Tensor, int]]):
         # Each image has a seed of its own, so that it looks the same from any worker and after any restart.
         with own_random_numbers():
             for draw in draws:
-                image, label = self.split[int(self.positions[draw.position])]
+                image, label = self.images[draw.position]
                 seed_transforms(draw.seed)
                 items.append((self.transform(image), label))
         return items
 
 
 class _FixedImages(Dataset[tuple[Tensor, int]]):
-    """Positions of a split under a deterministic transform."""
+    """Images under a deterministic transform."""
 
-    def __init__(self, split: Split, positions: Sequence[int] | Indices, transform: Transform) -> None:
-        self.split, self.positions, self.transform = split, positions, transform
+    def __init__(self, images: Selection, transform: Transform) -> None:
+        self.images, self.transform = images, transform
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.images)
 
     def __getitem__(self, asked: int | Draw) -> tuple[Tensor, int]:
-        image, label = self.split[int(self.positions[_index(asked)])]
+        image, label = self.images[_index(asked)]
         return self.transform(image), label
 
 

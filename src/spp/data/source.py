@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +12,20 @@ from PIL import Image
 SplitName = Literal["train", "test"]
 Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+OnError = Literal["fail", "skip"]
+"""What a missing or broken image does: end the run with its name, or be left out and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where a data set lies and how it is to be read; see spp.data.registry.fingerprint."""
+
+    root: Path | None
+    num_train: int | None = None
+    download: bool = False
+    format: str | None = None
+    on_error: OnError = "fail"
+    cache: Path | None = None
 
 
 class Split(Protocol):
@@ -23,7 +38,11 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The image (mode L or RGB) and its class."""
+        """The image (mode L or RGB) and its class.
+
+        Raises:
+            BrokenImageError: if it is missing or cannot be decoded.
+        """
 
 
 @dataclass(frozen=True)

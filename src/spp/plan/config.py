@@ -214,8 +214,6 @@ class LoggerConfig(Config):
     """Project of the runs."""
     entity: str | None = None
     """User or team; null: the account's own."""
-    group: str | None = None
-    """Filled in when planning: the point that asked for the stage first."""
 
     def __post_init__(self) -> None:
         require(self.mode in LOGGER_MODES, "mode", self.mode, ", ".join(LOGGER_MODES), "use offline")
@@ -231,6 +229,10 @@ class RuntimeConfig(Config):
     """The checkpoint whose hash is in model.weights."""
     download: bool = False
     """Let the data set fetch its files into data_root when they are not there."""
+    data_format: str | None = None
+    """Form of the files in data_root, for data sets with several; null: found out."""
+    data_on_error: str = "fail"
+    """What a broken image does: fail, or skip it; the latter is in data.fingerprint, and so in the key."""
     num_workers: int = 0
     """Processes that load data."""
     num_threads: int = 1
@@ -244,7 +246,7 @@ class RuntimeConfig(Config):
     checkpoint_minutes: float = 15.0
     """Minutes between two checkpoints."""
     wandb: dict[str, Any] = field(default_factory=dict)
-    """Mode, project and entity of the W&B mirror."""
+    """Mode, project and entity of the W&B mirror and, written when a sweep is, the point that its run belongs to."""
     cache: str | None = None
     """Folder for small caches such as the manifests of image folders."""
 

@@ -25,7 +25,7 @@ from spp.plan.spec import Stage
 STAGE_VERSIONS = {"dense": 1, "update": 1, "search": 1, "prune": 1, "finetune": 1}
 """Raised by hand whenever a stage's code starts to give other results for the same config."""
 
-_DATA_RUNTIME = ("root", "download")
+_DATA_RUNTIME = ("root", "download", "format", "on_error")
 TOP_LEVEL = (
     "accelerator", "budget", "cluster", "data", "dense", "finetune", "logger", "method",
     "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "search", "seed", "update",
@@ -94,11 +94,10 @@ class Setup:
         needed = self.search.epochs if limit is None else min(limit, self.search.epochs)
         warmup = min(self.search.warmup_epochs, needed)
         unspent = self.search.epochs - needed if self.prune.epochs > 0 else 0
-        clean = {} if getattr(self.method, "TRAINS_WEIGHTS", True) else {"label_smoothing": 0, "mixup": 0, "cutmix": 0}
-        return (
-            replace(self.search, epochs=needed, warmup_epochs=warmup, **clean),
-            replace(self.prune, epochs=self.prune.epochs + unspent),
-        )
+        search = replace(self.search, epochs=needed, warmup_epochs=warmup)
+        if not getattr(self.method, "TRAINS_WEIGHTS", True):
+            search = replace(search, label_smoothing=0, mixup=0, cutmix=0)
+        return search, replace(self.prune, epochs=self.prune.epochs + unspent)
 
     def joint_epochs(self) -> SearchConfig:
         """The recipe of a search that is the walk at the same time: it has the epochs of both."""
@@ -163,7 +162,7 @@ def read_setup(
     """
     _check_names(cfg)
     data = dict(cfg["data"])
-    root, download = (data.pop(name, None) for name in _DATA_RUNTIME)
+    root, download, data_format, on_error = (data.pop(name, None) for name in _DATA_RUNTIME)
     if "fingerprint" in data:
         raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
     data_config = DataConfig.read(data, "data")
@@ -180,6 +179,8 @@ def read_setup(
         {
             "data_root": root and str(Path(root).absolute()),
             "download": download,
+            "data_format": data_format,
+            "data_on_error": on_error or "fail",
             "weights_file": weights_file and str(weights_file),
             "num_workers": cfg["num_workers"],
             "num_threads": cfg["num_threads"],
@@ -212,6 +213,12 @@ def read_setup(
         seed=seed,
     )
     identity = fingerprint(
-        data_config.name, root, num_train=data_config.num_train, download=runtime.download, cache=runtime.cache
+        data_config.name,
+        root,
+        num_train=data_config.num_train,
+        download=runtime.download,
+        format=runtime.data_format,
+        on_error=runtime.data_on_error,
+        cache=runtime.cache,
     )
     return replace(setup, data=replace(data_config, fingerprint=identity))

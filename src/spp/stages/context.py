@@ -15,6 +15,7 @@ from spp.store.provenance import code_hash
 from spp.store.store import Store
 
 if TYPE_CHECKING:
+    from spp.data.module import ImageData
     from spp.stages.checkpoint import CheckpointFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5
@@ -32,6 +33,7 @@ class StageRun:
         saved: the state to go on from; None at a fresh start, and again once the training has taken it.
         is_claim_lost: whether another process has taken over the stage.
         fit_seconds: time of its training, that before interruptions included.
+        data: the data that it works on, once it has opened them.
         earlier_code: hashes of other code that has done a part of it, before interruptions.
     """
 
@@ -47,6 +49,7 @@ class StageRun:
     saved: dict[str, Any] | None = None
     is_claim_lost: Callable[[], bool] = lambda: False
     fit_seconds: float = field(default=0.0, init=False)
+    data: "ImageData | None" = field(default=None, init=False)
     earlier_code: list[str] = field(default_factory=list, init=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)

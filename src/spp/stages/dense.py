@@ -26,7 +26,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     seed = stage.config.get("seed", 0)
     recipe = RecipeConfig.read(stage.config["recipe"], "dense") if "recipe" in stage.config else EVALUATION_RECIPE
     pl.seed_everything(seed, verbose=False)
-    data = build_data(data_config, recipe, seed, stage.runtime)
+    data = stage.data = build_data(data_config, recipe, seed, stage.runtime)
     model = build_for(config, data, drop_path=recipe.drop_path, pretrained=config.weights == "pretrained")
     find_pairs(model, per_head=config.per_head)  # refuses a network we cannot prune before any time is spent on it
 
@@ -73,7 +73,7 @@ def open_dense(stage: StageRun, recipe: UpdateConfig | RecipeConfig) -> tuple[Im
     """What every search starts from: the seeded data, the finished dense network, and its pairs."""
     config, seed = ModelConfig.read(stage.config["model"], "model"), stage.config["seed"]
     pl.seed_everything(seed, verbose=False)
-    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
+    data = stage.data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
     model = build_for(config, data, drop_path=recipe.drop_path)
     load_weights(model, load_file(stage.input_artifacts("dense") / WEIGHTS_FILE), "the dense stage")
     return data, model, find_pairs(model, per_head=config.per_head)

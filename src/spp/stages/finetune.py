@@ -52,7 +52,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     budget = stage.config["budget"]
     seed = stage.config["seed"]
     pl.seed_everything(seed, verbose=False)
-    data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
+    data = stage.data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
     source = stage.input_artifacts("family") / member_file(budget["value"])
     description = describe_member(source)
     member = load_member(source, drop_path=recipe.drop_path)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spp.data.broken import BrokenImageError
 from spp.data.registry import fingerprint, open_source
 
 
@@ -115,13 +116,18 @@ def no_image(table):
     [
         (bad_columns, "the columns pixels, label"),
         (bad_labels, "labels 10 to 10"),
-        (bad_image, "something that is no image, number 0 of a split"),
-        (no_image, "something that is no image, number 0 of a split"),
     ],
 )
 def test_wrong_parquet_is_named(parquet_root, change, found):
     rewrite(parquet_root, change)
     with pytest.raises(ValueError, match=rf"^data\.root: .*holds {found}; allowed: CIFAR-10 as "):
+        open_source("cifar10", parquet_root).split("test")[0]
+
+
+@pytest.mark.parametrize("change", [bad_image, no_image])
+def test_what_is_no_image_is_named(parquet_root, change):
+    rewrite(parquet_root, change)
+    with pytest.raises(BrokenImageError, match=r"^data\.root: '.*parquet, image 0 of a split' cannot be read as an im"):
         open_source("cifar10", parquet_root).split("test")[0]
 
 

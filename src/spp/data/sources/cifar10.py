@@ -4,7 +4,6 @@
 struct with `bytes`) and one of labels (`label` or `labels`), or the folder cifar-10-batches-py, or its files.
 """
 
-import io
 import itertools
 import pickle
 from functools import cache as memoize
@@ -15,8 +14,10 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from PIL import Image
 
+from spp.data.broken import decode
 from spp.data.files import Identity, hash_file, hash_lines, limit_train, remember, require_root, stamp_of
-from spp.data.source import ArraySplit, Labels, Pixels, Source, Split, SplitName
+from spp.data.parquet import find_columns
+from spp.data.source import Access, ArraySplit, Labels, Pixels, Source, Split, SplitName
 
 NUM_CLASSES = 10
 SIZE = 32
@@ -25,20 +26,12 @@ STD = (0.2470, 0.2435, 0.2616)
 
 CONTENTS = "train*.parquet and test*.parquet, or cifar-10-batches-py"
 BATCHES_FOLDER = "cifar-10-batches-py"
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels")
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "test")
 
 
-def fingerprint(
-    root: str | Path | None,
-    *,
-    num_train: int | None = None,
-    download: bool = False,
-    cache: Path | None = None,
-) -> Identity:
+def fingerprint(access: Access) -> Identity:
     """See spp.data.registry.fingerprint; the manifest is every file's name, size and hash."""
-    folder, files = _find(root, download)
+    folder, files = _find(access)
     every = [file for name in SPLIT_NAMES for file in files[name]]
 
     def compute() -> Identity:
@@ -46,29 +39,29 @@ def fingerprint(
         counts = {name: sum(map(_count, files[name])) for name in SPLIT_NAMES}
         return {"splits": counts, "sha256": hash_lines(lines)}
 
-    identity = remember(cache, folder, stamp_of(every, folder), compute)
-    num_used = limit_train(identity["splits"]["train"], num_train)
+    identity = remember(access.cache, folder, stamp_of(every, folder), compute)
+    num_used = limit_train(identity["splits"]["train"], access.num_train)
     return {**identity, "splits": {**identity["splits"], "train": num_used}}
 
 
-def open_source(root: str | Path | None, *, num_train: int | None = None, download: bool = False) -> Source:
+def open_source(access: Access) -> Source:
     """See spp.data.registry.open_source."""
-    _, files = _find(root, download)
+    _, files = _find(access)
 
     @memoize
     def open_split(name: SplitName) -> Split:
         if name == "test":
             return _open_files(files[name], None)
-        return _open_files(files[name], limit_train(sum(map(_count, files[name])), num_train))
+        return _open_files(files[name], limit_train(sum(map(_count, files[name])), access.num_train))
 
     return Source(num_classes=NUM_CLASSES, in_chans=3, native_size=SIZE, mean=MEAN, std=STD, open_split=open_split)
 
 
-def _find(root: str | Path | None, download: bool) -> tuple[Path, dict[SplitName, list[Path]]]:
+def _find(access: Access) -> tuple[Path, dict[SplitName, list[Path]]]:
     """The folder that holds the files, and the files of each split in their order."""
-    if download and root is not None:
-        _fetch(Path(root))
-    folder = require_root(root, f"CIFAR-10 as {CONTENTS}")
+    if access.download and access.root is not None:
+        _fetch(access.root)
+    folder = require_root(access.root, f"CIFAR-10 as {CONTENTS}")
     parquet: dict[SplitName, list[Path]] = {name: sorted(folder.glob(f"{name}*.parquet")) for name in SPLIT_NAMES}
     if all(parquet.values()):
         return folder, parquet
@@ -129,7 +122,7 @@ def _open_files(files: list[Path], count: int | None) -> Split:
 class EncodedSplit:
     """Encoded images, each decoded when first asked for and then kept; labels have shape (N,)."""
 
-    def __init__(self, folder: Path, encoded: list[bytes], labels: Labels) -> None:
+    def __init__(self, folder: Path, encoded: list[bytes | None], labels: Labels) -> None:
         self.folder, self.encoded, self.labels = folder, encoded, labels
         self._pixels = np.empty((len(labels), SIZE, SIZE, 3), dtype=np.uint8)
         self._is_decoded = np.zeros(len(labels), dtype=bool)
@@ -144,10 +137,7 @@ class EncodedSplit:
         return Image.fromarray(self._pixels[index]), int(self.labels[index])
 
     def _decode(self, index: int) -> Pixels:
-        try:
-            image = Image.open(io.BytesIO(self.encoded[index])).convert("RGB")
-        except (OSError, TypeError):
-            raise _wrong(self.folder, f"something that is no image, number {index} of a split") from None
+        image = decode(self.encoded[index] or b"", f"{self.folder}, image {index} of a split")
         if image.size != (SIZE, SIZE):
             raise _wrong(self.folder, f"an image of {image.width}x{image.height} pixels, number {index} of a split")
         return np.asarray(image)
@@ -163,18 +153,17 @@ def _open_parquet(file: Path) -> Any:
         raise _wrong(file, "something that is no parquet") from None
 
 
-def _read_parquet(file: Path) -> tuple[list[bytes], Labels]:
+def _read_parquet(file: Path) -> tuple[list[bytes | None], Labels]:
     """The encoded images and the labels."""
     parquet = _open_parquet(file)
     names = parquet.schema_arrow.names
-    image_column = next((name for name in IMAGE_COLUMNS if name in names), None)
-    label_column = next((name for name in LABEL_COLUMNS if name in names), None)
-    if image_column is None or label_column is None:
+    columns = find_columns(names)
+    if columns is None:
         raise _wrong(file, f"the columns {', '.join(names)}")
-    table = parquet.read(columns=[image_column, label_column])
-    cells = table[image_column].to_pylist()
+    table = parquet.read(columns=list(columns))
+    cells = table[columns.image].to_pylist()
     encoded = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]
-    return encoded, table[label_column].to_numpy().astype(np.int64)
+    return encoded, table[columns.label].to_numpy().astype(np.int64)
 
 
 class _BatchUnpickler(pickle.Unpickler):

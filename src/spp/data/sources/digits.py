@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from spp.data.files import Identity, hash_lines, limit_train
-from spp.data.source import ArraySplit, Source, SplitName
+from spp.data.source import Access, ArraySplit, Source, SplitName
 from spp.data.split import stratified_split
 
 NUM_IMAGES = 1797
@@ -27,15 +27,9 @@ MEAN = (0.3058,)
 STD = (0.3760,)
 
 
-def fingerprint(
-    root: str | Path | None,
-    *,
-    num_train: int | None = None,
-    download: bool = False,
-    cache: Path | None = None,
-) -> Identity:
-    """See spp.data.registry.fingerprint; the images come with scikit-learn, wherever `root` points."""
-    num_used = limit_train(NUM_IMAGES - NUM_TEST, num_train)
+def fingerprint(access: Access) -> Identity:
+    """See spp.data.registry.fingerprint; the images come with scikit-learn, wherever the root points."""
+    num_used = limit_train(NUM_IMAGES - NUM_TEST, access.num_train)
     content = hashlib.sha256(_read()).hexdigest()
     return {
         "splits": {"train": num_used, "test": NUM_TEST},
@@ -43,9 +37,9 @@ def fingerprint(
     }
 
 
-def open_source(root: str | Path | None, *, num_train: int | None = None, download: bool = False) -> Source:
+def open_source(access: Access) -> Source:
     """See spp.data.registry.open_source."""
-    num_used = limit_train(NUM_IMAGES - NUM_TEST, num_train)
+    num_used = limit_train(NUM_IMAGES - NUM_TEST, access.num_train)
 
     def open_split(name: SplitName) -> ArraySplit:
         train, test = _splits()

@@ -1,142 +1,96 @@
-"""Any data set kept as ImageNet is: root/train/<class>/* and root/val/<class>/* (or root/test).
+"""Any data set of photographs with a train and a val (or test) part, such as ImageNet, in one of three forms.
 
-The second folder is the test set; a validation split is taken from train. Classes are the folders of train in
-alphabetical order.
+    folder   root/train/<class>/* and root/val/<class>/*
+    shards   root/train-*.tar (or root/train/*.tar) with <key>.jpg and <key>.cls: WebDataset
+    parquet  root/data/train-*.parquet (or root/train-*.parquet): Hugging Face
+
+The second part is the test set; a validation split is taken from train. The order of the manifest is that of the
+positions, so the same images under an equally ordered manifest make the same split and the same batches in every
+form. The manifest itself, and so the identity, differs: names and sizes of files are what can be known quickly.
 """
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache as memoize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from spp.data.files import Identity, hash_lines, limit_train, remember, require_root, stamp_of
-from spp.data.source import Labels, Source, Split, SplitName
+from spp.data.files import Identity, hash_lines, limit_train, remember, require_root
+from spp.data.images.folder import FolderImages
+from spp.data.images.form import ImageSet
+from spp.data.images.index import IndexedImages
+from spp.data.images.parquet import ParquetImages
+from spp.data.images.shards import ShardImages
+from spp.data.selection import Selection
+from spp.data.source import Access, Labels, Source, Split, SplitName
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-CONTENTS = "train/<class>/* and val/<class>/* (or test/<class>/*)"
+_FORMS: dict[str, type[FolderImages] | type[IndexedImages]] = {
+    "folder": FolderImages,
+    "shards": ShardImages,
+    "parquet": ParquetImages,
+}
+FORMATS = tuple(_FORMS)
+CONTENTS = f"{FolderImages.contents}; {ShardImages.contents}; or {ParquetImages.contents}"
 # ImageNet's; other photographs differ little, and networks trained on ImageNet expect these.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class FolderSplit:
-    """Image files, read one by one; `files` are names below `folder`, labels have shape (N,)."""
+def fingerprint(access: Access) -> Identity:
+    """See spp.data.registry.fingerprint; the manifest has a line for every image, see the forms.
 
-    folder: Path
-    files: list[str]
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        file = self.folder / self.files[index]
-        try:
-            with Image.open(file) as image:
-                return image.convert("RGB"), int(self.labels[index])
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(
-                f"data.root: {str(file)!r} cannot be read as an image ({error}); allowed: image files named "
-                f"{', '.join(SUFFIXES)}; replace or delete it"
-            ) from None
-
-
-def fingerprint(
-    root: str | Path | None,
-    *,
-    num_train: int | None = None,
-    download: bool = False,
-    cache: Path | None = None,
-) -> Identity:
-    """See spp.data.registry.fingerprint; the manifest is the sorted relative names and sizes of all images.
-
-    It is remembered in `cache` until a class folder's time of modification changes, that is until a file is
-    added, removed or renamed.
+    It is remembered in the cache until a class folder's time of modification changes, that is until a file is
+    added, removed or renamed, or in the other forms until a file of images changes.
     """
-    folder, test_folder = _find(root)
-    folders = [folder / "train", test_folder]
-    stamp = stamp_of([part / name for part in folders for name in _class_names(part)], folder)
+    root, images = _open(access)
 
     def compute() -> Identity:
-        lines, counts = [], []
-        for part in folders:
-            rows = [f"{part.name}/{name} {size}" for name, size in _walk(part)]
-            counts.append(len(rows))
-            lines += rows
-        return {"splits": {"train": counts[0], "test": counts[1]}, "sha256": hash_lines(lines)}
+        manifests = {name: images.manifest(name) for name in ("train", "test")}
+        counts = {name: len(lines) for name, lines in manifests.items()}
+        return {"splits": counts, "sha256": hash_lines([*manifests["train"], *manifests["test"]])}
 
-    identity = remember(cache, folder, stamp, compute)
-    num_used = limit_train(identity["splits"]["train"], num_train)
+    identity = remember(access.cache, root, images.stamp(), compute)
+    num_used = limit_train(identity["splits"]["train"], access.num_train)
     return {**identity, "splits": {**identity["splits"], "train": num_used}}
 
 
-def open_source(root: str | Path | None, *, num_train: int | None = None, download: bool = False) -> Source:
+def open_source(access: Access) -> Source:
     """See spp.data.registry.open_source; `num_train` takes images from all classes in turn."""
-    folder, test_folder = _find(root)
-    classes = {name: label for label, name in enumerate(_class_names(folder / "train"))}
+    _, images = _open(access)
 
     @memoize
     def open_split(name: SplitName) -> Split:
-        part = test_folder if name == "test" else folder / "train"
-        files = [file for file, _ in _walk(part, with_size=False)]
-        labels = np.array([classes[file.partition("/")[0]] for file in files], dtype=np.int64)
-        if name == "train" and num_train is not None:
-            kept = _first_of_every_class(labels, limit_train(len(labels), num_train))
-            files, labels = [files[index] for index in kept], labels[kept]
-        return FolderSplit(part, files, labels)
+        split = images.open_split(name)
+        if name == "test" or access.num_train is None:
+            return split
+        count = limit_train(len(split), access.num_train)
+        return Selection(split, _first_of_every_class(split.labels, count))
 
-    return Source(num_classes=len(classes), in_chans=3, native_size=None, mean=MEAN, std=STD, open_split=open_split)
+    return Source(
+        num_classes=images.num_classes, in_chans=3, native_size=None, mean=MEAN, std=STD, open_split=open_split
+    )
 
 
-def _find(root: str | Path | None) -> tuple[Path, Path]:
-    """The root and the folder of the test set."""
-    folder = require_root(root, CONTENTS)
-    test_folder = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
-    if test_folder is None or not (folder / "train").is_dir():
-        raise ValueError(f"data.root: {str(folder)!r} lacks train, or val and test; allowed: {CONTENTS}; add them")
-    for part in (folder / "train", test_folder):
-        if not _class_names(part):
-            raise ValueError(f"data.root: {str(part)!r} has no class folder; allowed: {CONTENTS}; add some")
-    unknown = sorted(set(_class_names(test_folder)) - set(_class_names(folder / "train")))
-    if unknown:
+def _open(access: Access) -> tuple[Path, ImageSet]:
+    root = require_root(access.root, CONTENTS)
+    return root, _FORMS[access.format or _find_form(root)](access)
+
+
+def _find_form(root: Path) -> str:
+    found = [name for name, form in _FORMS.items() if form.is_in(root)]
+    if len(found) > 1:
         raise ValueError(
-            f"data.root: {str(test_folder)!r} has the class {unknown[0]!r}, which train lacks; allowed: "
-            "the classes of train; remove or rename it"
+            f"data.format: null leaves open which of {' and '.join(found)} in {str(root)!r} is meant; allowed: "
+            f"{', '.join(FORMATS)}; use data.format={found[0]}"
         )
-    return folder, test_folder
-
-
-def _class_names(part: Path) -> list[str]:
-    with os.scandir(part) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
-
-
-def _walk(part: Path, with_size: bool = True) -> Iterator[tuple[str, int]]:
-    """Name below `part` and size in bytes of every image, sorted; asking for the size costs a call per file.
-
-    Raises:
-        ValueError: if a class has no image.
-    """
-    for class_name in _class_names(part):
-        with os.scandir(part / class_name) as entries:
-            images = [entry for entry in entries if entry.name.lower().endswith(SUFFIXES)]
-        if not images:
-            raise ValueError(
-                f"data.root: {str(part / class_name)!r} has no image; allowed: image files named "
-                f"{', '.join(SUFFIXES)}; add some or remove the folder"
-            )
-        for entry in sorted(images, key=lambda entry: entry.name):
-            yield f"{class_name}/{entry.name}", entry.stat().st_size if with_size else 0
+    # Without any, the errors are those of the plain form.
+    return found[0] if found else "folder"
 
 
 def _first_of_every_class(labels: Labels, count: int) -> Any:
-    """Positions of `count` images taken from the classes in turn; `labels` are sorted."""
-    starts = np.searchsorted(labels, np.arange(labels.max() + 1))
-    turn = np.arange(len(labels)) - starts[labels]
+    """Positions of `count` images, sorted: the first of every class, then the second ones, and so on."""
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], np.arange(labels.max() + 1))
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[by_class] = np.arange(len(labels)) - starts[labels[by_class]]
     return np.sort(np.lexsort((labels, turn))[:count])
