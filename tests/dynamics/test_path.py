@@ -66,10 +66,13 @@ choices = st.fixed_dictionaries(
 )
 
 
-def plain_order(path, scope, score, min_units):
-    """The documented order, one unit at a time."""
+def own_scope(path):
+    return "global" if path.meta["preset"] == "priced" else "family"
+
+
+def plain_units(path, scope, score):
+    """(key, tie-break, pair, unit) of every unit, as documented; smaller is better."""
     preset = path.meta["preset"]
-    scope = scope or ("global" if preset == "priced" else "family")
     units = []
     mean_macs = sum(p.macs_per_unit * p.size for p in path.pairs) / sum(p.size for p in path.pairs)
     for p, pair in enumerate(path.pairs):
@@ -83,7 +86,13 @@ def plain_order(path, scope, score, min_units):
                 "S": -count / price,
             }[score]
             units.append((key, -value, p, u))
-    units.sort()
+    return units
+
+
+def plain_order(path, scope, score, min_units):
+    """The documented order, one unit at a time."""
+    scope = scope or own_scope(path)
+    units = sorted(plain_units(path, scope, score))
     first, rest, seen = [], [], [0] * len(path.pairs)
     for _, _, p, u in units:
         (first if seen[p] < min_units else rest).append((p, u))
@@ -139,6 +148,46 @@ def test_a_budget_is_met_to_within_one_unit(path, choice, kind, position):
     assert spent <= size * (1 + 1e-9)
     assert spent > size - largest or flat(path, masks).all()
     assert all(masks[pair.name].sum() >= min(choice["min_units"], pair.size) for pair in path.pairs)
+
+
+@given(paths(), choices, st.floats(0, 1))
+def test_ties_are_kept_as_by_a_threshold_per_pool(path, choice, position):
+    (size,) = budgets(path, "units", choice["min_units"], [position])
+    size = min(size, path.budget_range("units")[1])
+    kept = mask_rows(path, path.masks(units=size, **choice))
+    floor = set(plain_order(path, **choice)[: sum(min(choice["min_units"], pair.size) for pair in path.pairs)])
+    scope = choice["scope"] or own_scope(path)
+    key_of = {(p, u): key for key, _, p, u in plain_units(path, scope, choice["score"])}
+    expected = set(kept)
+    for pool in ({"mlp"}, {"qk", "vo"}) if scope == "family" else ({"mlp", "qk", "vo"},):
+        chosen = [key_of[p, u] for p, u in kept - floor if path.pairs[p].kind in pool]
+        expected |= {
+            (p, u)
+            for (p, u), key in key_of.items()
+            if path.pairs[p].kind in pool and key <= max(chosen, default=-math.inf)
+        }
+    assert mask_rows(path, path.masks(units=size, keep_ties=True, **choice)) == expected
+
+
+def mask_rows(path, masks):
+    return {(p, u) for p, pair in enumerate(path.pairs) for u in masks[pair.name].nonzero().flatten().tolist()}
+
+
+@pytest.mark.parametrize("removed", [0.25, 0.49, 0.7])
+def test_with_more_units_never_in_the_support_than_shall_go_the_released_threshold_prunes_nothing(removed):
+    num_units = 1000
+    occupancy = torch.zeros(num_units, dtype=torch.int64)
+    occupancy[:500] = torch.randint(1, 60, (500,), generator=torch.Generator().manual_seed(0))
+    pairs = [Pair("mlp", "mlp", num_units, 5, 10.0, 1, False, "m", Cost(11000.0, 6000))]
+    values = {"mlp": [0.1] * num_units}
+    path = make_path(pairs, {"mlp": [math.inf] * num_units}, values, {"mlp": occupancy.tolist()}, "released")
+    kept = path.masks(units=1 - removed, score="S", min_units=0, keep_ties=True)["mlp"]
+    threshold = sorted(occupancy.tolist())[round(removed * num_units)]
+    assert torch.equal(kept, occupancy >= threshold)
+    assert kept.all() == (removed < 0.5)
+    assert int(path.masks(units=1 - removed, score="S", min_units=0)["mlp"].sum()) == num_units - round(
+        removed * num_units
+    )
 
 
 @given(paths(), choices)

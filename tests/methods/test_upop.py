@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from spp.dynamics.budget import Budget, join
-from spp.methods.registry import read_method
+from spp.methods.registry import finish_member, read_method
 from spp.methods.upop import UPopConfig, build_search
+from spp.structure.compact import compact
 
 
 def reference(masked, batches, p, interval, weight_of):
@@ -117,6 +118,42 @@ def test_the_weight_of_an_attention_unit_is_all_that_the_quirk_changes(tiny):
     torch.testing.assert_close(ratio, torch.full_like(ratio, (2 * 2 * 17 + 2 * 33) / 33))
     mended.weights = released.weights
     assert torch.equal(mended.pruned(0.2), released.pruned(0.2))
+
+
+def test_the_released_compaction_loses_the_query_key_value_biases_and_nothing_else(tiny):
+    masked = tiny.masked()
+    masks = {pair.name: torch.arange(pair.size) % 3 > 0 for pair in masked.pairs}
+    del masks["blocks.1.attn.qk"], masks["blocks.1.attn.vo"]  # the released code replaces also what it need not cut
+    members = [compact(masked.model, masks) for _ in range(4)]
+    random_state = torch.get_rng_state()
+    for member, quirks, seed in zip(members, (False, True, True, True), (0, 0, 0, 1), strict=True):
+        assert finish_member(UPopConfig(released_quirks=quirks), member, seed) == {}
+    assert torch.equal(torch.get_rng_state(), random_state)
+    mended, released, again, other = (member.state_dict() for member in members)
+    tiny.assert_compact_is_masked(
+        masked, {**masks, **{f"blocks.1.attn.{kind}": torch.ones(8).bool() for kind in ("qk", "vo")}}
+    )
+    biases = {f"blocks.{i}.attn.qkv.bias" for i in range(2)}
+    for name, value in mended.items():
+        assert torch.equal(released[name], again[name])
+        assert torch.equal(released[name], value) == (name not in biases)
+        assert torch.equal(released[name], other[name]) == (name not in biases)
+    drawn = torch.cat([released[name] for name in sorted(biases)])
+    assert drawn.abs().max() <= 16**-0.5
+    assert drawn.std() == pytest.approx(16**-0.5 / 3**0.5, rel=0.2)
+    assert (drawn != torch.cat([mended[name] for name in sorted(biases)])).all()
+
+
+def test_rows_that_fill_up_a_head_have_no_bias(tiny):
+    masked = tiny.masked(per_head=True)
+    uneven = torch.ones(16, dtype=torch.bool)
+    uneven[:5] = False
+    small = compact(masked.model, {f"blocks.0.attn.{kind}": uneven for kind in ("qk", "vo")})
+    finish_member(UPopConfig(released_quirks=True), small, 0)
+    qkv = small.blocks[0].attn.qkv
+    is_filling = ~qkv.weight.any(dim=1)
+    assert int(is_filling.sum()) == 3 * 5
+    assert torch.equal(qkv.bias == 0, is_filling)
 
 
 @pytest.mark.parametrize("kind", ["macs", "params", "units"])

@@ -8,7 +8,10 @@ from torch import nn
 from spp.dynamics.budget import Budget
 from spp.methods.registry import read_method
 from spp.methods.wdpruning import WDPruningConfig, build_search
+from spp.structure.compact import compact
+from spp.structure.cost import count_cost
 from spp.structure.masked import MaskedModel
+from spp.structure.pairs import example_input
 
 
 def forward_masks(scores, thresholds, rounds=False):
@@ -235,3 +238,62 @@ def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked()
     masks = build_search(WDPruningConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs
+
+
+def test_all_blocks_are_what_they_were_without_the_option():
+    assert "depth" not in WDPruningConfig().search()
+    assert WDPruningConfig.read(WDPruningConfig(depth=1).search(), "method") == WDPruningConfig(depth=1)
+
+
+@pytest.mark.parametrize("kind", ["macs", "params", "units"])
+def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_networks_share(tiny, kind):
+    whole, masked = tiny.build(), tiny.masked()
+    dense_cost, dense_units = masked.pairs[0].model_cost, sum(pair.size for pair in masked.pairs)
+    search = build_search(WDPruningConfig(depth=1), masked, 6, Budget(kind, 0.4))
+    batches = tiny.batches(search.masked, 6)
+    last_bias = search.masked.model.rest.head.bias.clone()
+    optimizer = torch.optim.SGD(search.masked.model.parameters(), lr=0.1)
+    for step, (images, labels) in enumerate(batches):
+        search.before_forward()
+        optimizer.zero_grad()
+        scores = search.masked(images)
+        (joint,) = search.auxiliary_scores()
+        if step == 0:  # all units are there yet: block 1 and what follows it are the dense network
+            torch.testing.assert_close(joint, whole(images))
+            assert not torch.allclose(scores, joint, atol=0.1)
+        (F.cross_entropy(scores, labels) + F.cross_entropy(joint, labels)).backward()
+        search.after_backward()
+        optimizer.step()
+    assert not torch.equal(search.masked.model.rest.head.bias, last_bias)
+
+    masks = search.final_masks()
+    model, kwargs = search.final_network()
+    assert kwargs == {"depth": 1}
+    assert [name for name, _ in model.named_children() if name == "rest"] == []
+    assert len(model.blocks) == 1
+    small = compact(model, masks)
+    cost = count_cost(small, example_input(model))
+    if kind == "units":
+        spent, asked, unit = sum(int(mask.sum()) for mask in masks.values()), 0.4 * dense_units, 1
+    else:
+        unit = max(getattr(pair, f"{kind}_per_unit") for pair in search.pairs)
+        spent, asked = getattr(cost, kind), 0.4 * getattr(dense_cost, kind)
+    assert asked - unit < spent <= asked
+    tiny.assert_compact_is_masked(search.masked, masks)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "named"),
+    [
+        ("vit", 2, r"method\.depth: 2 .*allowed: 1 to 1"),
+        ("swin", 1, r"method\.depth: 1 .*SwinTransformer; allowed: null"),
+    ],
+)
+def test_a_depth_that_is_not_there_is_refused(tiny, name, depth, named):
+    with pytest.raises(ValueError, match=named):
+        build_search(WDPruningConfig(depth=depth), tiny.masked(name), 4, Budget("macs", 0.4))
+
+
+def test_a_short_network_is_no_larger_than_it_is(tiny):
+    with pytest.raises(ValueError, match=r"macs: .* cannot be reached"):
+        build_search(WDPruningConfig(depth=1), tiny.masked(), 4, Budget("macs", 0.9))

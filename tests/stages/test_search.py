@@ -10,7 +10,7 @@ from spp.cli.main import main
 from spp.cli.planning import plan_sweep
 from spp.dynamics.ranking import open_path
 from spp.methods.registry import kind_of, method_names, read_method
-from spp.record.rows import member_rows
+from spp.record.record import read_record
 from spp.stages.member import member_file
 from spp.stages.models import WEIGHTS_FILE
 from spp.stages.worker import run_stage
@@ -121,7 +121,7 @@ def test_the_walk_starts_from_the_weights_that_the_search_trained(family, tmp_pa
 
 def test_rows_count_each_search_for_the_members_it_serves(family):
     store, plan = family
-    rows = {(row["method"], row["budget_asked"]): row for row in member_rows(store, plan)}
+    rows = {(row["method"], row["budget_asked"]): row for row in read_record(store, [sweep_of(store, plan)]).rows}
     assert len(rows) == 6
     assert len({row["search_key"] for (method, _), row in rows.items() if method == "upop"}) == 2
     for (method, _), row in rows.items():
@@ -147,7 +147,7 @@ def test_report_compares_them_in_one_table(family, capsys):
     assert main(["report", "compare", "--format", "md", f"paths.store={store.root}", sweep_of(store, plan)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["dense", *CHAINS]
-    rows = [row for row in member_rows(store, plan) if row["method"] == "upop"]
+    rows = [row for row in read_record(store, [sweep_of(store, plan)]).rows if row["method"] == "upop"]
     accuracies = {row["budget_asked"]: row["top1"] for row in rows}
     assert f"| upop | {accuracies[0.6]:.1f} | {accuracies[0.4]:.1f} |" in lines[-1]
 

@@ -51,6 +51,26 @@ def unit_order(pairs: Sequence[Pair], key: Tensor, tie: Tensor, *, scope: str = 
     return _after_values(pairs, merged, first)
 
 
+def add_ties(
+    pairs: Sequence[Pair], order: Tensor, kept: Tensor, key: Tensor, *, scope: str = "global", min_units: int = 1
+) -> Tensor:
+    """`kept`, the first units of `order`, and all others that are no worse by `key` than the worst of them.
+
+    This is what a threshold on the key keeps. The `min_units` units of every pair that come first whatever their key
+    set no threshold; with `scope="family"` attention units and MLP units have one each. A budget's mask still holds
+    that of a smaller one.
+
+    Shapes: key and order (num_units,), scope and min_units as in `unit_order`; kept and the result (num_units,) bool.
+    """
+    is_chosen = kept.clone()
+    is_chosen[order[: sum(min(min_units, pair.size) for pair in pairs)]] = False
+    is_mlp = torch.tensor([pair.kind == "mlp" for pair in pairs])[pair_indices(pairs)]
+    for pool in (is_mlp, ~is_mlp) if scope == "family" else (torch.ones_like(kept),):
+        if (pool & is_chosen).any():
+            kept = kept | (pool & (key <= key[pool & is_chosen].max()))
+    return kept
+
+
 def _floor(pairs: Sequence[Pair], order: Tensor, min_units: int) -> Tensor:
     """Which units come first whatever their key, (num_units,) bool."""
     pair_of, switch = pair_indices(pairs), switches(pairs)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from spp.dynamics import path_file
 from spp.dynamics.bregman import BregmanOptimizer
-from spp.dynamics.budget import Budget, join
+from spp.dynamics.budget import Budget, join, split
 from spp.dynamics.family import Family, as_path
-from spp.dynamics.order import key_per_cost, unit_order
+from spp.dynamics.order import add_ties, key_per_cost, unit_order
 from spp.dynamics.presets import PRESETS
 from spp.dynamics.recorder import Trace
 from spp.structure.pairs import Pair
@@ -119,6 +119,7 @@ class SolutionPath(Family):
         scope: str | None = None,
         score: str = "entry",
         min_units: int = 1,
+        keep_ties: bool = False,
     ) -> dict[str, Tensor]:
         """The best units that a budget pays for: bool masks by pair name, each (size,).
 
@@ -126,10 +127,19 @@ class SolutionPath(Family):
         or an absolute size. scope, score and min_units: see `order`. With the same of these, the mask of a
         smaller budget is a subset of that of a larger one, and its cost is within one unit of the budget.
 
+        keep_ties: keep also whatever has the score of the last unit that was chosen (see `order.add_ties`): as many
+            units as tie exceed the budget.
+
         Raises:
             ValueError: if not exactly one budget is given, it cannot be reached, or a choice is not known.
         """
-        return self._member(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
+        masks = self._member(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
+        if not keep_ties:
+            return masks
+        order, kept = self._flat_order(min_units, scope, score), join(self.pairs, masks).bool()
+        scope = scope or self._own_scope
+        ties = add_ties(self.pairs, order, kept, self._key(score, scope), scope=scope, min_units=min_units)
+        return split(self.pairs, ties)
 
     def order(self, *, scope: str | None = None, score: str = "entry", min_units: int = 1) -> Tensor:
         """All units, best first: (num_units, 2) int64 rows of pair index and unit index.
@@ -148,21 +158,26 @@ class SolutionPath(Family):
 
     def _flat_order(self, min_units: int, scope: str | None = None, score: str = "entry") -> Tensor:
         """The order as unit numbers, (num_units,); computed once for every choice."""
-        scope = scope or ("global" if self.meta["preset"] == "priced" else "family")
+        scope = scope or self._own_scope
         choice = (min_units, scope, score)
         if choice not in self._orders:
-            value = self._strength()
-            key = self._key(score, value, self._price(scope == "family" or self.meta["costs_in_dynamics"]))
-            self._orders[choice] = unit_order(self.pairs, key, value, scope=scope, min_units=min_units)
+            key = self._key(score, scope)
+            self._orders[choice] = unit_order(self.pairs, key, self._strength(), scope=scope, min_units=min_units)
         return self._orders[choice]
+
+    @property
+    def _own_scope(self) -> str:
+        """The scope that goes with the preset."""
+        return "global" if self.meta["preset"] == "priced" else "family"
 
     def _strength(self) -> Tensor:
         """V of every unit, or |V| where both signs may enter; (num_units,)."""
         value = join(self.pairs, self.V)
         return value.abs() if PRESETS[self.meta["preset"]].two_sided else value
 
-    def _key(self, score: str, value: Tensor, price: Tensor) -> Tensor:
+    def _key(self, score: str, scope: str) -> Tensor:
         """What the units are ordered by, ascending; (num_units,)."""
+        value, price = self._strength(), self._price(scope == "family" or self.meta["costs_in_dynamics"])
         if score == "entry":
             return self._extended_time(value) * price
         if score == "V":

@@ -4,17 +4,18 @@ The stage owns the data, the weights and their optimizer, the precision, the dev
 its masks and whatever variables stand behind them. Per training step the stage calls, in this order:
 
     search.before_forward()          the method sets the masks (and may change weights for the time of this step)
-    loss(masked(images)).backward()  gradients of masks and of trained weights are there, averaged over devices
+    scores = masked(images)          the training loss is that of these and of all search.auxiliary_scores()
+    loss.backward()                  gradients of masks and of trained weights are there, averaged over devices
     search.after_backward()          the method reads the masks' gradients and moves its variables; it may add to the
                                      weights' gradients, undoes what it did to weights, clears the masks' gradients
     optimizer.step()                 where `trains_weights`
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.dynamics.budget import Budget
 from spp.structure.masked import MaskedModel, Masks
@@ -44,6 +45,10 @@ class Search(ABC):
 
     def before_forward(self) -> None:  # noqa: B027 - most methods leave the masks where they are
         """Prepare the masks for the next step."""
+
+    def auxiliary_scores(self) -> Sequence[Tensor]:
+        """Scores of further classifiers for the batch of the last forward pass, (batch, num_classes) each."""
+        return ()
 
     @abstractmethod
     def after_backward(self) -> None:
@@ -89,6 +94,10 @@ class BudgetSearch(Search):
     @abstractmethod
     def final_masks(self) -> dict[str, Tensor]:
         """The units to keep, by pair name: (size,) bool; their cost is within one unit below the budget."""
+
+    def final_network(self) -> tuple[nn.Module, dict[str, Any]]:
+        """The network that the final masks are for; arguments of its constructor that are not the dense one's."""
+        return self.masked.model, {}
 
     def final_weights(self) -> dict[str, Tensor]:
         """The single weights to keep, where a method prunes below units: bool by parameter name, of its shape."""

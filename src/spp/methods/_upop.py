@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.dynamics.budget import Budget, join
 from spp.dynamics.order import rank_within
@@ -13,6 +13,7 @@ from spp.methods._bundles import Bundles, take_gradients, write_masks
 from spp.methods._search import BudgetSearch
 from spp.methods.upop import UPopConfig
 from spp.structure.masked import MaskedModel
+from spp.structure.pairs import find_pairs, unit_weights
 
 RELEASED_ATTENTION_WEIGHT = 12.0
 
@@ -114,3 +115,24 @@ class UPopSearch(BudgetSearch):
         else:
             self.alpha = torch.where(self.pruned(progress * self.share_removed), 1 - progress, 1.0).double()
         write_masks(self.masked, self.bundles.expand(self.alpha) ** self._power)
+
+
+@torch.no_grad()
+def draw_biases_anew(small: nn.Module, seed: int) -> None:
+    """Draw the query, key and value biases of a compact network as a fresh Linear of d inputs has them.
+
+    Uniform in +-1/sqrt(d). Rows that only fill a head up to the widest stay zero.
+
+    Args:
+        small: the network, on the CPU; changed in place.
+        seed: of a generator of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for pair in find_pairs(small):
+        parts = unit_weights(small, pair) if pair.kind != "mlp" else []
+        for bias in (part for part in parts if part.parameter.ndim == 1):
+            weight = small.get_parameter(bias.name.removesuffix("bias") + "weight")
+            rows = bias.index.flatten()
+            rows = rows[weight[rows].any(dim=1)]
+            bound = weight.shape[1] ** -0.5
+            bias.parameter[rows] = torch.empty(len(rows)).uniform_(-bound, bound, generator=generator)

@@ -1,17 +1,19 @@
 """The search of WDPruning; see wdpruning.py for what is mended and what is ours."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spp.dynamics.budget import Budget
+from spp.dynamics.budget import Budget, dense_total
 from spp.methods._bundles import Bundles, cosine, remaining_share, take_gradients, write_masks
+from spp.methods._depth import TrainedAlong, shorten
 from spp.methods._search import BudgetSearch
 from spp.methods.wdpruning import WDPruningConfig
 from spp.structure.masked import MaskedModel
+from spp.structure.pairs import find_pairs
 
 FIRST_THRESHOLD = 10.0
 RELEASED_LR = 0.0025
@@ -43,6 +45,9 @@ class WDPruningSearch(BudgetSearch):
     trains_weights = True
 
     def __init__(self, config: WDPruningConfig, masked: MaskedModel, num_steps: int, budget: Budget) -> None:
+        self._whole: TrainedAlong | None = None
+        if config.depth is not None:
+            masked, budget, self._whole = _shortened(masked, budget, config.depth)
         super().__init__(masked, num_steps, budget)
         self.config = config
         is_head = config.unit == "head"
@@ -73,6 +78,9 @@ class WDPruningSearch(BudgetSearch):
                 norm.eps = RELEASED_EPS
         self._chosen = self.chosen()
         write_masks(self.masked, self.bundles.expand(self._chosen))
+
+    def auxiliary_scores(self) -> Sequence[Tensor]:
+        return () if self._whole is None else (self._whole.take_scores(),)
 
     def after_backward(self) -> None:
         for norm, eps in self._norms:
@@ -116,6 +124,12 @@ class WDPruningSearch(BudgetSearch):
     def final_masks(self) -> dict[str, Tensor]:
         key = self.bundles.shift_key(self.scores, self.thresholds)
         return self.bundles.fill(key, self.scores, self.budget, self.config.min_units)
+
+    def final_network(self) -> tuple[nn.Module, dict[str, Any]]:
+        if self._whole is None:
+            return super().final_network()
+        self._whole.take_off()
+        return self.masked.model, {"depth": self.config.depth}
 
     def metrics(self) -> dict[str, float]:
         linear, quadratic = self.multipliers.tolist()
@@ -166,3 +180,12 @@ class WDPruningSearch(BudgetSearch):
         for group, first in zip(self._optimizer.param_groups, self._first_lrs, strict=True):
             group["lr"] = cosine(first, LAST_THRESHOLD_LR, progress)
         self._ascent.param_groups[0]["lr"] = cosine(self._multiplier_lr, LAST_MULTIPLIER_LR, progress)
+
+
+def _shortened(masked: MaskedModel, budget: Budget, depth: int) -> tuple[MaskedModel, Budget, TrainedAlong]:
+    """The first blocks with masks of their own, the budget in absolute terms, and the rest of the network."""
+    size = budget.value * dense_total(masked.pairs, budget.kind) if budget.value <= 1 else budget.value
+    model, per_head = masked.model, any(pair.per_head for pair in masked.pairs)
+    rest = shorten(model, depth)
+    short = MaskedModel(model, find_pairs(model, per_head=per_head))
+    return short, Budget(budget.kind, size), TrainedAlong(model, rest)

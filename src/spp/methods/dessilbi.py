@@ -11,11 +11,11 @@ that leave 0 early are important.
 Ours, as a transformer has no filters: a group is what leaves with a unit, without biases: a "qk" unit's rows of W_q and
 W_k, a "vo" unit's rows of W_v and columns of W_proj, an MLP unit's row of fc1 and column of fc2, those of all heads
 where the heads share the unit. The norm of a group is the root mean square (the form of the released lottery
-experiments), so that large groups do not come first for being large; lam comes from the wanted time of entry, as
-weights of 0.02 to 0.05 would take forever to reach the released 1. The coupling joins the gradient that the recipe's
-optimizer sees (released: outside of its momentum). The order is the time of entry with its fraction of a step, and for
-a group that never entered the time at which it would, its weights standing still: among equals the order of
-their RMS norm. Masks stay at 1 and weights dense.
+experiments), so that large groups do not come first for being large; scope=global divides it by no cost. lam comes from
+the wanted time of entry, as weights of 0.02 to 0.05 would take forever to reach the released 1. The coupling joins the
+gradient that the recipe's optimizer sees (released: outside of its momentum). The order is the time of entry with its
+fraction of a step, and for a group that never entered the time at which it would, its weights standing still: among
+equals the order of their RMS norm. Masks stay at 1 and weights dense.
 
 Mended, and brought back by `released_quirks=true`: the plain L2 norm of the core optimizer, which favours large groups,
 and the order by the norm of the weights less the first whole step (released: epoch) in the support, which mixes the
@@ -25,26 +25,21 @@ The search holds V in float32, one number per weight of the groups; Gamma is V t
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spp.config import Config, require
+from spp.config import require
+from spp.methods._ranking_config import RankingConfig, select_member
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spp.dynamics.ranking import Ranking
     from spp.methods._dessilbi import DessiLBISearch
     from spp.structure.masked import MaskedModel
 
-SELECTION_FIELDS = ("scope", "min_units")
-
 
 @dataclass(frozen=True, kw_only=True)
-class DessiLBIConfig(Config):
+class DessiLBIConfig(RankingConfig):
     """Settings of the path and of the selection."""
 
     name: str = "dessilbi"
-    """Name of the method."""
     mu: float = 100.0
     """Looseness of the coupling: weights are pulled to Gamma by 1 / mu."""
     kappa: float = 1.0
@@ -55,32 +50,20 @@ class DessiLBIConfig(Config):
     """Norm of V above which a group is in the support; null: by `horizon`."""
     horizon: float = 0.5
     """Share of the search after which the median group would enter, if its weights stood still (without `lam`)."""
-    scope: str = "global"
-    """global (one list; an RMS norm is divided by no cost) or family (equal shares of attention and MLP units)."""
-    min_units: int = 1
-    """Units that every pair keeps at least."""
     released_quirks: bool = False
     """L2 norms that favour large groups, and whole steps less the norm of the weights for an order."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("mu", "kappa", "horizon"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "use 1")
         for name in ("lr", "lam"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
-        require(self.scope in ("global", "family"), "scope", self.scope, "global, family", "use global")
-        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
-
-    def search(self) -> dict[str, Any]:
-        """The settings that shape the ranking."""
-        return {name: value for name, value in self.plain().items() if name not in SELECTION_FIELDS}
-
-    def selection(self) -> dict[str, Any]:
-        """The settings that choose a member from a ranking; changing them repeats no search."""
-        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
 
 
 METHOD_CONFIG = DessiLBIConfig
+select = select_member
 
 
 def build_search(config: DessiLBIConfig, masked: "MaskedModel", num_steps: int) -> "DessiLBISearch":
@@ -88,8 +71,3 @@ def build_search(config: DessiLBIConfig, masked: "MaskedModel", num_steps: int) 
     from spp.methods._dessilbi import DessiLBISearch
 
     return DessiLBISearch(config, masked, num_steps)
-
-
-def select(config: DessiLBIConfig, path: "Ranking", kind: str, size: float) -> "dict[str, Tensor]":
-    """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    return path.masks(**{kind: size}, scope=config.scope, min_units=config.min_units)

@@ -18,28 +18,23 @@ the ranking (the support by |m|, then the others by how near they are to it) fil
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from spp.config import Config, require
+from spp.config import require
+from spp.methods._ranking_config import RankingConfig, select_member
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spp.dynamics.ranking import Ranking
     from spp.methods._lasso import LassoSearch
     from spp.structure.masked import MaskedModel
 
-SELECTION_FIELDS = ("scope", "min_units")
-
 
 @dataclass(frozen=True, kw_only=True)
-class LassoConfig(Config):
+class LassoConfig(RankingConfig):
     """Settings of the penalty, of its path and of the selection."""
 
     TRAINS_WEIGHTS: ClassVar[bool] = False
     """They stand still during the search."""
     name: str = "lasso"
-    """Name of the method."""
     lam: float | None = None
     """One lambda for the whole search; null: a path through all of them."""
     direction: str = "down"
@@ -54,12 +49,9 @@ class LassoConfig(Config):
     """Momentum of the running mean of the gradient."""
     priced: bool = True
     """A unit's penalty is lambda times its MACs; false: lambda for every unit."""
-    scope: str = "global"
-    """global (one cost-aware list) or family (equal shares of attention and MLP units)."""
-    min_units: int = 1
-    """Units that every pair keeps at least."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("lam", "lam_max"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
@@ -67,19 +59,10 @@ class LassoConfig(Config):
         require(self.direction in ("down", "up"), "direction", self.direction, "down, up", "use down")
         require(0 < self.lam_ratio < 1, "lam_ratio", self.lam_ratio, "(0, 1)", "use 1e-3")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "[0, 1)", "use 0.9")
-        require(self.scope in ("global", "family"), "scope", self.scope, "global, family", "use global")
-        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
-
-    def search(self) -> dict[str, Any]:
-        """The settings that shape the ranking."""
-        return {name: value for name, value in self.plain().items() if name not in SELECTION_FIELDS}
-
-    def selection(self) -> dict[str, Any]:
-        """The settings that choose a member from a ranking; changing them repeats no search."""
-        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
 
 
 METHOD_CONFIG = LassoConfig
+select = select_member
 
 
 def build_search(config: LassoConfig, masked: "MaskedModel", num_steps: int) -> "LassoSearch":
@@ -87,8 +70,3 @@ def build_search(config: LassoConfig, masked: "MaskedModel", num_steps: int) -> 
     from spp.methods._lasso import LassoSearch
 
     return LassoSearch(config, masked, num_steps)
-
-
-def select(config: LassoConfig, path: "Ranking", kind: str, size: float) -> "dict[str, Tensor]":
-    """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    return path.masks(**{kind: size}, scope=config.scope, min_units=config.min_units)

@@ -4,10 +4,13 @@ import difflib
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import spp.methods
 from spp.config import Config
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def method_names() -> list[str]:
@@ -34,6 +37,24 @@ def read_method(values: dict[str, Any]) -> Config:
         raise ValueError(f"method.name: {name!r} is not a method; allowed: {', '.join(names)}; {remedy}")
     config_class: type[Config] = method_module(str(name)).METHOD_CONFIG
     return config_class.read(values, "method")
+
+
+def finish_member(method: Config, small: "nn.Module", seed: int) -> dict[str, Any]:
+    """Do to a compact network, in place, what the method does beside cutting: nothing without released_quirks.
+
+    Args:
+        method: the method's config, or what of it chooses a member.
+        small: the compact network, on the CPU.
+        seed: of the point; what is drawn depends on it alone.
+
+    Returns:
+        What the header of the member's file must say, for the network to be built again.
+
+    Raises:
+        ValueError: it cannot be done to this network.
+    """
+    module = method_module(vars(method)["name"])
+    return module.finish_member(method, small, seed) if hasattr(module, "finish_member") else {}
 
 
 def kind_of(method: Config) -> str:

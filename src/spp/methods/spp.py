@@ -1,4 +1,15 @@
-"""Solution Path Pruning (ICLR 2025): its settings, its dynamics on the masks, its selection from the path."""
+"""Solution Path Pruning (ICLR 2025): its settings, its dynamics on the masks, its selection from the path.
+
+What `preset` and `score` choose from is all meant to be used. Two things in the released selection and compaction are
+mistakes, mended here and brought back by `released_quirks=true`, with any preset:
+
+* Ties: the released code keeps every unit whose score is at least that of the last one it wants. With score=S, its own,
+  units that never entered all have 0: where more of them are than shall go, nothing is pruned. So a member may be
+  larger than asked; its record says how large it is.
+* Scale: a compact attention divides its scores by the root of the query-key width that it has kept, while the search
+  and the walk have that of the full head. The member then is another function than the masked network it comes from.
+  An attention that keeps values and no query-key unit has no such scale and is refused.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from spp.config import Config, require
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from spp.dynamics.bregman import BregmanOptimizer
     from spp.dynamics.path import SolutionPath
     from spp.structure.masked import Masks
 
 PRESETS = ("priced", "textbook", "released")
-SELECTION_FIELDS = ("score", "scope", "min_units", "within")
+SELECTION_FIELDS = ("score", "scope", "min_units", "within", "released_quirks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,8 @@ class SPPConfig(Config):
     """Units that every pair keeps at least."""
     within: str = "score"
     """Which units of a pair stay, once the path has said how many: score, or random (a control: widths alone)."""
+    released_quirks: bool = False
+    """Units that tie with the last one chosen stay, too; attention scores are scaled by the kept query-key width."""
 
     def __post_init__(self) -> None:
         require(self.preset in PRESETS, "preset", self.preset, ", ".join(PRESETS), "use priced")
@@ -76,7 +89,10 @@ class SPPConfig(Config):
 
     def selection(self) -> dict[str, Any]:
         """The settings that choose a member from a path; changing them repeats no search."""
-        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
+        chosen = {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
+        if not self.released_quirks:
+            del chosen["released_quirks"]  # families that are cut without them keep the key they always had
+        return chosen
 
 
 METHOD_CONFIG = SPPConfig
@@ -108,8 +124,28 @@ def learning_rate(config: SPPConfig, base_lr: float, epoch: int, num_epochs: int
 
 def select(config: SPPConfig, path: "SolutionPath", kind: str, size: float) -> "dict[str, Tensor]":
     """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    masks = path.masks(**{kind: size}, scope=config.scope, score=config.score, min_units=config.min_units)
+    masks = path.masks(
+        **{kind: size},
+        scope=config.scope,
+        score=config.score,
+        min_units=config.min_units,
+        keep_ties=config.released_quirks,
+    )
     return _shuffled(masks) if config.within == "random" else masks
+
+
+def finish_member(config: SPPConfig, small: "nn.Module", seed: int) -> dict[str, Any]:
+    """The released scale of a compact attention, where asked for; see `registry.finish_member`.
+
+    Raises:
+        ValueError: an attention has kept values and no query-key unit.
+    """
+    if not config.released_quirks:
+        return {}
+    from spp.structure.compact import scale_by_kept_width
+
+    scale_by_kept_width(small)
+    return {"is_scaled_by_kept_width": True}
 
 
 def _shuffled(masks: "dict[str, Tensor]") -> "dict[str, Tensor]":

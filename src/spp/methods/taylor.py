@@ -8,22 +8,18 @@ same scores do much worse at small budgets.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from spp.config import Config, require
+from spp.config import require
+from spp.methods._ranking_config import RankingConfig, select_member
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spp.dynamics.ranking import Ranking
     from spp.methods._taylor import TaylorSearch
     from spp.structure.masked import MaskedModel
 
-SELECTION_FIELDS = ("scope", "min_units")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TaylorConfig(Config):
+class TaylorConfig(RankingConfig):
     """Settings of the score and of the selection."""
 
     MAX_SEARCH_EPOCHS: ClassVar[int] = 1
@@ -31,31 +27,18 @@ class TaylorConfig(Config):
     TRAINS_WEIGHTS: ClassVar[bool] = False
     """They stand still during the search."""
     name: str = "taylor"
-    """Name of the method."""
     order: int = 1
     """1 (mean |g m|, Taylor) or 2 (mean (g m)^2, Fisher)."""
     per_sample: bool = True
     """Each sample's own gradient; false: the gradient of a batch."""
-    scope: str = "global"
-    """global (one cost-aware list) or family (equal shares of attention and MLP units)."""
-    min_units: int = 1
-    """Units that every pair keeps at least."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.order in (1, 2), "order", self.order, "1, 2", "use 1")
-        require(self.scope in ("global", "family"), "scope", self.scope, "global, family", "use global")
-        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
-
-    def search(self) -> dict[str, Any]:
-        """The settings that shape the ranking."""
-        return {name: value for name, value in self.plain().items() if name not in SELECTION_FIELDS}
-
-    def selection(self) -> dict[str, Any]:
-        """The settings that choose a member from a ranking; changing them repeats no search."""
-        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
 
 
 METHOD_CONFIG = TaylorConfig
+select = select_member
 
 
 def build_search(config: TaylorConfig, masked: "MaskedModel", num_steps: int) -> "TaylorSearch":
@@ -63,8 +46,3 @@ def build_search(config: TaylorConfig, masked: "MaskedModel", num_steps: int) ->
     from spp.methods._taylor import TaylorSearch
 
     return TaylorSearch(config, masked, num_steps)
-
-
-def select(config: TaylorConfig, path: "Ranking", kind: str, size: float) -> "dict[str, Tensor]":
-    """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    return path.masks(**{kind: size}, scope=config.scope, min_units=config.min_units)

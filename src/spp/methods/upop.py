@@ -7,7 +7,9 @@ mask lowers the loss) are pruned up to a share p sin(pi (t+1) / 2T) of the total
 1 - sin(pi (t+1) / 2T); the choice is made anew at every update. Each module keeps its best unit.
 
 Mended: the constant 12 that an attention unit weighs (right for DeiT-S alone) is the unit's real price in the budget's
-kind, and the query-key-value bias is cut along with its rows. Left out: the L1 terms, which cannot change the choice.
+kind, and the query-key-value bias is cut along with its rows; the released compaction loses the bias of every attention
+and trains on from a fresh one, uniform in +-1/sqrt(d) for d inputs. `released_quirks=true` brings back both. Left out:
+the L1 terms, which cannot change the choice.
 
 Ours: the masks sit behind the activation of the MLP, not before it; p follows from the budget to be achieved, and the
 last choice fills it; with `tied=false` the query-key and the value channels are pruned apart.
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from spp.config import Config, require
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from spp.dynamics.budget import Budget
     from spp.methods._search import BudgetSearch
     from spp.structure.masked import MaskedModel
@@ -37,7 +41,7 @@ class UPopConfig(Config):
     min_units: int = 1
     """Units that every module keeps at least."""
     released_quirks: bool = False
-    """An attention unit weighs 12 MLP units, whatever the model."""
+    """An attention unit weighs 12 MLP units, whatever the model; query-key-value biases are drawn anew in the end."""
 
     def __post_init__(self) -> None:
         require(
@@ -66,3 +70,12 @@ def build_search(config: UPopConfig, masked: "MaskedModel", num_steps: int, budg
     from spp.methods._upop import UPopSearch
 
     return UPopSearch(config, masked, num_steps, budget)
+
+
+def finish_member(config: UPopConfig, small: "nn.Module", seed: int) -> dict[str, Any]:
+    """The released loss of biases, where asked for; see `registry.finish_member`."""
+    if config.released_quirks:
+        from spp.methods._upop import draw_biases_anew
+
+        draw_biases_anew(small, seed)
+    return {}

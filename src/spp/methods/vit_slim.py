@@ -10,8 +10,12 @@ Mended: units are ranked by |gate|, not by the signed gate, which puts strongly 
 is added, whatever the number of devices; only the L1 pulls on the gates, no weight decay. `released_quirks=true`
 brings back all three.
 
-Left out: the gates on tokens. A token whose gate is 0 still is a key and a value (of the bias), so that no compact
-network without it computes the same, and the released FLOP counts are those of another function.
+Left out: the gates on tokens (released: one per position and block on the normed tokens; those of the smallest gates
+are set to zero from there on). Such a token is not gone: it still is a key and a value (of the bias), so that no
+compact network without it computes the same, and the released FLOP counts are those of another function. Gates that
+only set tokens to zero save nothing that our counter counts. Taking tokens out for good does not fit one search for all
+budgets: what a unit costs would depend on how many tokens reach its block, and here it is one number, by which every
+budget cuts the same order. Nor can the windows of a Swin lose single tokens.
 
 Ours: the step size of the gates grows in a search so short that gates could not get from 1 to 0 by the released
 one; `priced=true` weighs a gate by the cost of its unit instead of its family, and ranks the gates as they are in one
@@ -20,26 +24,21 @@ costs like any score.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spp.config import Config, require
+from spp.config import require
+from spp.methods._ranking_config import RankingConfig, select_member
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spp.dynamics.ranking import Ranking
     from spp.methods._vit_slim import ViTSlimSearch
     from spp.structure.masked import MaskedModel
 
-SELECTION_FIELDS = ("scope", "min_units")
-
 
 @dataclass(frozen=True, kw_only=True)
-class ViTSlimConfig(Config):
+class ViTSlimConfig(RankingConfig):
     """Settings of the gates and of the selection."""
 
     name: str = "vit_slim"
-    """Name of the method."""
     w1: float = 2e-4
     """Weight of the L1 on attention gates (released: 2e-4 over 4 devices)."""
     w2: float = 5e-5
@@ -52,28 +51,18 @@ class ViTSlimConfig(Config):
     """One gate for a channel of queries, keys and values; false: query-key and value channels apart."""
     scope: str = "family"
     """family (equal shares of attention and MLP units) or global (one cost-aware list)."""
-    min_units: int = 1
-    """Units that every pair keeps at least."""
     released_quirks: bool = False
     """Signed ranking, w1 and w2 divided by the number of devices, weight decay 1e-3 on the gates."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("w1", "w2"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1e-4")
         require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
-        require(self.scope in ("global", "family"), "scope", self.scope, "global, family", "use family")
-        require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
-
-    def search(self) -> dict[str, Any]:
-        """The settings that shape the ranking."""
-        return {name: value for name, value in self.plain().items() if name not in SELECTION_FIELDS}
-
-    def selection(self) -> dict[str, Any]:
-        """The settings that choose a member from a ranking; changing them repeats no search."""
-        return {"name": self.name, **{name: getattr(self, name) for name in SELECTION_FIELDS}}
 
 
 METHOD_CONFIG = ViTSlimConfig
+select = select_member
 
 
 def build_search(config: ViTSlimConfig, masked: "MaskedModel", num_steps: int) -> "ViTSlimSearch":
@@ -85,8 +74,3 @@ def build_search(config: ViTSlimConfig, masked: "MaskedModel", num_steps: int) -
     from spp.methods._vit_slim import ViTSlimSearch
 
     return ViTSlimSearch(config, masked, num_steps)
-
-
-def select(config: ViTSlimConfig, path: "Ranking", kind: str, size: float) -> "dict[str, Tensor]":
-    """Masks of the member at a budget: `kind` macs, params or units; `size` a fraction (<= 1) or absolute."""
-    return path.masks(**{kind: size}, scope=config.scope, min_units=config.min_units)

@@ -12,8 +12,12 @@ Ours: units are the pairs' channels, or with `unit=head` whole heads, as release
 pruned rows of the projection and of fc2, which leave the residual width as it is, have no counterpart; R is the
 budget's share, in its kind. Momentum carries e below R, far in a short search: all thresholds are then lifted together
 until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
-sizes default to larger ones for searches too short for the released ones. Depth pruning is left out: it needs
-classifiers of its own and a model of another depth.
+sizes default to larger ones for searches too short for the released ones.
+
+Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and classifier stand behind block k, and the loss is
+the sum of both classifiers'; the member has k blocks and that classifier. Ours: which depth is said before the search,
+not after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind
+them stay dense, as nothing of them is in the member.
 """
 
 from dataclasses import dataclass
@@ -43,6 +47,8 @@ class WDPruningConfig(Config):
     """First step size of the scores; null: that of the thresholds, with released_quirks 1e-3."""
     multiplier_lr: float | None = None
     """First step size of the multipliers; null: 10, or 40000 / steps where that is more."""
+    depth: int | None = None
+    """Blocks of the member; null: all."""
     min_units: int = 1
     """Units that every map keeps at least."""
     released_quirks: bool = False
@@ -54,6 +60,7 @@ class WDPruningConfig(Config):
         for name in ("lr", "score_lr", "multiplier_lr"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
+        require(self.depth is None or self.depth >= 1, "depth", self.depth, "1 or more, or null", "use null")
         require(self.min_units >= 0, "min_units", self.min_units, "0 or more", "use 1")
 
     @property
@@ -63,7 +70,10 @@ class WDPruningConfig(Config):
 
     def search(self) -> dict[str, Any]:
         """The settings that shape the search."""
-        return self.plain()
+        values = self.plain()
+        if self.depth is None:
+            del values["depth"]  # searches of all blocks keep the key they always had
+        return values
 
 
 METHOD_CONFIG = WDPruningConfig
@@ -73,7 +83,8 @@ def build_search(config: WDPruningConfig, masked: "MaskedModel", num_steps: int,
     """The search for one budget.
 
     Raises:
-        ValueError: the budget cannot be reached, or heads are asked of pairs that share their units.
+        ValueError: the budget cannot be reached, heads are asked of pairs that share their units, or the network has no
+            such depth.
     """
     from spp.methods._wdpruning import WDPruningSearch
 

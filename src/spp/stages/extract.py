@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spp.dynamics.path_file import FILE_NAME as FILE_NAME_OF_PATH
 from spp.dynamics.ranking import open_path
-from spp.methods.registry import method_module, read_method
+from spp.methods.registry import finish_member, method_module, read_method
 from spp.plan.spec import StageRef
 from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
 from spp.stages.models import WEIGHTS_FILE, load_weights
@@ -76,8 +76,9 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"
     out.mkdir(parents=True, exist_ok=True)
+    header = finish_member(read_method(selection), small, searched_with["seed"])
     file = out / FILE_NAME
-    cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size})
+    cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size}, **header)
     num_units = sum(int(mask.sum()) for mask in masks.values())
     return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spp.plan.config import ModelConfig
 from spp.stages.models import build_model, load_weights
-from spp.structure.compact import shrink_like, widths_of
+from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.pairs import Pair, example_input
 
@@ -42,7 +42,7 @@ def save_member(
         pairs: the pairs of the dense network.
         architecture: of the dense network, see `build_architecture`.
         sparse: names of parameters whose zeros are pruned weights: they are not counted, and stay zeros.
-        extra: further JSON values for the header, such as the budget.
+        extra: further JSON values for the header: the budget, and what `registry.finish_member` returned.
 
     Returns:
         The counted cost of the network.
@@ -112,5 +112,7 @@ def load_member(file: Path | str, *, drop_path: float = 0.0) -> nn.Module:
     file = file / FILE_NAME if file.is_dir() else file
     description = describe_member(file)
     small = shrink_like(build_architecture(description["architecture"], drop_path), description["widths"])
+    if description.get("is_scaled_by_kept_width", False):
+        scale_by_kept_width(small)
     load_weights(small, load_file(file), str(file))
     return small.eval()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spp.dynamics.path import SolutionPath
 from spp.dynamics.ranking import Ranking, open_path
-from spp.methods.registry import method_module, read_method
+from spp.methods.registry import finish_member, method_module, read_method
 from spp.plan.config import BudgetConfig, PruneConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import architecture_of, open_dense
@@ -89,15 +89,24 @@ class Family:
         masks: dict[str, Tensor] = self._choose(self._method, self._path, self._kind, size)
         return masks
 
+    def cut(self, size: float) -> tuple[dict[str, Tensor], nn.Module, dict[str, Any]]:
+        """The member at a size with the weights of this moment: its masks, the network, what its header must say.
+
+        Raises:
+            ValueError: if it cannot be cut.
+        """
+        masks = self.select(size)
+        small = compact(self._model, masks).cpu().eval()
+        return masks, small, finish_member(self._method, small, self._stage.config["seed"])
+
     def take(self, size: float) -> None:
         """Write the member at a size with the weights of this moment; one rank does it for all."""
         if not self._stage.ranks.is_leader:
             return
-        masks = self.select(size)
-        small = compact(self._model, masks).cpu().eval()
+        masks, small, header = self.cut(size)
         file = self._stage.artifacts / member_file(size)
         value = {"kind": self._kind, "value": size}
-        cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value)
+        cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value, **header)
         counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
         self.members[f"{size:.10g}"] = {"file": file.name, **counts}
         self._stage.log({"budget": size, **counts})
@@ -182,6 +191,8 @@ def run(stage: StageRun) -> dict[str, Any]:
         for size in budget.values:
             family.take(size)
     else:
+        for size in budget.values:
+            family.cut(size)  # a member that cannot be is refused before hours of training
         num_steps = recipe.epochs * data.steps_per_epoch
         masked = MaskedModel(model, pairs)
         fit(FamilyWalk(masked, recipe, data.num_classes, num_steps, stage, family=family, sizes=sizes), data, stage)

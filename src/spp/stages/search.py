@@ -11,7 +11,7 @@ from spp.config import Config
 from spp.dynamics.budget import Budget, dense_total
 from spp.dynamics.ranking import Ranking
 from spp.methods._search import BudgetSearch, RankingSearch, Search
-from spp.methods.registry import kind_of, method_module, read_method
+from spp.methods.registry import finish_member, kind_of, method_module, read_method
 from spp.plan.config import SearchConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import architecture_of, open_dense
@@ -28,6 +28,7 @@ class UnitSearch(Classifier):
     def __init__(self, search: Search, recipe: SearchConfig, num_classes: int, run: StageRun) -> None:
         super().__init__(search.masked, recipe, num_classes, search.num_steps, run)
         self.search = search
+        self.train_loss = _JointLoss(self.train_loss, search)
 
     def trained_network(self) -> torch.nn.Module:
         """The weights are trained by the recipe; the masks belong to the method."""
@@ -63,6 +64,21 @@ class UnitSearch(Classifier):
         self.search.load_state_dict(checkpoint["search"])
 
 
+class _JointLoss(torch.nn.Module):
+    """The loss of the network, plus that of every other classifier that the method trains along."""
+
+    def __init__(self, loss: torch.nn.Module, search: Search) -> None:
+        super().__init__()
+        self.loss = loss
+        self.search = search
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        total: Tensor = self.loss(scores, labels)
+        for auxiliary in self.search.auxiliary_scores():
+            total = total + self.loss(auxiliary, labels)
+        return total
+
+
 def run(stage: StageRun) -> dict[str, Any]:
     """Search once, and write the ranking (with the weights, where they moved) or the member of a budget."""
     recipe = SearchConfig.read(stage.config["recipe"], "search")
@@ -75,7 +91,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         fit(UnitSearch(search, recipe, data.num_classes, stage), data, stage)
     stage.leave_to_leader()
 
-    found = _write_ranking(search, stage) if isinstance(search, RankingSearch) else _write_member(search, stage)
+    found = _write_ranking(search, stage) if isinstance(search, RankingSearch) else _write_member(search, config, stage)
     return {
         "num_steps": num_steps,
         "num_units": sum(pair.size for pair in pairs),
@@ -106,16 +122,22 @@ def _write_ranking(search: RankingSearch, stage: StageRun) -> dict[str, Any]:
     return {"trains_weights": search.trains_weights}
 
 
-def _write_member(search: Search, stage: StageRun) -> dict[str, Any]:
+def _write_member(search: Search, config: Config, stage: StageRun) -> dict[str, Any]:
     assert isinstance(search, BudgetSearch)
     budget, architecture = stage.config["budget"], architecture_of(stage)
     masks = {name: mask.cpu() for name, mask in search.final_masks().items()}
-    model, kept_weights = search.masked.model.cpu(), search.final_weights()
+    model, kwargs = search.final_network()
+    if kwargs:
+        of_dense = architecture["model"]
+        architecture["model"] = {**of_dense, "kwargs": {**of_dense["kwargs"], **kwargs}}
+    model, kept_weights = model.cpu(), search.final_weights()
     with torch.no_grad():
         for name, kept in kept_weights.items():
             model.get_parameter(name).mul_(kept.cpu())
     small = compact(model, masks).eval()
+    header = finish_member(config, small, stage.config["seed"])
     file = stage.artifacts / member_file(budget["value"])
-    cost = save_member(file, small, masks, search.pairs, architecture, sparse=kept_weights.keys(), budget=budget)
+    sparse = kept_weights.keys()
+    cost = save_member(file, small, masks, search.pairs, architecture, sparse, budget=budget, **header)
     counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
     return {"members": {f"{budget['value']:.10g}": {"file": file.name, **counts}}}

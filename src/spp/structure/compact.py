@@ -47,6 +47,30 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     return small
 
 
+def scale_by_kept_width(small: nn.Module) -> None:
+    """Scale the scores of every attention by its own query-key width, in place, not by that of the full head.
+
+    So does code that computes the scale when it builds the compact attention. The result differs from the masked
+    model wherever query-key units were removed.
+
+    Args:
+        small: a compact model. Heads of unequal widths are scaled by the widest, to which the others are filled up.
+
+    Raises:
+        ValueError: an attention has no query-key units, but values.
+    """
+    pairs = adapter_for(small).pairs(small, per_head=False)
+    widths = {pair.owner: pair.size for pair in pairs if pair.kind == "qk"}
+    for pair in (pair for pair in pairs if pair.kind == "vo"):
+        if pair.owner not in widths:
+            raise ValueError(
+                f"masks: {pair.owner} without a query-key unit is not allowed where scores are scaled by the kept"
+                " width; allowed: 1 or more, or no value unit either; use method.min_units=1 or a larger budget"
+            )
+        attention = small.get_submodule(pair.module)
+        attention.scale = widths[pair.owner] ** -0.5
+
+
 def widths_of(masks: Mapping[str, Tensor], pairs: Iterable[Pair]) -> Widths:
     """The widths that `compact` would give these pairs: plain numbers, fit for JSON and for `shrink_like`.
 

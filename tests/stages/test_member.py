@@ -1,0 +1,141 @@
+"""Members on disk: what is built again computes what was written, also where a quirk is no matter of widths."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spp.cli.main import main
+from spp.dynamics.ranking import open_path
+from spp.methods.registry import finish_member, read_method
+from spp.methods.spp import SPPConfig, select
+from spp.stages.member import build_architecture, describe_member, load_member, member_file, save_member, write_member
+from spp.stages.models import WEIGHTS_FILE
+from spp.stages.worker import run_stage
+from spp.store.store import Store
+from spp.structure.compact import compact
+from spp.structure.cost import count_cost
+from spp.structure.pairs import find_pairs
+
+MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}
+ARCHITECTURE = {"model": MODEL, "img_size": 8, "in_chans": 1, "num_classes": 4}
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+def test_a_member_keeps_its_scale_on_disk_and_through_training(tmp_path, quirks):
+    torch.manual_seed(0)
+    dense = build_architecture(ARCHITECTURE)
+    with torch.no_grad():
+        for parameter in dense.parameters():
+            parameter.copy_(torch.randn_like(parameter) / 4)
+    pairs = find_pairs(dense)
+    masks = {pair.name: torch.arange(pair.size) < 2 + pair.size // 4 for pair in pairs}
+    small = compact(dense, masks).eval()
+    header = finish_member(read_method({"name": "spp", "released_quirks": quirks}), small, 0)
+    save_member(tmp_path / "first.safetensors", small, masks, pairs, ARCHITECTURE, **header)
+    images = torch.randn(3, 1, 8, 8)
+
+    loaded = load_member(tmp_path / "first.safetensors")
+    assert torch.equal(loaded(images), small(images))
+    kept_width = 4
+    assert loaded.blocks[0].attn.scale == (kept_width if quirks else 8) ** -0.5
+    optimizer = torch.optim.SGD(loaded.parameters(), lr=0.1)
+    loaded(images).square().sum().backward()
+    optimizer.step()
+    write_member(tmp_path / "second.safetensors", loaded, describe_member(tmp_path / "first.safetensors"))
+    again = load_member(tmp_path / "second.safetensors")
+    assert torch.equal(again(images), loaded(images))
+    assert not torch.equal(again(images), small(images))
+
+
+WORDS = [
+    "debug=fast",
+    "logger=off",
+    "data.num_train=500",
+    *(f"{stage}.batch_size=32" for stage in ("dense", "update", "search", "prune", "finetune")),
+    "budget.values=[0.5]",
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A store for all chains of this file, so that their dense network is trained once."""
+    return tmp_path_factory.mktemp("members") / "store"
+
+
+def chain(root, *words):
+    """The store after the chain of `words`, and its stages by kind."""
+    assert main(["run", *WORDS, *words, f"paths.store={root}"]) == 0
+    store = Store(root)
+    return store, {stage.kind: stage for stage in store.read_plan(store.latest()).stages.values()}
+
+
+def test_spp_with_released_quirks_searches_once_and_finetunes_another_function(root):
+    words = ["method.scope=family", "prune.epochs=0", "budget.values=[0.3]"]
+    (store, plain), (_, quirky) = (
+        chain(root, *words, f"method.released_quirks={quirks}") for quirks in ("false", "true")
+    )
+    assert plain["update"].key == quirky["update"].key
+    files = [store.artifacts_dir("prune", stages["prune"].key) / member_file(0.3) for stages in (plain, quirky)]
+    weights = [load_file(file) for file in files]
+    assert describe_member(files[0])["kept"] == describe_member(files[1])["kept"]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    for stages, is_quirky in ((plain, False), (quirky, True)):
+        member = load_member(store.artifacts_dir("finetune", stages["finetune"].key))
+        attentions = [block.attn for block in member.blocks]
+        assert min(attention.qk_width for attention in attentions) < 16
+        expected = [attention.qk_width**-0.5 if is_quirky else 16**-0.5 for attention in attentions]
+        assert [attention.scale for attention in attentions] == expected
+    before = [store.summary("finetune", stages["finetune"].key)["test_before"] for stages in (plain, quirky)]
+    assert before[0] != before[1]
+
+
+def test_a_scale_by_no_width_is_refused_before_the_walk(root):
+    words = ["method.released_quirks=true", "method.min_units=0", "budget.kind=units"]
+    store, stages = chain(root, "prune.epochs=0", "finetune.epochs=0")
+    path = open_path(store.artifacts_dir("update", stages["update"].key))
+    config = SPPConfig(released_quirks=True, min_units=0)
+    size = next(size / 1728 for size in range(1, 1728) if has_values_alone(select(config, path, "units", size / 1728)))
+    assert main(["run", *WORDS, *words, f"budget.values=[{size}]", f"paths.store={root}"]) == 1
+    (prune,) = (stage for stage in store.read_plan(store.latest()).stages.values() if stage.kind == "prune")
+    assert "without a query-key unit" in str(store.failure("prune", prune.key))
+    assert store.read_metrics("prune", prune.key) == []
+
+
+def has_values_alone(masks):
+    return any(masks[f"blocks.{i}.attn.vo"].any() and not masks[f"blocks.{i}.attn.qk"].any() for i in range(6))
+
+
+def test_upop_with_released_quirks_goes_on_from_biases_that_were_never_trained(root):
+    store, stages = chain(root, "method=upop", "method.released_quirks=true", "finetune.epochs=0")
+    weights = load_file(store.artifacts_dir("search", stages["search"].key) / member_file(0.5))
+    biases = torch.cat([value for name, value in weights.items() if name.endswith("qkv.bias")])
+    dense = load_file(store.artifacts_dir("dense", stages["dense"].key) / WEIGHTS_FILE)
+    trained = torch.cat([value for name, value in dense.items() if name.endswith("qkv.bias")])
+    assert biases.abs().max() <= 64**-0.5 < 2 * biases.std() * 3**0.5
+    assert biases.std() > 3 * trained.std()
+
+
+def test_a_shorter_member_of_wdpruning_is_built_again_and_stopped_searches_go_on(root, signals_at):
+    words = ("method=wdpruning", "method.depth=4", "finetune.epochs=1")
+    store, stages = chain(root, *words)
+    summary = store.summary("finetune", stages["finetune"].key)
+    member = load_member(store.artifacts_dir("finetune", stages["finetune"].key))
+    assert len(member.blocks) == 4
+    cost = count_cost(member, torch.zeros(1, 1, 8, 8))
+    assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
+    assert 0.98 * 0.5 * summary["dense"]["macs"] <= cost.macs <= 0.5 * summary["dense"]["macs"]
+
+    search = stages["search"]
+    expected = store.done("search", search.key)["artifacts"], store.read_metrics("search", search.key)
+    folder = store.stage_dir("search", search.key)
+    shutil.move(folder, root.parent / "undisturbed")
+    folder.mkdir()
+    store.put_spec(search)
+    _, seen = signals_at([])
+    signals_at([len(seen) + 5])
+    with pytest.raises(SystemExit):
+        run_stage(store.root, "search", search.key)
+    run_stage(store.root, "search", search.key)
+    assert (store.done("search", search.key)["artifacts"], store.read_metrics("search", search.key)) == expected
