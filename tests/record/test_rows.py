@@ -1,5 +1,9 @@
-from spp.plan.graph import Plan, Point
-from spp.record.rows import _variants
+from spp.plan.graph import Point
+from spp.record.rows import command, variants
+
+
+def points_of(words):
+    return {name: Point(name, tuple(name.split()), ()) for name in words}
 
 
 def test_a_variant_is_what_points_differ_in_beside_the_columns():
@@ -9,9 +13,18 @@ def test_a_variant_is_what_points_differ_in_beside_the_columns():
         "method=lasso method.lam=1 seed=0": "method.lam=1",
         "method=lasso method.lam=2 +method.extra=3 seed=1 budget.values=[0.5]": "method.lam=2 +method.extra=3",
     }
-    plan = Plan.merge([Point(name, (*shared, *name.split()), ()) for name in own])
-    assert _variants(plan) == own
+    assert variants({name: Point(name, (*shared, *name.split()), ()) for name in own}) == own
+
+
+def test_where_something_runs_is_no_variant():
+    names = ("method=spp cluster=local logger=off paths.data=here", "method=spp cluster=slurm cluster.wait=true")
+    assert set(variants(points_of(names)).values()) == {""}
 
 
 def test_one_point_has_no_variant():
-    assert _variants(Plan.merge([Point("p", ("method.lam=1", "seed=3"), ())])) == {"p": ""}
+    assert variants(points_of(["method.lam=1 seed=3"])) == {"method.lam=1 seed=3": ""}
+
+
+def test_the_command_runs_the_point_again_wherever_that_is():
+    words = ("method=spp", "budget.values=[0.5,0.3]", "cluster=slurm_a100", "paths.store=here", "paths.data=/data")
+    assert command(Point("p", words, ())) == "spp run method=spp 'budget.values=[0.5,0.3]' paths.data=/data"

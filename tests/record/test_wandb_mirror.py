@@ -1,5 +1,4 @@
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -11,7 +10,8 @@ import wandb
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
-from spp.record.wandb_mirror import open_mirror
+from spp.record.wandb_file import find_segments, read_runs
+from spp.record.wandb_mirror import open_mirror, pack, unpack
 
 BLOCK_BYTES = 32768
 HEADER = struct.Struct("<IHB")
@@ -73,17 +73,6 @@ def mirror_of(folder, **changes):
     return open_mirror(folder, **{**arguments, **changes})
 
 
-@pytest.fixture
-def no_account(tmp_path, monkeypatch):
-    """A home without keys and settings."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("NETRC", str(home / ".netrc"))
-
-
 def test_offline_run_holds_the_rows(tmp_path, no_account, capfd):
     mirror = mirror_of(tmp_path)
     for epoch in range(3):
@@ -111,19 +100,66 @@ def test_rows_that_cross_blocks(tmp_path, no_account):
 
 
 def test_images_and_tables(tmp_path, no_account):
-    picture = tmp_path / "mask.png"
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    Image.fromarray(pixels).save(picture)
     mirror = mirror_of(tmp_path)
-    mirror.log_image("mask", picture)
-    mirror.log_table("members", ["budget", "top1"], [(0.5, 97.0), (0.3, 95.5)])
+    mirror.log_image("path/mask", pixels, "what it shows")
+    mirror.log_table("members", ["budget", "top1"], [(0.5, 97.0), (1_000_000, None)])
     mirror.finish()
     (folder,) = tmp_path.glob("wandb/offline-run-*/files")
     image_row, table_row = read_run(tmp_path)[2]
-    assert np.array_equal(np.asarray(Image.open(folder / image_row["mask.path"])), pixels)
+    assert np.array_equal(np.asarray(Image.open(folder / image_row["path/mask.path"])), pixels)
+    assert image_row["path/mask.caption"] == "what it shows"
     content = json.loads((folder / table_row["members.path"]).read_text())
     assert content["columns"] == ["budget", "top1"]
-    assert content["data"] == [[0.5, 97.0], [0.3, 95.5]]
+    assert content["data"] == [[0.5, 97.0], [1_000_000, None]]
+
+
+def test_a_curve_has_its_own_axis(tmp_path, no_account):
+    mirror = mirror_of(tmp_path)
+    mirror.log({"loss": 1.0}, step=0)
+    curve = [{"path/step": step, "path/support": 10.0 * step} for step in (0, 5, 20)]
+    mirror.log_curve("path/step", curve)
+    mirror.finish()
+    wandb.teardown()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    metrics = [record.metric for record in read_records(file) if record.WhichOneof("record_type") == "metric"]
+    assert {metric.name: metric.step_metric for metric in metrics} == {"path/step": "", "path/support": "path/step"}
+    _, _, rows = read_run(tmp_path)
+    assert [{name: row[name] for name in curve[0]} for row in rows] == curve
+
+
+def test_the_summary_of_a_stage_is_apart_from_the_rows(tmp_path, no_account):
+    summary = {"epochs": 3, "test": {"top1": 97.5, "num_images": 297}, "widths": {"blocks.0.mlp": 12}, "support": {}}
+    mirror = mirror_of(tmp_path)
+    mirror.log({"epochs": 1})
+    mirror.set_result(summary)
+    mirror.finish()
+    wandb.teardown()
+    (run,) = read_runs(find_segments(tmp_path))
+    assert run.summary["epochs"] == 1
+    assert unpack(run.summary["result"]) == summary
+
+
+def test_empty_dicts_survive_the_upload():
+    config = {"recipe": {"augment": {}}, "inputs": {}, "sizes": [{}, 0.5], "name": "x", "seed": None}
+    packed = pack(config)
+    assert "{}" not in json.dumps(packed).replace('"{}"', "")
+    assert unpack(packed) == config
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path, no_account):
+    names = ["method=spp " * 20 + end for end in ("seed=0", "seed=1")]
+    groups = []
+    for number, name in enumerate(names):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        mirror_of(folder, group=name, name=name).finish()
+        description, _, _ = read_run(folder)
+        assert description.display_name == description.run_group
+        groups.append(description.run_group)
+    assert groups[0] != groups[1]
+    assert {len(group) for group in groups} == {128}
+    assert all(group[:100] == name[:100] for group, name in zip(groups, names, strict=True))
 
 
 def test_stages_of_one_process_have_runs_of_their_own(tmp_path, no_account):
@@ -145,12 +181,15 @@ def test_stages_of_one_process_have_runs_of_their_own(tmp_path, no_account):
 def test_disabled_does_not_import_wandb(tmp_path):
     code = """
 import pathlib, sys
-from spp.record.wandb_mirror import open_mirror
+from spp.record.wandb_file import find_segments, read_runs
+from spp.record.wandb_mirror import open_mirror, pack, unpack
 names = ("project", "entity", "group", "job_type", "run_id", "name")
 mirror = open_mirror(pathlib.Path(sys.argv[1]), mode="disabled", tags=[], config={}, **dict.fromkeys(names, "x"))
 mirror.log({"loss": 1.0})
-mirror.log_image("image", pathlib.Path("nowhere.png"))
+mirror.log_image("image", None, "nothing")
 mirror.log_table("table", ["a"], [[1]])
+mirror.log_curve("step", [{"step": 1}])
+mirror.set_result({"top1": 1.0})
 mirror.finish()
 print("wandb" in sys.modules)
 """
@@ -169,6 +208,21 @@ def test_online_without_an_account_is_one_warning(tmp_path, no_account, caplog):
     assert record.levelname == "WARNING"
     assert "mirror of this stage is off: No API key configured" in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+def test_online_runs_reach_the_server(tmp_path, wandb_server):
+    for host in ("n1", "n2"):  # a stage that was requeued
+        mirror = mirror_of(tmp_path, mode="online", config={"host": host, "recipe": {"augment": {}}})
+        mirror.log({"loss": 0.5}, step=0)
+        mirror.set_result({"top1": 97.5})
+        mirror.finish()
+    ((run_id, run),) = wandb_server.runs.items()
+    assert (run_id, run["groupName"], run["jobType"]) == ("0123456789abcdef", "point-1", "prune")
+    assert unpack({name: run["config"][name] for name in ("host", "recipe")}) == {
+        "host": "n2",
+        "recipe": {"augment": {}},
+    }
+    assert run["summary"]["result"] == {"top1": 97.5}
 
 
 def test_what_wandb_refuses_silences_the_mirror(tmp_path, no_account, caplog):

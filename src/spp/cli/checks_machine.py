@@ -1,6 +1,5 @@
 """What this machine has: Python and packages, torch and GPUs, the store, W&B, the checkout."""
 
-import netrc
 import os
 import platform
 import shutil
@@ -16,8 +15,7 @@ FEW_BYTES = 20e9
 """Free space below which a sweep of ImageNet models may not fit any more."""
 
 _OLDEST_PYTHON = (3, 11)
-_EXTRAS = {"optuna": "hydra/sweeper=spp_optuna", "llm": "language models"}
-_WANDB_HOST = "api.wandb.ai"
+_EXTRAS = {"optuna": "hydra/sweeper=spp_optuna", "onnx": "spp export --format onnx", "llm": "language models"}
 
 
 def python_packages() -> Iterator[Finding]:
@@ -86,7 +84,9 @@ def store_folder(root: Path) -> Iterator[Finding]:
 
 def wandb_login() -> Iterator[Finding]:
     """Whether W&B could upload; only whether there is a login, never what it is."""
-    if os.environ.get("WANDB_API_KEY") or _netrc_knows(_WANDB_HOST):
+    from spp.record.wandb_account import login_problem
+
+    if login_problem() is None:
         yield Finding("W&B", "login", Verdict.OK, "yes")
     else:
         remedy = "fine: runs are kept offline; for logger=online: wandb login"
@@ -152,10 +152,3 @@ def _file_system(place: Path) -> str:
         return "unknown type"
     holding = [(len(point), kind) for point, kind in mounts if place.is_relative_to(point.replace("\\040", " "))]
     return max(holding, default=(0, "unknown type"))[1]
-
-
-def _netrc_knows(host: str) -> bool:
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -11,7 +11,11 @@ from typing import NoReturn
 from spp import __version__
 from spp.plan.numbers import parse_size
 
-REPORTS = ("family", "compare", "figure2")
+REPORTS = (
+    *("table1", "retrieval", "llm", "cifar10", "table6", "table7", "table8"),
+    *("cost", "stability", "figure1", "figure2", "family", "compare"),
+)
+FORMATS = ("md", "csv", "tex", "png", "pdf", "html")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 COMMANDS = {
@@ -24,6 +28,8 @@ COMMANDS = {
     "retry": "Do again what is missing of a sweep, and nothing else.",
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
+    "export": "Write a finished member as safetensors, ONNX or a torch program, for use without spp.",
+    "sync": "Upload to W&B what was kept offline; can be repeated.",
     "doctor": "Show what this machine and site have, and what is missing, with the remedy.",
 }
 _NEWEST_HELP = "name of the sweep, or how it begins; the newest if left out"
@@ -60,6 +66,9 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     _add_logs(parsers["logs"])
     _add_report(parsers["report"])
     _add_extract(parsers["extract"])
+    _add_export(parsers["export"])
+    text = "name of the sweep whose runs to upload, or how it begins; all runs of the store if left out"
+    parsers["sync"].add_argument("words", nargs="*", metavar="SWEEP", help=text)
     return parsers
 
 
@@ -71,10 +80,12 @@ def _add_logs(logs: argparse.ArgumentParser) -> None:
 
 def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("name", metavar="NAME", help=f"{', '.join(REPORTS)}, or all")
-    report.add_argument("words", nargs="*", metavar="SWEEP", help=_NEWEST_HELP)
-    report.add_argument("--source", choices=["store"], default="store", help="where the numbers come from")
-    report.add_argument("--format", choices=["md", "csv", "png", "pdf"], help="default: all that the report has")
-    report.add_argument("--out", type=Path, help="folder for the files; default: STORE/reports/SWEEP")
+    text = "a sweep's name, or how it begins; without it all of the store. Of W&B: ENTITY/PROJECT, or a folder of runs"
+    report.add_argument("words", nargs="*", metavar="SWEEP", help=text)
+    text = "where the numbers come from: the store, or W&B, by default the offline runs in the store"
+    report.add_argument("--source", choices=["store", "wandb"], default="store", help=text)
+    report.add_argument("--format", choices=FORMATS, help="default: all of them")
+    report.add_argument("--out", type=Path, help="folder for the files; default: STORE/reports/SWEEP, or .../all")
 
 
 def _add_extract(extract: argparse.ArgumentParser) -> None:
@@ -84,6 +95,14 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
     extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    text = "key of a finished finetune stage, or how it begins; or a folder with a member"
+    export.add_argument("words", nargs="*", metavar="MEMBER", help=text)
+    forms = ["safetensors", "onnx", "torch"]
+    export.add_argument("--format", choices=forms, required=True, help="torch: a program, .pt2")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: member-KEY.safetensors, .onnx or .pt2 here")
 
 
 def _seconds(text: str) -> float:
@@ -167,11 +186,20 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
         return logs(root, stage, num_lines=arguments.lines, follow=arguments.follow, as_json=arguments.json)
     if command == "extract":
         return _extract(root, arguments)
+    if command == "export":
+        from spp.cli.export import export
+
+        member = _one_word(arguments.words, "MEMBER", at_least=1)
+        return export(root, member, arguments.format, arguments.out)
     return _on_sweep(command, root, arguments)
 
 
 def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
     sweep = _one_word(arguments.words, "SWEEP", at_least=command in ("cancel", "retry"))
+    if command == "sync":
+        from spp.cli.sync import sync
+
+        return sync(root, sweep or None)
     if command == "status":
         from spp.cli.status import status
 
@@ -188,9 +216,10 @@ def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
         from spp.cli.retry import retry
 
         return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic)
-    from spp.cli.report import report
+    from spp.cli.report import Asked, report
 
-    return report(root, arguments.name, sweep or None, arguments.format, arguments.out)
+    asked = Asked(arguments.name, sweep or None, arguments.source, arguments.format, arguments.out)
+    return report(root, asked)
 
 
 def _extract(root: Path, arguments: argparse.Namespace) -> int:

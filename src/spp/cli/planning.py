@@ -67,8 +67,6 @@ def _read_point(
     cfg, name = composed.cfg, point_name(composed.overrides)
     if not isinstance(cfg.get("paths"), dict) or not cfg["paths"].get("store"):
         raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
-    if isinstance(cfg.get("logger"), dict):
-        cfg["logger"]["group"] = name
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg.get("accelerator") == "gpu" or (cfg.get("accelerator") != "cpu" and gpus) else 0
     setup = read_setup(cfg, read_method, identify, default_gpus)
@@ -84,6 +82,21 @@ def _read_point(
         "config": cfg,
     }
     return Point(name=name, overrides=composed.overrides, stages=tuple(stages), meta=meta), setup
+
+
+def with_points(plan: Plan, sweep: str) -> Plan:
+    """The plan with stages that know to which point their W&B run belongs: the first that asks for them."""
+    specs, points = plan.to_json(), plan.points_to_json()
+    told = {}
+    for index, point in enumerate(points):
+        meta = {name: value for name, value in point["meta"].items() if name != "config"}
+        own = {"name": point["name"], "sweep": sweep, "index": index, "overrides": point["overrides"], "meta": meta}
+        told[point["name"]] = own
+    for spec in specs:
+        runtime = spec["runtime"]
+        point = told[plan.points_of(spec["key"])[0]]
+        spec["runtime"] = {**runtime, "wandb": {**runtime.get("wandb", {}), "point": point}}
+    return Plan.from_json(specs, points)
 
 
 def point_name(overrides: Sequence[str]) -> str:

@@ -1,73 +1,100 @@
-"""spp report: tables and figures of a sweep."""
+"""spp report: tables, figures and a page from what was run, beside the paper's numbers."""
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from spp.cli.main import REPORTS
+from spp.cli.main import FORMATS, REPORTS
 from spp.cli.sweeps import find_sweep
-from spp.plan.graph import Plan
-from spp.record.rows import member_rows
+from spp.record.record import Record, read_record
+from spp.report.files import PICTURES, Files
+from spp.report.published import load_published
+from spp.report.render import to_markdown
+from spp.report.reports import REPORTS as MAKERS
+from spp.report.reports import Part, Report
 from spp.store.store import Store
 
-FORMATS = {"family": ("md", "csv"), "compare": ("md", "csv"), "figure2": ("png", "pdf")}
+PRINTED = ("family", "compare")
+"""What `all` shows on the terminal, too; what is asked for by name always is."""
 
 
-def report(root: Path, name: str, sweep: str | None, only_format: str | None, out: Path | None) -> int:
-    """Write what was asked for and say where; the family table is also printed."""
-    names = REPORTS if name == "all" else (name,)
-    if not set(names) <= set(REPORTS):
-        raise ValueError(f"NAME: {name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
-    sweep = find_sweep(root, sweep)
-    store = Store(root)
-    plan = store.read_plan(sweep)
-    folder = out or root / "reports" / sweep
-    for report_name in names:
-        formats = tuple(f for f in FORMATS[report_name] if only_format in (None, f))
-        if not formats and name != "all":
-            raise ValueError(
-                f"--format: {only_format!r} does not exist for {name}; "
-                f"allowed: {', '.join(FORMATS[name])}; leave it out"
-            )
-        if report_name == "figure2":
-            has_paths = any(stage.kind == "update" for stage in plan.stages.values())
-            # Methods other than SPP have no path to draw; who asks for everything is told of what there is.
-            files = _figure2(store, plan, folder, formats) if formats and (has_paths or name != "all") else []
-        else:
-            files = _table(report_name, store, plan, folder, formats)
-        for file in files:
-            print(file)
+@dataclass(frozen=True)
+class Asked:
+    """The user's words. where: a sweep of the store, or what `source` reads; None is all there is."""
+
+    name: str
+    where: str | None
+    source: str
+    only_format: str | None
+    out: Path | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The reports asked for."""
+        return REPORTS if self.name == "all" else (self.name,)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats asked for."""
+        return FORMATS if self.only_format is None else (self.only_format,)
+
+    @property
+    def draws(self) -> bool:
+        """Whether any of the formats has pictures."""
+        return any(suffix in (*PICTURES, "html") for suffix in self.formats)
+
+
+def report(root: Path, asked: Asked) -> int:
+    """Write what was asked for and say where; tables are also printed.
+
+    Raises:
+        ValueError: if the name, the sweep or the source is not there, or if there is nothing of what was asked by name.
+    """
+    if not set(asked.names) <= set(REPORTS):
+        raise ValueError(f"NAME: {asked.name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
+    record, place = _read(root, asked)
+    folder = asked.out or root / "reports" / place
+    parts = [part for name in asked.names if (part := _make(MAKERS[name], record, asked)) is not None]
+    parts = _with_drawings(parts, record) if asked.draws else parts
+    for part in parts:
+        if asked.name != "all" or part.report.name in PRINTED:
+            print("\n".join(to_markdown(table) for table in part.tables))
+    files = Files(folder, asked.formats, page_name="report" if asked.name == "all" else asked.name)
+    for file in files.write(parts, record, load_published()):
+        print(file)
     return 0
 
 
-def _table(name: str, store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
-    from spp.report.compare import compare_markdown
-    from spp.report.family import family_csv, family_markdown
+def _read(root: Path, asked: Asked) -> tuple[Record, str]:
+    """The record, and what its folder of reports is called."""
+    if asked.source == "wandb":
+        from spp.record.wandb_source import read_wandb
 
-    rows = member_rows(store, plan)
-    if not rows:
-        raise ValueError("sweep: it has no finished member; allowed: a sweep with one at least; see spp status")
-    out.mkdir(parents=True, exist_ok=True)
-    markdown = {"family": family_markdown, "compare": compare_markdown}[name]
-    texts = {"md": markdown, "csv": family_csv}
-    files = []
-    for suffix in formats:
-        file = out / f"{name}.{suffix}"
-        file.write_text(texts[suffix](rows))
-        files.append(file)
-    print(markdown(rows))
-    return files
+        where = asked.where or ""
+        return read_wandb(where, root), Path(where).name or "wandb"
+    store = Store(root)
+    newest = find_sweep(root, asked.where)  # also complains of a store without any
+    # The oldest first: it is the one that the others are compared with.
+    sweeps = store.list_sweeps()[::-1] if asked.where is None else [newest]
+    return read_record(store, sweeps), "all" if asked.where is None else newest
 
 
-def _figure2(store: Store, plan: Plan, out: Path, formats: tuple[str, ...]) -> list[Path]:
-    from spp.report.figure2 import draw_figure2
-    from spp.report.path_data import read_path
+def _make(report: Report, record: Record, asked: Asked) -> Part | None:
+    """The tables of a report; under `all` what has nothing to show is said and left out."""
+    try:
+        return Part(report, report.tables(record, load_published()), ())
+    except ValueError as error:
+        if asked.name != "all":
+            raise
+        print(f"spp: left out: {error}", file=sys.stderr)
+        return None
 
-    paths = [stage for stage in plan.stages.values() if stage.kind == "update" and store.is_done("update", stage.key)]
-    if not paths:
-        raise ValueError("sweep: it has no finished path; allowed: a sweep whose update is done; see spp status")
-    files = []
-    for stage in paths:
-        folder = out if len(paths) == 1 else out / f"path-{stage.key}"
-        point = next(point for point in plan.points if point.name in plan.points_of(stage.key))
-        title = f"Solution path of {point.meta['model']} on {point.meta['data']}, seed {stage.config['seed']}"
-        files += draw_figure2(read_path(store.artifacts_dir("update", stage.key)), title, folder, formats)
-    return files
+
+def _with_drawings(parts: Sequence[Part], record: Record) -> list[Part]:
+    """The parts with their pictures; what several share is drawn once."""
+    functions = dict.fromkeys(draw for part in parts for draw in part.report.drawings)
+    drawn = {draw: draw(record, load_published()) for draw in functions}
+    return [
+        part._replace(drawings=[drawing for draw in part.report.drawings for drawing in drawn[draw]]) for part in parts
+    ]

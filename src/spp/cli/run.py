@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from spp.cli.compose import compose_points
 from spp.cli.execute import carry_out, check_fits
-from spp.cli.planning import Planned, plan_sweep
+from spp.cli.planning import Planned, plan_sweep, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan
 from spp.store.store import Store
@@ -47,8 +47,9 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     """
     store, console = Store(planned.store), Console(soft_wrap=True, highlight=False)
     check_fits(planned.plan, planned.cluster)
-    plan = _within_reach(planned, store, console)
-    sweep = sweep_name(plan)
+    reachable = _within_reach(planned, store, console)
+    sweep = sweep_name(reachable)
+    plan = with_points(reachable, sweep)
     num_uses = sum(len(plan.stages_of(point)) for point in plan.points)
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"

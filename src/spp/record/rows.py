@@ -1,85 +1,142 @@
 """Rows of the record: one per finished member, the unit of every table."""
 
+import shlex
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
 
-from spp.plan.graph import Plan
+from spp.plan.graph import Point
 from spp.plan.spec import Stage
-from spp.store.store import Store
 
 Row = dict[str, Any]
 
+
+class Facts(Protocol):
+    """What finished stages have written down about themselves: a store, or a copy of its records."""
+
+    def is_done(self, kind: str, key: str) -> bool: ...
+    def failure(self, kind: str, key: str) -> dict[str, Any] | None: ...
+    def summary(self, kind: str, key: str) -> dict[str, Any]: ...
+    def provenance(self, kind: str, key: str) -> dict[str, Any]: ...
+    def stage_dir(self, kind: str, key: str) -> Path: ...
+
+
+class RowMaker:
+    """Makes rows from `facts`, reading every file once."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._summary = cache(facts.summary)
+
+    def row(self, point: Point, sweep: str, variant: str, stage: Stage) -> Row:
+        """The row of the finished member that `stage`, a finetune stage of `point`, has made.
+
+        Sizes are counts (macs per image, params); accuracies are percentages with their number of test images, None
+        where they were not recorded; `search_seconds` are those of search and walk, shared by
+        `num_members_of_search` members.
+        """
+        return {
+            "point": point.name,
+            "sweep": sweep,
+            "command": command(point),
+            **identity(point, variant),
+            **self._measured(stage),
+            **self._cost(stage),
+            **self._origin(stage),
+        }
+
+    def _measured(self, stage: Stage) -> Row:
+        summary = self._summary("finetune", stage.key)
+        dense = self._summary("dense", _parts(stage)["dense"].key)
+        return {
+            "budget_kind": summary["budget"]["kind"],
+            "budget_asked": summary["budget"]["value"],
+            "macs": summary["macs"],
+            "params": summary["params"],
+            "dense_macs": dense["macs"],
+            "dense_params": dense["params"],
+            "dense_top1": dense["test"]["top1"],
+            "top1_before": summary["test_before"]["top1"],
+            "top1": summary["test"]["top1"],
+            "top5": summary["test"].get("top5"),
+            "val_top1": summary["val"]["top1"],
+            "num_test_images": summary["test"]["num_images"],
+        }
+
+    def _cost(self, stage: Stage) -> Row:
+        parts = _parts(stage)
+        summary, family = self._summary("finetune", stage.key), self._summary(parts["family"].kind, parts["family"].key)
+        searching = {part.key: self._summary(part.kind, part.key) for part in (parts["search"], parts["family"])}
+        recipe, data = stage.config["recipe"], stage.config["data"]
+        splits = data.get("fingerprint", {}).get("splits", {})
+        return {
+            "epochs_update": searching[parts["search"].key]["epochs"],
+            "epochs_prune": family["epochs"] if len(searching) > 1 else 0,
+            "epochs_search": sum(part["epochs"] for part in searching.values()),
+            "epochs_finetune": summary["epochs"],
+            "batch_size": recipe["batch_size"],
+            "lr": recipe["lr"],
+            "img_size": data["img_size"],
+            "num_train_images": splits.get("train"),
+            "search_seconds": sum(part["seconds"] for part in searching.values()),
+            "search_gpu_seconds": sum(part["gpu_seconds"] for part in searching.values()),
+            "num_members_of_search": len(family["members"]),
+            "finetune_seconds": summary["seconds"],
+            "finetune_gpu_seconds": summary["gpu_seconds"],
+            "device": summary["device"],
+        }
+
+    def _origin(self, stage: Stage) -> Row:
+        parts = _parts(stage)
+        return {
+            "key": stage.key,
+            "family_key": parts["family"].key,
+            "search_key": parts["search"].key,
+            "path_key": parts["search"].key if parts["search"].kind == "update" else None,
+            "dense_key": parts["dense"].key,
+            "git_commit": (self._facts.provenance("finetune", stage.key).get("git") or {}).get("commit"),
+            "folder": str(self._facts.stage_dir("finetune", stage.key)),
+            "config": dict(stage.config),
+            "method_config": dict(parts["search"].config["method"]),
+        }
+
+
+def _parts(stage: Stage) -> dict[str, Stage]:
+    """The stages that a member comes from."""
+    family = stage.inputs["family"]
+    # A search for one budget hands out its member itself; others end in an order, which is then walked.
+    return {"family": family, "search": family.inputs.get("path", family), "dense": family.inputs["dense"]}
+
+
+def identity(point: Point, variant: str) -> Row:
+    """What a point is, whatever came of it."""
+    names = ("method", "preset", "model", "data", "seed")
+    return {**{name: point.meta[name] for name in names}, "variant": variant}
+
+
+# Words that say where and how something runs, not what.
+_PLACE = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 _OWN_COLUMNS = ("seed", "method", "method.preset", "pipeline", "model", "model.name", "data", "stage")
 """Words that a row tells of in a column of its own; so it does of those of the budget."""
 
 
-def member_rows(store: Store, plan: Plan) -> list[Row]:
-    """One row per finished member of a sweep, in the order of its points and budgets.
-
-    Sizes are counts (macs per image, params); accuracies are percentages with their number of test images;
-    `search_seconds` is shared by `num_members_of_search` members. `variant` has the words that not all points have and
-    no other column tells of.
-    """
-    rows = []
-    variants = _variants(plan)
-    for point in plan.points:
-        for stage in point.stages:
-            if stage.kind == "finetune" and store.is_done(stage.kind, stage.key):
-                rows.append(_member_row(store, point.name, variants[point.name], point.meta, stage))
-    return rows
+def command(point: Point) -> str:
+    """What to type to run a point again."""
+    words = [word for word in point.overrides if not word.lstrip("+~").startswith(_PLACE)]
+    return shlex.join(["spp", "run", *words])
 
 
-def _variants(plan: Plan) -> dict[str, str]:
-    """By name of the point, what distinguishes it beside the columns of its rows."""
-    common = set.intersection(*(set(point.overrides) for point in plan.points))
+def variants(points: Mapping[str, Point]) -> dict[str, str]:
+    """What distinguishes each point beside the columns of its rows: the words that not all have; names as given."""
+    common = set.intersection(*(set(point.overrides) for point in points.values())) if points else set()
     return {
-        point.name: " ".join(word for word in point.overrides if word not in common and not _has_own_column(word))
-        for point in plan.points
+        name: " ".join(word for word in point.overrides if word not in common and not _has_own_column(word))
+        for name, point in points.items()
     }
 
 
 def _has_own_column(word: str) -> bool:
-    field = word.lstrip("+").partition("=")[0]
-    return field in _OWN_COLUMNS or field.split(".")[0] == "budget"
-
-
-def _member_row(store: Store, name: str, variant: str, meta: Mapping[str, Any], stage: Stage) -> Row:
-    summary = store.summary(stage.kind, stage.key)
-    family = stage.inputs["family"]
-    # A search for one budget hands out its member itself; others end in an order, which is then walked.
-    search, dense = family.inputs.get("path", family), family.inputs["dense"]
-    searching = [store.summary(stage.kind, stage.key) for stage in dict.fromkeys((search, family))]
-    dense_summary = store.summary(dense.kind, dense.key)
-    provenance = store.provenance(stage.kind, stage.key)
-    return {
-        "point": name,
-        "method": meta["method"],
-        "preset": meta["preset"],
-        "variant": variant,
-        "model": meta["model"],
-        "data": meta["data"],
-        "seed": meta["seed"],
-        "budget_kind": summary["budget"]["kind"],
-        "budget_asked": summary["budget"]["value"],
-        "macs": summary["macs"],
-        "params": summary["params"],
-        "dense_macs": dense_summary["macs"],
-        "dense_params": dense_summary["params"],
-        "dense_top1": dense_summary["test"]["top1"],
-        "top1_before": summary["test_before"]["top1"],
-        "top1": summary["test"]["top1"],
-        "val_top1": summary["val"]["top1"],
-        "num_test_images": summary["test"]["num_images"],
-        "epochs_search": sum(part["epochs"] for part in searching),
-        "epochs_finetune": summary["epochs"],
-        "search_seconds": sum(part["seconds"] for part in searching),
-        "search_gpu_seconds": sum(part["gpu_seconds"] for part in searching),
-        "num_members_of_search": len(searching[-1]["members"]),
-        "finetune_seconds": summary["seconds"],
-        "finetune_gpu_seconds": summary["gpu_seconds"],
-        "device": summary["device"],
-        "key": stage.key,
-        "search_key": search.key,
-        "dense_key": dense.key,
-        "git_commit": (provenance.get("git") or {}).get("commit"),
-    }
+    word = word.lstrip("+~")
+    field = word.partition("=")[0]
+    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith((*_PLACE, "paths."))

@@ -16,6 +16,7 @@ from spp.plan.config import UpdateConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import open_dense
 from spp.stages.fitting import Trainable, run_fit
+from spp.stages.media import log_path
 from spp.stages.training import add_noise
 from spp.structure.masked import MaskedModel
 
@@ -140,6 +141,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         search.dynamics, pairs, trace=search.recorder.trace(), meta={"stage": stage.key, "seed": stage.config["seed"]}
     )
     path.save(stage.artifacts)
+    log_path(stage.mirror, path)
     support = search.support()
     if support["all"] == 0:
         warnings.warn(

@@ -22,6 +22,7 @@ from spp.record.wandb_mirror import Mirror, open_mirror
 from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
 from spp.stages.context import StageRun
 from spp.stages.interruption import Interruptions
+from spp.stages.media import log_family
 from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
 from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Liveness, claim
 from spp.store.provenance import collect
@@ -171,8 +172,9 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
             store.write_provenance(kind, key, {**provenance, "earlier_code": stage.earlier_code})
         meeting.go(None if stage.saved is None else pinned)
         summary = _run(stage)
-        summary |= _spent(stage)
-        stage.mirror.log({f"summary/{name}": value for name, value in _numbers(summary).items()})
+        summary |= _spent(stage) | _skipped(stage)
+        log_family(stage.mirror, stage.config, summary)
+        stage.mirror.set_result(summary)
     finally:
         stage.mirror.finish()
     if not stage.is_superseded(about_to_save=True):
@@ -219,37 +221,32 @@ def _spent(stage: StageRun) -> dict[str, Any]:
     }
 
 
+def _skipped(stage: StageRun) -> dict[str, Any]:
+    """With data.on_error=skip, how many broken images the first rank came across."""
+    if stage.data is None or stage.runtime.data_on_error == "fail":
+        return {}
+    return {"num_skipped_images": stage.data.num_skipped}
+
+
 def _runtime(spec: Mapping[str, Any]) -> RuntimeConfig:
     return RuntimeConfig.read(spec["runtime"], "runtime")
 
 
 def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
     options = spec["runtime"]["wandb"]
+    point = options.get("point")  # missing where a stage was planned alone
+    config = {name: spec[name] for name in ("kind", "key", "version", "label", "config", "inputs")}
     return {
         "mode": options["mode"],
         "project": options["project"],
         "entity": options["entity"],
-        "group": options.get("group"),
+        "group": point and point["name"],
         "job_type": spec["kind"],
         "run_id": spec["key"],
         "name": spec["label"],
         "tags": [spec["kind"]],
-        "config": {
-            **spec["config"],
-            "upstream": {role: ref["key"] for role, ref in spec["inputs"].items()},
-            "provenance": dict(provenance),
-        },
+        "config": {**config, "point": point, "provenance": dict(provenance)},
     }
-
-
-def _numbers(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for name, value in summary.items():
-        if isinstance(value, Mapping):
-            flat |= _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def main() -> int:

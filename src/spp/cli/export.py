@@ -1,0 +1,60 @@
+"""spp export: a member as a file that other programs run."""
+
+from pathlib import Path
+
+from spp.store.store import Store
+
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
+_MEMBER_FILE = "member.safetensors"
+
+
+def export(root: Path, member: str, form: str, out: Path | None) -> int:
+    """Write the file and say what is in it."""
+    source, name = find_member(root, member)
+    from spp.stages import export as worker
+
+    file = out or Path(f"{name}{SUFFIXES[form]}")
+    if file.suffix != SUFFIXES[form]:
+        raise ValueError(
+            f"--out: {str(file)!r} does not fit --format {form}; allowed: a file that ends in {SUFFIXES[form]}; "
+            f"use {file.with_suffix(SUFFIXES[form])}"
+        )
+    made = worker.export(source, form, file)
+    checked = "not compared, as onnxruntime is not installed"
+    if made.difference is not None:
+        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random images"
+    print(f"file:    {made.file} ({made.file.stat().st_size / 1e6:.3g} MB)")
+    print(f"about:   {made.description}")
+    print(f"outputs: {checked}")
+    return 0
+
+
+def find_member(root: Path, member: str) -> tuple[Path, str]:
+    """The file of a member, and a name for what is made of it.
+
+    Args:
+        member: key of a finished finetune stage of the store at `root`, or how it begins; or a member's file, its
+            folder, or the folder of its stage.
+
+    Raises:
+        ValueError: one line, if there is no such member, or more than one.
+    """
+    where = Path(member)
+    if where.is_file():
+        return where, where.stem
+    if where.is_dir():
+        for folder in (where, where / "artifacts"):
+            if (folder / _MEMBER_FILE).is_file():
+                return folder / _MEMBER_FILE, f"member-{where.resolve().name}"
+        raise ValueError(
+            f"MEMBER: {member!r} has no {_MEMBER_FILE}; allowed: the folder of a finished finetune stage, or what "
+            "spp extract wrote; check the path"
+        )
+    store = Store(root)
+    found = [ref for ref in store.find_stages(member) if ref.kind == "finetune" and store.is_done(ref.kind, ref.key)]
+    if len(found) == 1:
+        return store.artifacts_dir(found[0].kind, found[0].key) / _MEMBER_FILE, f"member-{found[0].key[:8]}"
+    some = ", ".join(ref.key[:8] for ref in found[:5])
+    problem = f"fits {len(found)} members ({some})" if found else f"is no folder, and no finished member of {root}"
+    remedy = "give more of its key" if found else "see the column key of spp report family"
+    raise ValueError(f"MEMBER: {member!r} {problem}; allowed: key of a finished finetune stage, or a folder; {remedy}")

@@ -1,0 +1,108 @@
+"""Everything that reports are made from: finished members, paths, and what is still missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spp.plan.graph import Plan, Point
+from spp.plan.spec import Stage
+from spp.record.rows import Facts, Row, RowMaker, command, identity, variants
+from spp.store.store import ARTIFACTS, Store
+
+
+@dataclass(frozen=True)
+class PathSource:
+    """A finished search that has left a solution path in `artifacts`."""
+
+    key: str
+    method: str
+    preset: str | None
+    variant: str
+    model: str
+    data: str
+    seed: int
+    artifacts: Path
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A member that was asked for and is not finished; `state` is failed or not finished."""
+
+    point: str
+    sweep: str
+    method: str
+    preset: str | None
+    variant: str
+    model: str
+    data: str
+    seed: int
+    budget_kind: str
+    budget_asked: float
+    state: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one or several sweeps have measured; `source` says where it was read."""
+
+    rows: Sequence[Row]
+    paths: Sequence[PathSource]
+    missing: Sequence[Missing]
+    source: str
+
+
+def read_record(store: Store, sweeps: Sequence[str]) -> Record:
+    """The record of sweeps in a store, in the order of their points and budgets.
+
+    A member of several sweeps counts once, for the first that names it.
+    """
+    return make_record(store, {sweep: store.read_plan(sweep) for sweep in sweeps}, "store")
+
+
+def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
+    """The record of planned sweeps, by name, whose stages `facts` knows about."""
+    rows: list[Row] = []
+    paths: dict[str, PathSource] = {}
+    missing: list[Missing] = []
+    maker, seen = RowMaker(facts), set[str]()
+    names = variants({f"{sweep}/{point.name}": point for sweep, plan in plans.items() for point in plan.points})
+    for sweep, point, stage in _members(plans):
+        if stage.key in seen:
+            continue
+        seen.add(stage.key)
+        variant = names[f"{sweep}/{point.name}"]
+        if facts.is_done(stage.kind, stage.key):
+            rows.append(maker.row(point, sweep, variant, stage))
+        else:
+            missing.append(_missing(facts, point, sweep, variant, stage))
+        path = stage.inputs["family"].inputs.get("path")
+        if path is not None and path.kind == "update" and path.key not in paths and facts.is_done("update", path.key):
+            folder = facts.stage_dir("update", path.key) / ARTIFACTS
+            paths[path.key] = PathSource(key=path.key, **identity(point, variant), artifacts=folder)
+    return Record(rows, list(paths.values()), missing, source)
+
+
+def _members(plans: Mapping[str, Plan]) -> Iterator[tuple[str, Point, Stage]]:
+    for sweep, plan in plans.items():
+        for point in plan.points:
+            yield from ((sweep, point, stage) for stage in point.stages if stage.kind == "finetune")
+
+
+def _missing(facts: Facts, point: Point, sweep: str, variant: str, stage: Stage) -> Missing:
+    has_failed = any(facts.failure(part.kind, part.key) is not None for part in _with_inputs(stage))
+    return Missing(
+        point=point.name,
+        sweep=sweep,
+        **identity(point, variant),
+        budget_kind=stage.config["budget"]["kind"],
+        budget_asked=stage.config["budget"]["value"],
+        state="failed" if has_failed else "not finished",
+        command=command(point),
+    )
+
+
+def _with_inputs(stage: Stage) -> Iterator[Stage]:
+    yield stage
+    for parent in stage.inputs.values():
+        yield from _with_inputs(parent)

@@ -1,0 +1,120 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import spp
+from spp.cli.main import main
+from spp.store.store import Store
+
+
+@pytest.fixture
+def member(finished):
+    """A finished member: its store, key and file."""
+    root, sweep = finished
+    key = next(stage.key for stage in Store(root).read_plan(sweep).stages.values() if stage.kind == "finetune")
+    return root, key, Store(root).artifacts_dir("finetune", key) / "member.safetensors"
+
+
+def said(capsys, *words):
+    assert main(["export", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def complaint(capsys, *words):
+    assert main(["export", *map(str, words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@torch.no_grad()
+def test_a_member_by_its_key(member, tmp_path, capsys):
+    root, key, file = member
+    out = tmp_path / "small.safetensors"
+    printed = said(capsys, key[:6], "--format", "safetensors", "--out", out, f"paths.store={root}")
+    assert printed.startswith(f"file:    {out} (")
+    assert "differ by at most 0.0e+00" in printed
+    images = torch.randn(3, 1, 8, 8)
+    assert torch.equal(spp.load_member(out)(images), spp.load_member(file)(images))
+    assert json.loads((tmp_path / "small.json").read_text())["format"] == "safetensors"
+
+
+@torch.no_grad()
+def test_a_program_runs_where_spp_is_not(member, tmp_path, capsys):
+    file = member[2]
+    said(capsys, file, "--format", "torch", "--out", tmp_path / "small.pt2")
+    images = torch.randn(4, 1, 8, 8)
+    torch.save(images, tmp_path / "images.pt")
+    code = """
+import sys, torch
+images = torch.load("images.pt", weights_only=True)
+torch.save(torch.export.load("small.pt2").module()(images), "logits.pt")
+assert "spp" not in sys.modules and "timm" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    logits = torch.load(tmp_path / "logits.pt", weights_only=True)
+    torch.testing.assert_close(logits, spp.load_member(file)(images))
+
+
+def test_a_member_by_the_folder_of_its_stage_or_artifacts(member, tmp_path, capsys):
+    file = member[2]
+    for number, source in enumerate((file.parent.parent, file.parent)):
+        out = tmp_path / f"{number}.safetensors"
+        said(capsys, source, "--format", "safetensors", "--out", out)
+        assert out.read_bytes() == file.read_bytes()
+
+
+def test_what_extract_wrote(finished, tmp_path, capsys, monkeypatch):
+    root, sweep = finished
+    monkeypatch.chdir(tmp_path)
+    assert main(["extract", sweep, "--macs", "0.4", "--out", "cut", f"paths.store={root}"]) == 0
+    capsys.readouterr()
+    said(capsys, "cut", "--format", "safetensors")
+    assert (tmp_path / "member-cut.safetensors").is_file()
+    assert json.loads((tmp_path / "member-cut.json").read_text())["budget"] == {"kind": "macs", "value": 0.4}
+
+
+def test_what_cannot_be_a_member(member, tmp_path, capsys):
+    root, key, _ = member
+    store = f"paths.store={root}"
+    line = complaint(capsys, "ffffffffff", "--format", "torch", store)
+    assert line.startswith("spp: MEMBER: 'ffffffffff' is no folder, and no finished member of ")
+    assert complaint(capsys, tmp_path, "--format", "torch").startswith(f"spp: MEMBER: '{tmp_path}' has no member.safe")
+    (tmp_path / "member.safetensors").write_bytes(b"nothing")
+    assert "cannot be read" in complaint(capsys, tmp_path, "--format", "torch", "--out", tmp_path / "x.pt2")
+    line = complaint(capsys, key, "--format", "onnx", "--out", tmp_path / "x.pt2", store)
+    assert "does not fit --format onnx; allowed: a file that ends in .onnx; use " in line
+    dense = Store(root).find_stages("")[0]
+    assert dense.kind == "dense"
+    assert "no finished member" in complaint(capsys, dense.key, "--format", "torch", store)
+
+
+def test_a_key_that_fits_two_members(member, tmp_path, capsys):
+    root, key, _ = member
+    twin = key[:-1] + ("0" if key[-1] != "0" else "1")
+    shutil.copytree(root, tmp_path / "store")
+    tunes = tmp_path / "store" / "stages" / "finetune"
+    shutil.copytree(tunes / key, tunes / twin)
+    line = complaint(capsys, key[:10], "--format", "torch", f"paths.store={tmp_path / 'store'}")
+    assert "fits 2 members" in line
+    assert line.endswith("give more of its key")
+
+
+def test_the_format_must_be_named(member, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["export", member[1]])
+    assert ended.value.code == 2
+    assert "--format" in capsys.readouterr().err
+
+
+def test_onnx_without_its_packages(member, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    root, key, _ = member
+    line = complaint(capsys, key, "--format", "onnx", "--out", tmp_path / "x.onnx", f"paths.store={root}")
+    assert line == (
+        "spp: --format: 'onnx' needs packages that are not installed; allowed: safetensors, torch; or pip install "
+        "'spp[onnx]'"
+    )

@@ -1,0 +1,101 @@
+"""Exported members against the member itself, run by what users would run them with."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spp.plan.config import ModelConfig
+from spp.stages import export as module
+from spp.stages.export import TOLERANCE, export
+from spp.stages.member import build_architecture, load_member, save_member
+from spp.structure.compact import compact
+from spp.structure.pairs import find_pairs
+
+VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2, "patch_size": 4}
+SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "mlp_ratio": 2, "patch_size": 2, "window_size": 4}
+MODELS = {
+    "vit": ModelConfig(name="deit_tiny_patch16_224", kwargs=VIT),
+    "vit of ragged heads": ModelConfig(name="deit_tiny_patch16_224", kwargs=VIT, per_head=True),
+    "shifted swin": ModelConfig(name="swin_tiny_patch4_window7_224", kwargs=SWIN),
+}
+FILES = {"safetensors": "small.safetensors", "torch": "small.pt2", "onnx": "small.onnx"}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def member(request, tmp_path_factory):
+    """The file of a member with random weights, large enough that every unit matters, and random widths."""
+    config = MODELS[request.param]
+    architecture = {"model": config.plain(), "img_size": 32, "in_chans": 3, "num_classes": 7}
+    torch.manual_seed(0)
+    dense = build_architecture(architecture).eval()
+    with torch.no_grad():
+        for parameter in dense.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    pairs = find_pairs(dense, per_head=config.per_head)
+    masks = {pair.name: torch.rand(pair.size) < 0.6 for pair in pairs}
+    file = tmp_path_factory.mktemp("member") / "member.safetensors"
+    save_member(file, compact(dense, masks), masks, pairs, architecture, budget={"kind": "units", "value": 0.6})
+    return file
+
+
+def run_onnx(file, images):
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def run_program(file, images):
+    return torch.export.load(file).module()(images)
+
+
+def run_weights(file, images):
+    return load_member(file)(images)
+
+
+@pytest.mark.parametrize(("form", "run"), [("safetensors", run_weights), ("torch", run_program), ("onnx", run_onnx)])
+@torch.no_grad()
+def test_the_outputs_are_the_members(member, tmp_path, form, run):
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+    made = export(member, form, tmp_path / "deep" / FILES[form])
+    network = load_member(member)
+    for num_images in (1, 2, 5):
+        images = torch.randn(num_images, 3, 32, 32)
+        expected = network(images)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(
+            run(made.file, images), expected, rtol=0, atol=TOLERANCE * float(expected.abs().max())
+        )
+    assert made.difference is not None
+    assert made.difference <= TOLERANCE
+
+
+def test_the_description_tells_how_to_run_and_rebuild(member, tmp_path):
+    made = export(member, "safetensors", tmp_path / "small.safetensors")
+    about = json.loads(made.description.read_text())
+    assert made.description == tmp_path / "small.json"
+    assert about["inputs"] == {"name": "images", "shape": ["batch", 3, 32, 32], "dtype": "float32"}
+    assert about["outputs"] == {"name": "logits", "shape": ["batch", 7], "dtype": "float32"}
+    assert about["budget"] == {"kind": "units", "value": 0.6}
+    weights = load_file(made.file)
+    assert {name: value.shape for name, value in weights.items()} == {
+        name: value.shape for name, value in load_member(member).state_dict().items()
+    }
+    # Widths and kept units belong together, and to the weights.
+    assert {name: len(units) for name, units in about["kept"].items()}.keys() == about["widths"].keys()
+    if not about["architecture"]["model"]["per_head"]:
+        assert {name: len(units) for name, units in about["kept"].items()} == about["widths"]
+
+
+def test_a_program_that_computes_something_else_is_refused(member, tmp_path, monkeypatch):
+    def write_other(source, network, out):
+        changed = load_member(source)
+        with torch.no_grad():
+            changed.get_parameter("head.fc.weight" if hasattr(changed.head, "fc") else "head.weight").mul_(1.01)
+        return changed
+
+    monkeypatch.setattr(module, "_write_weights", write_other)
+    with pytest.raises(ValueError, match=r"^--format: as safetensors the outputs of .* differ by .*; allowed: 1e-04"):
+        export(member, "safetensors", tmp_path / "small.safetensors")
