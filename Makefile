@@ -4,9 +4,9 @@ PY := .venv/bin/python
 # Small tensors gain nothing from more threads, and the tests already run on every core.
 export OMP_NUM_THREADS ?= 1
 # As many test processes as there are cores; PYTEST="-n 0 -x" debugs in one process.
-PYTEST ?= -n logical --dist loadfile
+PYTEST ?= -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install slurm demo test lint types clean
+.PHONY: help install slurm browser demo test lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -17,10 +17,13 @@ install: ## create .venv and install spp with its development tools (instant whe
 slurm: ## install SLURM for the virtual cluster, where that is possible; nothing is started
 	@scripts/install_slurm.sh
 
+browser: ## install Chromium for the tests of the report's page, where that is possible
+	@scripts/install_browser.sh
+
 demo: install ## prune a small transformer on digits, end to end
 	@$(PY) scripts/demo.py
 
-test: install slurm lint types ## all checks: style, types, imports, tests
+test: install slurm browser lint types ## all checks: style, types, imports, tests
 	$(PY) -m pytest -q $(PYTEST)
 
 lint: install ## style and who may import whom

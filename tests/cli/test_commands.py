@@ -1,6 +1,5 @@
 """plan, status, report and extract on a finished sweep."""
 
-import csv
 import json
 
 import pytest
@@ -166,30 +165,3 @@ def test_extract_at_a_member_size_is_that_member(finished, tmp_path, capsys):
             spp.load_member(file)(images) for file in (tmp_path, family / "artifacts" / "member_0.5.safetensors")
         )
     assert torch.equal(extracted, member)
-
-
-def test_report_writes_the_table_and_the_figure(finished, tmp_path, capsys):
-    root, sweep = finished
-    text = output_of(capsys, "report", "all", sweep, "--out", tmp_path, f"paths.store={root}")
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "family.md",
-        "family.csv",
-        "compare.md",
-        "compare.csv",
-        "figure2.png",
-        "figure2.pdf",
-        "figure2.csv",
-    }
-    rows = list(csv.DictReader((tmp_path / "family.csv").read_text().splitlines()))
-    store = Store(root)
-    for row in rows:
-        summary = store.summary("finetune", row["key"])
-        assert float(row["top1"]) == summary["test"]["top1"]
-        assert f"{summary['test']['top1']:.1f}" in text
-    assert [float(row["budget_asked"]) for row in rows] == [0.5, 0.3]
-
-
-def test_report_in_one_format(finished, tmp_path, capsys):
-    root, sweep = finished
-    output_of(capsys, "report", "figure2", sweep, "--format", "pdf", "--out", tmp_path, f"paths.store={root}")
-    assert {path.name for path in tmp_path.iterdir()} == {"figure2.pdf", "figure2.csv"}

@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 Array = NDArray[Any]
+FILE_NAME = "path.safetensors"
 FAMILIES = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
 
 
 @dataclass(frozen=True)
 class PathData:
-    """entry: steps until entry by pair name, inf if never; gamma: (num_samples, size) at `steps` (num_samples,)."""
+    """entry: steps until entry by pair name, inf if never; V: its last value; gamma: (num_samples, size) at `steps`.
+
+    Shapes: entry and V (size,) by pair name, steps (num_samples,).
+    """
 
     pairs: list[dict[str, Any]]
     meta: dict[str, Any]
     entry: dict[str, Array]
+    V: dict[str, Array]
     steps: Array
     gamma: dict[str, Array]
 
@@ -39,7 +44,7 @@ def read_path(folder: Path) -> PathData:
     Raises:
         ValueError: if there is none.
     """
-    file = folder / "path.safetensors"
+    file = folder / FILE_NAME
     if not file.is_file():
         raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
     with safe_open(file, framework="np") as opened:
@@ -49,6 +54,7 @@ def read_path(folder: Path) -> PathData:
             pairs=header["pairs"],
             meta=header["meta"],
             entry={name: opened.get_tensor(f"entry/{name}") for name in names},
+            V={name: opened.get_tensor(f"V/{name}") for name in names},
             steps=opened.get_tensor("trace/steps"),
             gamma={name: opened.get_tensor(f"trace/gamma/{name}") for name in names},
         )

@@ -1,0 +1,1 @@
+"""One module per figure: each turns the record and the published numbers into `Drawing`s."""

@@ -1,0 +1,146 @@
+"""Figure 1: accuracy over size beside the total cost of the searches, one search for all budgets or one for each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import mean
+from typing import Any
+
+from spp.record.record import Record
+from spp.record.rows import Row
+from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
+from spp.report.figures.accuracy import MAX_SERIES, draw_curve, draw_dense
+from spp.report.figures.curves import CurvePoint, Place, by_series, curve, dense_accuracy, num_images, places
+from spp.report.groups import search_rows
+from spp.report.palette import Series, Style, styles
+from spp.report.published import Published
+
+ONE_LAMBDA = Series("lasso", None, "one search per lambda")
+HATCH = "////"
+"""On the bars of methods that search once for each budget."""
+
+CAPTION = (
+    "Left: top-1 on {images} after finetuning over the achieved {size} of one image{deviation}; a line joins the "
+    "members of one search, single markers took a search each, and the area of a marker grows with the epochs of all "
+    "searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search for each "
+    "of them. The dotted level is the dense network; its training and the finetuning are not counted."
+)
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What the searches of one series took for one seed, mean over its seeds."""
+
+    num_searches: float
+    num_members: float
+    epochs: float
+    seconds: float
+    gpu_seconds: float
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "SearchCost":
+        """The cost of members, of one or several seeds."""
+        seeds = {row["seed"] for row in rows}
+        by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
+        searches = [search_rows(members) for members in by_seed]
+
+        def total(column: str) -> float:
+            return float(mean(sum(row[column] for row in found) for found in searches))
+
+        return cls(
+            mean(len(found) for found in searches),
+            mean(len(members) for members in by_seed),
+            total("epochs_search"),
+            total("search_seconds"),
+            total("search_gpu_seconds"),
+        )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a search served several members."""
+        return self.num_searches < self.num_members
+
+    @property
+    def text(self) -> str:
+        """For a bar: 5 searches, 26.7 GPU-h."""
+        searches = f"{self.num_searches:g} search{'' if self.num_searches == 1 else 'es'}"
+        hours = self.gpu_seconds / 3600
+        return f"{searches}, {hours:.3g} GPU-h" if hours else f"{searches}, {self.seconds:.3g} s"
+
+
+@house_style()
+def draw(record: Record, published: Published) -> list[Drawing]:
+    """One drawing for each model, data set and kind of budget."""
+    found = places(record.rows)
+    return [
+        _drawing(place, rows, "figure1" if len(found) == 1 else file_stem("figure1", place.stem))
+        for place, rows in found.items()
+    ]
+
+
+def searched_by(row: Row) -> Series:
+    """The series of a row; Lasso's searches for one lambda each are one series."""
+    is_for_one_lambda = row["method"] == "lasso" and row["method_config"].get("lam") is not None
+    return ONE_LAMBDA if is_for_one_lambda else Series.of(row)
+
+
+def _drawing(place: Place, rows: Sequence[Row], name: str) -> Drawing:
+    series = by_series(rows, searched_by)
+    shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
+    curves = {one: curve(one, members, place) for one, members in series.items()}
+    costs = {one: SearchCost.of(members) for one, members in series.items()}
+    looks = styles(shown)
+    figure = new_figure(TEXT_WIDTH, max(2.6, 1.0 + 0.2 * len(shown)))
+    accuracy, bars = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    entries: dict[str, Any] = {}
+    most = max(costs[one].epochs for one in shown) or 1.0
+    for one in shown:
+        if curves[one]:
+            size = 3 + 4 * sqrt(costs[one].epochs / most)
+            line = {} if costs[one].is_shared else {"linestyle": ""}
+            entries[one.label] = draw_curve(
+                accuracy, curves[one], looks[one], markersize=size, zorder=3 - size / 10, **line
+            )
+    entries |= draw_dense(accuracy, dense_accuracy(rows))
+    accuracy.set(title="after finetuning", xlabel=place.size_label, ylabel="top-1 (%)")
+    accuracy.margins(0.06)
+    accuracy.locator_params(axis="x", nbins=5)
+    _draw_costs(bars, {one: costs[one] for one in shown}, looks)
+    legend_below(figure, entries)
+    title = f"Accuracy and search cost of {place.title}"
+    figure.suptitle(title)
+    has_seeds = any(point.deviation is not None for points in curves.values() for point in points)
+    caption = CAPTION.format(
+        images=num_images(rows), size=place.size_label, deviation=", mean ± standard deviation over seeds" * has_seeds
+    )
+    return Drawing(name, title, figure, caption, tuple(_tidy(place, curves, costs, rows)))
+
+
+def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Series, Style]) -> None:
+    for place, (one, cost) in enumerate(costs.items()):
+        axes.barh(
+            place,
+            cost.epochs,
+            height=0.7,
+            color="white" if not cost.is_shared else looks[one].color,
+            edgecolor=looks[one].color,
+            hatch=None if cost.is_shared else HATCH,
+        )
+        axes.annotate(
+            cost.text, (cost.epochs, place), (3, 0), textcoords="offset points", va="center", fontsize="small"
+        )
+    axes.set_yticks(range(len(costs)), [one.label for one in costs])
+    axes.invert_yaxis()
+    axes.set(title="all searches of one seed", xlabel="search and walk (epochs)")
+    axes.set_xlim(0, 2.1 * max([1.0, *(cost.epochs for cost in costs.values())]))  # room for the words
+
+
+def _tidy(
+    place: Place, curves: Mapping[Series, Sequence[CurvePoint]], costs: Mapping[Series, SearchCost], rows: Sequence[Row]
+) -> Iterator[Mapping[str, Any]]:
+    for one, points in curves.items():
+        for point in points:
+            yield point.tidy(
+                place, metric="top1", **{f"search_{name}": value for name, value in vars(costs[one]).items()}
+            )
+    yield {"metric": "top1", "method": "dense", "value": mean(dense_accuracy(rows))}

@@ -1,0 +1,131 @@
+"""Members that differ by their seed alone, and how their numbers are written."""
+
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from spp.plan.numbers import format_size
+from spp.record.rows import Row
+from spp.report.table import Cell
+
+
+class Setup(NamedTuple):
+    """What is run: one line of a figure, one block of a table."""
+
+    method: str
+    preset: str | None
+    variant: str
+    model: str
+    data: str
+
+    @property
+    def label(self) -> str:
+        """Name of the method with its preset, which an SPP row always tells."""
+        return _label(self.method, self.preset, self.variant)
+
+    @property
+    def short_label(self) -> str:
+        """The same without the preset that is the default."""
+        return _label(self.method, None if self.preset == "priced" else self.preset, self.variant)
+
+
+class Group(NamedTuple):
+    """A setup at one budget; its members are those of several seeds."""
+
+    setup: Setup
+    budget_kind: str
+    budget_asked: float
+
+    @property
+    def budget(self) -> str:
+        """The budget as people write it: macs 50 %."""
+        return budget_text(self.budget_kind, self.budget_asked)
+
+
+def setup_of(row: Row) -> Setup:
+    """What a row was run with."""
+    return Setup(row["method"], row["preset"], row["variant"], row["model"], row["data"])
+
+
+def group_rows(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    """The rows of every group, in the order of their first appearance."""
+    groups: dict[Group, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(Group(setup_of(row), row["budget_kind"], row["budget_asked"]), []).append(row)
+    return groups
+
+
+def budget_text(kind: str, value: float) -> str:
+    """A budget with its kind: macs 50 %, params 15.7M."""
+    return f"{kind} {size_text(value)}"
+
+
+def size_text(value: float) -> str:
+    """A fraction of the dense model in percent, a count with its letter."""
+    return f"{100 * value:g} %" if value <= 1 else format_size(value)
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, and where there are several values their standard deviation."""
+    text = f"{mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
+
+
+def spread_cell(values: Sequence[float], marks: str = "", digits: int = 1) -> Cell:
+    """`spread` as a cell."""
+    return Cell(spread(values, digits), mean(values), marks) if values else Cell()
+
+
+def dense_rows(rows: Iterable[Row]) -> list[Row]:
+    """One row for every dense network."""
+    return list({row["dense_key"]: row for row in rows}.values())
+
+
+def search_rows(rows: Iterable[Row]) -> list[Row]:
+    """One row for every search, with its walk."""
+    return list({(row["search_key"], row["family_key"]): row for row in rows}.values())
+
+
+def missed(row: Row) -> float:
+    """Percent of the dense model by which a member is off its budget; 0 for budgets in units, which nobody counts."""
+    if row["budget_kind"] == "units":
+        return 0.0
+    dense: float = row[f"dense_{row['budget_kind']}"]
+    asked = row["budget_asked"] if row["budget_asked"] <= 1 else row["budget_asked"] / dense
+    return 100 * float(abs(asked - row[row["budget_kind"]] / dense))
+
+
+def epochs_text(rows: Sequence[Row]) -> str:
+    """Epochs of search and walk, and of finetuning: 40 + 300."""
+    return ", ".join(sorted({f"{row['epochs_search']} + {row['epochs_finetune']}" for row in rows}))
+
+
+def devices_text(rows: Iterable[Row]) -> str:
+    """The devices that the rows were made on."""
+    return ", ".join(sorted({str(row["device"]) for row in rows}))
+
+
+def images_text(rows: Iterable[Row]) -> str:
+    """How many test images the accuracies are over."""
+    return ", ".join(f"{count:,}" for count in sorted({row["num_test_images"] for row in rows}))
+
+
+def search_cost_cell(rows: Iterable[Row]) -> Cell:
+    """Mean cost of one search with its walk: GPU-hours, or seconds where no GPU was used."""
+    searches = search_rows(rows)
+    gpu_hours = mean(row["search_gpu_seconds"] for row in searches) / 3600
+    seconds = mean(row["search_seconds"] for row in searches)
+    hint = f"mean of {len(searches)}; each for up to {max(row['num_members_of_search'] for row in searches)} members"
+    return Cell(duration(seconds, gpu_hours), gpu_hours or seconds / 3600, hint=hint)
+
+
+def duration(seconds: float, gpu_hours: float) -> str:
+    """GPU-hours where there are any, else seconds: 3.2 GPU-h, 34 s."""
+    if not gpu_hours:
+        return f"{seconds:.0f} s"
+    return f"{gpu_hours:.1f} GPU-h" if gpu_hours >= 0.1 else f"{3600 * gpu_hours:.0f} GPU-s"
+
+
+def _label(method: str, preset: str | None, variant: str) -> str:
+    details = ", ".join(detail for detail in (preset, variant) if detail)
+    return f"{method} ({details})" if details else method

@@ -1,0 +1,181 @@
+"""The report as one self-contained page: tables, an interactive plot, paths, pictures, and where it all came from."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spp.record.record import Missing, Record
+from spp.report.html.paths import paths_data
+from spp.report.html.points import asked_text, plot_data
+from spp.report.html.tables import table_html
+from spp.report.html.text import copyable, element, json_for_script, paragraphs, text
+from spp.report.palette import Series, method_order
+from spp.report.published import Published
+
+if TYPE_CHECKING:
+    from spp.report.drawing import Drawing
+    from spp.report.reports import Part
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("common.js", "chart.js", "plot.js", "pinned.js", "paths.js", "tables.js")
+"""In this order they make up the page's one script."""
+
+
+def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
+    """The whole page as HTML: the same record gives the same page.
+
+    Nothing in it is loaded from elsewhere, and its own policy forbids the browser to try.
+    """
+    script = '(() => {\n"use strict";\n' + "\n".join((FOLDER / name).read_text() for name in SCRIPTS) + "})();\n"
+    paths, lost = paths_data(record.paths)
+    data = json_for_script({**plot_data(record.rows, published), "paths": paths})
+    sections = [
+        ("plot", "Accuracy over size", _plot_section(record)),
+        ("paths", "Solution paths", _paths_section(len(paths), lost)),
+        *_report_sections(parts),
+        ("missing", "Not finished", _missing_section(record.missing)),
+    ]
+    body = (
+        _head(record)
+        + element(
+            "nav", element("ul", "".join(_link(name, title) for name, title, _ in sections)), aria_label="Sections"
+        )
+        + element("main", "".join(_section(*section) for section in sections))
+        + f'<script type="application/json" id="data">{data}</script><script>{script}</script>'
+    )
+    return f'<!doctype html>\n<html lang="en">\n{_html_head(script)}\n<body>{body}</body>\n</html>\n'
+
+
+def _html_head(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        f'<head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>Structured pruning: the record</title><style>{(FOLDER / 'page.css').read_text()}</style></head>"
+    )
+
+
+def _link(name: str, title: str) -> str:
+    return element("li", element("a", text(title), href=f"#{name}"))
+
+
+def _section(name: str, title: str, content: str) -> str:
+    return element("section", element("h2", text(title)) + content, id=name)
+
+
+def _head(record: Record) -> str:
+    rows = record.rows
+    tiles = {
+        "members": str(len(rows)),
+        "searches": str(len({row["search_key"] for row in rows})),
+        "seeds": _listed({row["seed"] for row in rows}),
+        "devices": _listed({row["device"] for row in rows}),
+        "source": record.source,
+        "commits": _listed({row["git_commit"][:10] for row in rows if row["git_commit"]}),
+    }
+    listed = "".join(element("div", element("dt", name) + element("dd", text(value))) for name, value in tiles.items())
+    return element(
+        "header",
+        element("h1", "Structured pruning of transformers") + _what(record) + element("dl", listed, cls="tiles"),
+    )
+
+
+def _what(record: Record) -> str:
+    if not record.rows:
+        return element("p", "No member is finished yet.", cls="lead")
+    methods = dict.fromkeys(one.method for one in sorted(map(Series.of, record.rows), key=method_order))
+    places = dict.fromkeys(f"{row['model']} on {row['data']}" for row in record.rows)
+    words = f"{_count(len(methods), 'method')} ({', '.join(methods)}) on {_count(len(places), 'model')}: "
+    return element("p", text(words + ", ".join(places) + "."), cls="lead")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(values: set[int] | set[str], num_shown: int = 6) -> str:
+    """Values in order; of many the first and their number."""
+    shown = ", ".join(map(str, sorted(values)[:num_shown]))
+    return f"{shown}, … ({len(values)})" if len(values) > num_shown else shown or "none"
+
+
+def _plot_section(record: Record) -> str:
+    if not record.rows:
+        return element("p", "There is nothing to draw: no member is finished yet.", cls="empty")
+    words = (
+        "One point per method and budget: the mean over seeds, with the standard deviation as a bar. FLOPs are "
+        "multiply-adds for one image. Hollow points are published numbers. Point at a marker for its numbers; click "
+        "it, or press Enter on it, for where they came from."
+    )
+    return element("p", words, cls="note") + element("div", id="plot-app", cls="app")
+
+
+def _paths_section(num_paths: int, lost: Sequence[str]) -> str:
+    notes = paragraphs((f"Not shown: {line}" for line in lost), cls="note")
+    if not num_paths:
+        return (
+            element("p", "No path is recorded: paths are left by finished searches of method spp.", cls="empty") + notes
+        )
+    words = (
+        "When each unit entered the support of Gamma, by layer. Within a layer units stand in the order of their "
+        "entry; those that never entered are grey."
+    )
+    return element("p", words, cls="note") + element("div", id="paths-app", cls="app") + notes
+
+
+def _report_sections(parts: "Sequence[Part]") -> list[tuple[str, str, str]]:
+    """One section per report; a drawing that several reports have is shown where it first appears."""
+    from spp.report.drawing import tidy_csv
+
+    places: dict[tuple[str, str], str] = {}
+    sections = []
+    for report, tables, drawings in parts:
+        name = f"report-{report.name}"
+        content = "".join(table_html(table, f"{name}-{number}") for number, table in enumerate(tables, 1))
+        for drawing in drawings:
+            identity = (drawing.title, tidy_csv(drawing.data))
+            if identity in places:
+                content += element(
+                    "p", f"Figure: see {element('a', text(drawing.title), href='#' + places[identity])}."
+                )
+            else:
+                places[identity] = f"figure-{len(places) + 1}"
+                content += _figure(drawing, places[identity])
+        sections.append((name, report.title, content or element("p", "Nothing is recorded for it.", cls="empty")))
+    return sections
+
+
+def _figure(drawing: "Drawing", name: str) -> str:
+    from spp.report.drawing import picture
+
+    source = "data:image/png;base64," + base64.b64encode(picture(drawing, "png")).decode()
+    image = f'<img src="{source}" alt="{text(drawing.title)}">'
+    caption = element("figcaption", element("strong", text(drawing.title)) + " " + text(drawing.caption))
+    return element("figure", element("div", image, cls="picture", tabindex=0) + caption, id=name)
+
+
+def _missing_section(missing: Sequence[Missing]) -> str:
+    if not missing:
+        return element("p", "All that was asked for is finished.", cls="empty")
+    points: dict[tuple[str, str, str], list[Missing]] = {}
+    for member in missing:
+        points.setdefault((member.state, member.sweep, member.command), []).append(member)
+    items = []
+    for (state, sweep, command), members in points.items():
+        first = members[0]
+        budgets = ", ".join(dict.fromkeys(asked_text(member.budget_kind, member.budget_asked) for member in members))
+        place = f"{first.model} on {first.data}, seed {first.seed}: {budgets} (sweep {sweep})"
+        label = Series(first.method, first.preset, first.variant or "").label
+        words = element("strong", text(label)) + f" {text(place)} " + element("span", text(state), cls="state")
+        items.append(element("li", element("div", words) + copyable(command)))
+    count = f"{_count(len(missing), 'member')} of {_count(len(points), 'point')}"
+    failed = sum(member.state == "failed" for member in missing)
+    summary = element("summary", f"{count}, {failed} failed" if failed else count)
+    return element("details", summary + element("ul", "".join(items)), cls="todo", open="" if len(items) <= 5 else None)

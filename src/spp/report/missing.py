@@ -1,0 +1,153 @@
+"""What was not run: the command that fills the cell, and about how many GPU-hours it takes."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from spp.plan.numbers import format_size
+from spp.record.record import Missing, Record
+from spp.record.rows import Row
+from spp.report.groups import Group, budget_text, duration, search_rows
+from spp.report.published import Published, PublishedRecipe, PublishedValue
+
+A100_MACS_PER_S = 0.3 * 156e12
+"""30 % of an A100's bf16 peak: 312 TFLOPS are 156 T multiply-adds per second."""
+PASSES = 3
+"""A step costs a forward pass and a backward pass of twice that."""
+
+FORMULA = (
+    "Estimated GPU-hours are 3 x multiply-adds per image x training images x epochs, over 30 % of the bf16 peak of an "
+    "A100 (312 TFLOPS, that is 156 T multiply-adds per second): the search at the size of the dense model, the "
+    "finetuning at that of the member. They were not measured."
+)
+SPP_PRESETS = ("priced", "released")
+"""The default and that of the authors' code: each has a row of its own."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run costs by arithmetic; macs are multiply-adds per image, num_images those of one epoch."""
+
+    dense_macs: float
+    num_images: int
+    search_epochs: float
+    finetune_epochs: float
+    member_macs: tuple[float, ...]
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of one A100."""
+        macs = self.search_epochs * self.dense_macs + self.finetune_epochs * sum(self.member_macs)
+        return PASSES * self.num_images * macs / A100_MACS_PER_S / 3600
+
+
+@dataclass(frozen=True)
+class Run:
+    """Words of `spp run` and what they cost."""
+
+    words: str
+    training: Training
+
+
+CIFAR10 = Run("model=vit_cifar data=cifar10", Training(182.85e6, 45_000, 130, 50, (1.28e8, 9.1e7, 7.3e7, 5.5e7, 3.7e7)))
+"""Five budgets of conf/budget under the recipe of conf/stage/cifar10.yaml; the dense network's 100 epochs are in it."""
+
+
+def todo(what: str, command: str, cost: str) -> str:
+    """One line of `Table.todo`."""
+    return f"{what}: {command} ({cost})"
+
+
+def hours_text(hours: float) -> str:
+    """About 22 GPU-hours."""
+    return f"about {hours:.2g} GPU-hours" if hours < 10 else f"about {hours:.0f} GPU-hours"
+
+
+def value_todo(value: PublishedValue, preset: str | None, published: Published) -> str | None:
+    """How to fill the cell beside a published value; None where this project cannot."""
+    if value.words is None or value.search_epochs is None or value.finetune_epochs is None:
+        return None
+    fraction = published.fraction(value)
+    dense = published.dense[value.model]
+    member_macs = () if fraction is None else (fraction * dense.macs,)
+    images = published.setting.num_train_images
+    training = Training(dense.macs, images, value.search_epochs, value.finetune_epochs, member_macs)
+    words = [value.words, *([f"method.preset={preset}"] if preset not in (None, "priced") else []), "paths.data=DIR"]
+    label = f"{value.method} ({preset})" if preset else value.method
+    budget = "" if value.budget is None else f", {budget_text(value.budget_kind or '', value.budget)}"
+    what = f"{label}, {value.model} on {value.data}{budget}"
+    return todo(what, " ".join(["spp run", *words]), hours_text(training.gpu_hours))
+
+
+def recipe_todo(recipe: PublishedRecipe, published: Published) -> str | None:
+    """How to run a row of Table 6; None where this project cannot."""
+    if recipe.words is None:
+        return None
+    training = _recipe_training(recipe, recipe.budgets, published)
+    count = f"{len(recipe.budgets)} member{'s'[: len(recipe.budgets) > 1]}"
+    what = f"spp (priced), {recipe.model} on {recipe.data}, {count}"
+    return todo(what, f"spp run {recipe.words} paths.data=DIR", hours_text(training.gpu_hours))
+
+
+def _recipe_training(recipe: PublishedRecipe, fractions: Sequence[float], published: Published) -> Training:
+    """A row of Table 6 with members at fractions of the dense model."""
+    dense = published.dense[recipe.model]
+    return Training(
+        dense.macs,
+        published.setting.num_train_images,
+        recipe.update_epochs + recipe.prune_epochs,
+        recipe.finetune_epochs,
+        tuple(fraction * dense.macs for fraction in fractions),
+    )
+
+
+def missing_todo(missing: Missing, rows: Sequence[Row], published: Published) -> str:
+    """How to go on with a member that was asked for; what it costs is told by finished ones alike, else by Table 6."""
+    label = f"{missing.method} ({missing.preset})" if missing.preset else missing.method
+    variant = f" {missing.variant}" if missing.variant else ""
+    what = (
+        f"{label}{variant}, {missing.model} on {missing.data}, "
+        f"{budget_text(missing.budget_kind, missing.budget_asked)}, seed {missing.seed}, {missing.state}"
+    )
+    names = ("method", "model", "data")
+    alike = [row for row in rows if all(row[name] == getattr(missing, name) for name in names)]
+    recipe = published.recipe(missing.model)
+    if alike or recipe is None or missing.data != recipe.data or missing.budget_kind == "units":
+        return todo(what, missing.command, cost_of_alike(alike))
+    dense = published.dense[missing.model]
+    total = dense.macs if missing.budget_kind == "macs" else dense.params
+    fraction = missing.budget_asked if missing.budget_asked <= 1 else missing.budget_asked / total
+    hours = _recipe_training(recipe, (fraction,), published).gpu_hours
+    return todo(what, missing.command, f"{hours_text(hours)} with the epochs of Table 6")
+
+
+def missing_todos(record: Record, wanted: Iterable[Missing], published: Published) -> tuple[str, ...]:
+    """One line for every member that was asked for and is not finished."""
+    return tuple(missing_todo(missing, record.rows, published) for missing in wanted)
+
+
+def budget_todo(group: Group, rows: Sequence[Row]) -> str:
+    """How to fill a budget that other methods have and the one of `rows`, members of one setup, has not."""
+    setup = group.setup
+    words = [word for word in shlex.split(rows[0]["command"])[2:] if not word.startswith(("budget", "seed=", "-m"))]
+    seeds = sorted({row["seed"] for row in rows})
+    budget = group.budget_asked if group.budget_asked <= 1 else format_size(group.budget_asked)
+    words += [f"budget={group.budget_kind}", f"budget.values=[{budget}]", f"seed={','.join(map(str, seeds))}"]
+    command = shlex.join(["spp", "run", *(["-m"] if len(seeds) > 1 else []), *words])
+    what = f"{setup.label}, {setup.model} on {setup.data}, {group.budget}"
+    return todo(what, command, cost_of_alike(rows))
+
+
+def cost_of_alike(rows: Sequence[Row]) -> str:
+    """About what one more member costs, by what members like it took."""
+    if not rows:
+        return "nothing alike has been run, so no estimate"
+    searches = search_rows(rows)
+    gpu_seconds = mean(row["search_gpu_seconds"] for row in searches) + mean(
+        row["finetune_gpu_seconds"] for row in rows
+    )
+    seconds = mean(row["search_seconds"] for row in searches) + mean(row["finetune_seconds"] for row in rows)
+    if gpu_seconds:
+        return f"{hours_text(gpu_seconds / 3600)}, as measured on {rows[0]['device']}"
+    return f"no GPU-hours: about {duration(seconds, 0)} on {rows[0]['device']}, as measured"

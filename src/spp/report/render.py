@@ -1,0 +1,92 @@
+"""Tables as text: Markdown, LaTeX and csv."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from spp.report.table import Cell, Table
+
+WIDE = 8
+"""From so many columns on a LaTeX table is shrunk to the width of the text."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "`": r"\textquotesingle{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "…": r"\dots{}",
+    "Γ": r"$\Gamma$",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}
+
+
+def to_markdown(table: Table) -> str:
+    """A section: heading, table, legend, and what was not run."""
+    head = [column.title for column in table.columns]
+    rule = ["---:" if column.is_number else "---" for column in table.columns]
+    body = [[_plain(cell) for cell in row] for row in table.rows]
+    lines = "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
+    parts = [f"## {table.title}", lines, *table.legend]
+    if table.todo:
+        parts.append("\n".join(["Not run:", "", *(f"- {_escape_bars(line)}" for line in table.todo)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(cell: Cell) -> str:
+    return _escape_bars(f"{cell.text} [{cell.marks}]" if cell.marks else cell.text)
+
+
+def _escape_bars(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def to_latex(table: Table) -> str:
+    """A table environment for booktabs; the first line says what the preamble needs, what was not run is a comment."""
+    layout = "".join("r" if column.is_number else "l" for column in table.columns)
+    is_wide = len(table.columns) >= WIDE
+    head = " & ".join(_latex(column.title) for column in table.columns)
+    body = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows]
+    tabular = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head + r" \\", r"\midrule", *body]
+    tabular += [r"\bottomrule", r"\end{tabular}"]
+    lines = [
+        r"% \usepackage[T1]{fontenc} \usepackage{textcomp,booktabs,graphicx}",
+        r"\begin{table}[tbp]",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}. {' '.join(_latex(line) for line in table.legend)}}}",
+        rf"\label{{tab:{table.name}}}",
+        *([r"\resizebox{\textwidth}{!}{%"] if is_wide else []),
+        *tabular,
+        *(["}"] if is_wide else []),
+        r"\end{table}",
+        *(f"% not run: {line}" for line in table.todo),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    marks = rf"\textsuperscript{{{_latex(cell.marks)}}}" if cell.marks else ""
+    return _latex(cell.text) + marks
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def to_csv(table: Table) -> str:
+    """The tidy rows; every column that any of them has, None is empty. Without any, the table as it is shown."""
+    if not table.data:
+        return _as_csv([column.title for column in table.columns], [[cell.text for cell in row] for row in table.rows])
+    names = list(dict.fromkeys(name for row in table.data for name in row))
+    return _as_csv(names, [[row.get(name) for name in names] for row in table.data])
+
+
+def _as_csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()

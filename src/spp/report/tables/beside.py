@@ -1,0 +1,253 @@
+"""Accuracies beside the published ones: what Table 1, CIFAR-10, retrieval and the LLM table share."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from spp.record.rows import Row
+from spp.report.footnotes import Footnotes, differences
+from spp.report.groups import (
+    Group,
+    budget_text,
+    dense_rows,
+    devices_text,
+    epochs_text,
+    group_rows,
+    images_text,
+    search_cost_cell,
+    search_rows,
+    spread_cell,
+)
+from spp.report.missing import SPP_PRESETS
+from spp.report.published import Published, PublishedValue
+from spp.report.table import Cell, Column, Table
+
+COLUMNS = (
+    Column("model", is_number=False),
+    Column("method", is_number=False),
+    Column("metric", is_number=False),
+    Column("budget asked", is_number=False),
+    Column("params (M)"),
+    Column("FLOPs (G)"),
+    Column("of dense (%)"),
+    Column("ours (%)"),
+    Column("published (%)"),
+    Column("difference"),
+    Column("seeds"),
+    Column("test images"),
+    Column("epochs", is_number=False),
+    Column("search cost"),
+    Column("device", is_number=False),
+)
+LEGEND = (
+    "Accuracies in percent; ours are on the test set after finetuning, mean ± standard deviation over the seeds. "
+    "Published numbers are quoted from their sources; an empty cell is unknown. Difference: ours minus published.",
+    "Params and FLOPs are those achieved, counted on the compact model; FLOPs are multiply-adds of Linear, Conv and "
+    "matmul for one image. A published number stands beside those of our members of the same method that are within "
+    "2 % of its size. Of dense: FLOPs, or parameters where they are the budget.",
+    "Epochs are those of search and walk, and of finetuning. Search cost is the mean of one search with its walk; "
+    "where a method searches once for all budgets, they share it.",
+)
+METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "i2t_r1": "image to text R@1",
+    "t2i_r1": "text to image R@1",
+    "arc_easy": "ARC-e accuracy",
+}
+TOLERANCE = 0.02
+"""How far the achieved size may be from the published one, as a share of it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: our members of several seeds, a published value, or both. `method` is the name with its preset."""
+
+    model: str
+    method: str
+    metric: str
+    budget: str
+    rows: Sequence[Row] = ()
+    value: PublishedValue | None = None
+    preset: str | None = None
+    is_dense: bool = False
+    empty: str = "not run"
+
+    @property
+    def ours(self) -> list[float]:
+        """Our accuracies, one per seed."""
+        return [row[f"dense_{self.metric}" if self.is_dense else self.metric] for row in self.rows]
+
+
+def lines_of_model(
+    model: str, rows: Sequence[Row], values: Sequence[PublishedValue], published: Published
+) -> list[Line]:
+    """The dense network, the published values with what we have of them, and what else we have of a model."""
+    dense = Line(model, "dense", "top1", "", dense_rows(rows), is_dense=True)
+    groups = group_rows(rows)
+    lines: list[Line] = [dense]
+    shown: set[Group] = set()
+    for value in values:
+        found = _matching(value, groups, published)
+        shown |= set(found)
+        lines += [_line(group, groups[group], value) for group in found]
+        lines += [_not_run(value, preset) for preset in _missing_presets(value, found)]
+    lines += [_line(group, groups[group], None) for group in groups if group not in shown]
+    return lines
+
+
+def value_line(value: PublishedValue, empty: str = "not run") -> Line:
+    """A published value that we have nothing for; `empty` says why."""
+    return _not_run(value, None, empty)
+
+
+def _not_run(value: PublishedValue, preset: str | None, empty: str = "not run") -> Line:
+    method = f"{value.method} ({preset})" if preset else value.method
+    budget = "" if value.budget is None else budget_text(value.budget_kind or "", value.budget)
+    return Line(value.model, method, value.metric, budget, value=value, preset=preset, empty=empty)
+
+
+def _line(group: Group, rows: Sequence[Row], value: PublishedValue | None) -> Line:
+    metric = value.metric if value else "top1"
+    setup = group.setup
+    return Line(setup.model, setup.label, metric, group.budget, rows, value, setup.preset)
+
+
+def _missing_presets(value: PublishedValue, found: Iterable[Group]) -> list[str | None]:
+    """Presets of SPP that have no members at a published value; [None] for another method without any."""
+    there = {group.setup.preset for group in found}
+    if value.method == "spp":
+        return [preset for preset in SPP_PRESETS if preset not in there]
+    return [] if there else [None]
+
+
+def _matching(value: PublishedValue, groups: Mapping[Group, Sequence[Row]], published: Published) -> list[Group]:
+    """Of every setup of the value's method the group that is closest to its size, if one is close enough."""
+    closest: dict[tuple[str | None, str], tuple[float, Group]] = {}
+    for group, rows in groups.items():
+        setup = group.setup
+        is_same = (setup.method, setup.model, setup.data) == (value.method, value.model, value.data)
+        if not is_same or any(row[value.metric] is None for row in rows):
+            continue
+        miss = _miss(value, rows)
+        if miss <= min(TOLERANCE, closest.get((setup.preset, setup.variant), (TOLERANCE,))[0]):
+            closest[setup.preset, setup.variant] = miss, group
+    return [group for _, group in closest.values()]
+
+
+def _miss(value: PublishedValue, rows: Sequence[Row]) -> float:
+    """Distance of the achieved size from the published one, as a share of it."""
+    if value.budget is None or value.budget_kind not in ("macs", "params"):
+        return float("inf")
+    achieved = mean(row[value.budget_kind] for row in rows)
+    if value.budget <= 1:
+        achieved /= rows[0][f"dense_{value.budget_kind}"]
+    return float(abs(achieved / value.budget - 1))
+
+
+def cells(lines: Sequence[Line], published: Published, notes: Footnotes) -> tuple[tuple[Cell, ...], ...]:
+    """The lines as rows of a table with `COLUMNS`."""
+    return tuple(_cells(line, published, notes) for line in lines)
+
+
+def _cells(line: Line, published: Published, notes: Footnotes) -> tuple[Cell, ...]:
+    rows = line.rows
+    marks = "" if line.is_dense or not rows else notes.marks(differences(rows, published))
+    head = (Cell(line.model), Cell(line.method), Cell(METRICS[line.metric]), Cell(line.budget))
+    difference = _difference(line)
+    accuracies = (
+        spread_cell(line.ours, marks) if rows else Cell(line.empty),
+        _published_cell(line.value, notes),
+        Cell() if difference is None else Cell(f"{difference:+.1f}", difference),
+    )
+    seeds = {row["seed"] for row in rows}
+    tail = (
+        Cell(str(len(seeds)), len(seeds), hint=f"seeds {', '.join(map(str, sorted(seeds)))}") if rows else Cell(),
+        Cell(images_text(rows), rows[0]["num_test_images"]) if rows else Cell(),
+        Cell() if line.is_dense or not rows else Cell(epochs_text(rows)),
+        Cell() if line.is_dense or not rows else search_cost_cell(rows),
+        Cell(devices_text(rows)),
+    )
+    return (*head, *_size_cells(line), *accuracies, *tail)
+
+
+def _published_cell(value: PublishedValue | None, notes: Footnotes) -> Cell:
+    if value is None:
+        return Cell()
+    marks = notes.marks([value.note]) if value.note else ""
+    return Cell(f"{value.value:g}", value.value, marks, hint=value.source)
+
+
+def _difference(line: Line) -> float | None:
+    return mean(line.ours) - line.value.value if line.rows and line.value else None
+
+
+def _size_cells(line: Line) -> tuple[Cell, Cell, Cell]:
+    """Parameters, FLOPs, and the share of the dense model: ours, else as far as the source tells."""
+    if not line.rows:
+        value = line.value
+        share = value.budget if value is not None and value.budget is not None and value.budget <= 1 else None
+        return (
+            _number(value.params if value else None, 1e6),
+            _number(value.macs if value else None, 1e9),
+            Cell() if share is None else Cell(f"{100 * share:.1f}", 100 * share),
+        )
+    if line.is_dense:
+        row = line.rows[0]
+        return _number(row["dense_params"], 1e6), _number(row["dense_macs"], 1e9), Cell("100.0", 100.0)
+    kind = "params" if line.rows[0]["budget_kind"] == "params" else "macs"
+    share = 100 * mean(row[kind] / row[f"dense_{kind}"] for row in line.rows)
+    params, macs = (mean(row[name] for row in line.rows) for name in ("params", "macs"))
+    return _number(params, 1e6), _number(macs, 1e9), Cell(f"{share:.1f}", share)
+
+
+def _number(value: float | None, scale: float) -> Cell:
+    return Cell() if value is None else Cell(f"{value / scale:.4g}", value / scale)
+
+
+def sources(lines: Iterable[Line]) -> tuple[str, ...]:
+    """Where the published numbers come from."""
+    by_source: dict[str, list[str]] = {}
+    for line in lines:
+        if line.value is not None:
+            by_source.setdefault(line.value.source, []).append(f"{line.value.method} {line.value.value:g}")
+    found = (f"{source}: {', '.join(dict.fromkeys(values))}" for source, values in by_source.items())
+    return (f"Sources of the published numbers. {'; '.join(found)}.",) if by_source else ()
+
+
+def tidy(lines: Iterable[Line]) -> Iterator[Mapping[str, Any]]:
+    """The lines as tidy rows; sizes are counts, accuracies percentages."""
+    for line in lines:
+        rows, value, ours = line.rows, line.value, line.ours
+        searches = [] if line.is_dense else search_rows(rows)
+        yield {
+            "model": line.model,
+            "data": rows[0]["data"] if rows else value.data if value else None,
+            "method": line.method,
+            "metric": line.metric,
+            "budget": line.budget,
+            "params": mean(row["dense_params" if line.is_dense else "params"] for row in rows) if rows else None,
+            "macs": mean(row["dense_macs" if line.is_dense else "macs"] for row in rows) if rows else None,
+            "ours": mean(ours) if ours else None,
+            "ours_deviation": stdev(ours) if len(ours) > 1 else None,
+            "num_seeds": len({row["seed"] for row in rows}),
+            "num_test_images": rows[0]["num_test_images"] if rows else None,
+            "published": value.value if value else None,
+            "difference": _difference(line),
+            "source": value.source if value else None,
+            "epochs_search": searches[0]["epochs_search"] if searches else None,
+            "epochs_finetune": searches[0]["epochs_finetune"] if searches else None,
+            "search_seconds": mean(row["search_seconds"] for row in searches) if searches else None,
+            "search_gpu_seconds": mean(row["search_gpu_seconds"] for row in searches) if searches else None,
+            "device": devices_text(rows) or None,
+        }
+
+
+def published_table(name: str, title: str, published: Published, reason: str) -> Table:
+    """A table of published values alone; `reason` says why this project has none of its own."""
+    lines = [value_line(value, "cannot be run yet") for value in published.of_table(name)]
+    notes = Footnotes()
+    rows = cells(lines, published, notes)
+    legend = (reason, *LEGEND[:1], *sources(lines), *notes.legend())
+    return Table(name, title, COLUMNS, rows, legend, (), tuple(tidy(lines)))

@@ -1,0 +1,78 @@
+import csv
+import statistics
+
+import pytest
+
+from spp.report.groups import group_rows
+from spp.report.published import load_published
+from spp.report.render import to_csv, to_markdown
+from spp.report.tables import family
+
+PUBLISHED = load_published()
+
+
+def table_of(table):
+    head = [column.title for column in table.columns]
+    return [dict(zip(head, (cell.text for cell in row), strict=True)) for row in table.rows]
+
+
+def test_one_row_per_budget_beside_the_dense_model(make_row, make_record):
+    record = make_record(make_row(), make_row(budget_asked=0.3, macs=30e6, top1=95.0))
+    (table,) = family.tables(record, PUBLISHED)
+    dense, half, third = table_of(table)
+    assert dense["FLOPs (G)"] == "0.1"
+    assert half == {
+        "method": "spp",
+        "asked": "macs 50 %",
+        "params (M)": "1.5",
+        "FLOPs (G)": "0.05",
+        "of dense": "50.0 %",
+        "top-1 before": "90.0",
+        "top-1 after": "96.0",
+        "to dense": "-1.0",
+    }
+    assert third["to dense"] == "-2.0"
+
+
+def test_seeds_become_mean_and_standard_deviation(make_row, make_record):
+    accuracies, dense = [96.0, 95.0, 97.3], [97.0, 98.0, 98.5]
+    rows = [
+        make_row(seed=s, top1=a, dense_top1=d, dense_key=f"d{s}", search_key=f"p{s}")
+        for s, (a, d) in enumerate(zip(accuracies, dense, strict=True))
+    ]
+    (table,) = family.tables(make_record(*rows), PUBLISHED)
+    dense_line, line = table_of(table)
+    assert line["top-1 after"] == f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f}"
+    assert dense_line["top-1 after"] == f"{statistics.mean(dense):.1f} ± {statistics.stdev(dense):.1f}"
+    assert "over 3 seeds" in table.legend[0]
+    assert "3 searches" in table.legend[0]
+
+
+def test_presets_kinds_models_and_data_are_never_mixed(make_row, make_record):
+    others = [
+        {"preset": "released"},
+        {"variant": "method.rho=2"},
+        {"budget_kind": "params"},
+        {"model": "swin"},
+        {"data": "cifar10"},
+    ]
+    rows = [make_row(), *(make_row(**other) for other in others)]
+    assert len(group_rows(rows)) == 6
+    tables = family.tables(make_record(*rows), PUBLISHED)
+    assert [table.name for table in tables] == ["family-vit-digits", "family-swin-digits", "family-vit-cifar10"]
+    text = to_markdown(tables[0])
+    assert "spp (released)" in text
+    assert "spp (method.rho=2)" in text
+
+
+def test_csv_has_the_rows_as_they_are(make_row, make_record):
+    (table,) = family.tables(make_record(make_row()), PUBLISHED)
+    (read,) = csv.DictReader(to_csv(table).splitlines())
+    assert float(read["top1"]) == pytest.approx(96.0)
+    assert read.keys() == make_row().keys() - {"config"}
+    assert read["method_config"] == '{"kappa": null, "lam": null}'
+
+
+def test_without_members_there_is_no_family(make_record):
+    with pytest.raises(ValueError, match="no finished member; allowed"):
+        family.tables(make_record(), PUBLISHED)

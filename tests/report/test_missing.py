@@ -1,0 +1,80 @@
+import shlex
+
+import pytest
+
+from spp.cli.compose import compose_points
+from spp.record.record import Missing
+from spp.report.groups import Group, setup_of
+from spp.report.missing import CIFAR10, Training, budget_todo, missing_todo, recipe_todo, value_todo
+from spp.report.published import load_published
+from spp.report.tables.table8 import grid_command
+
+PUBLISHED = load_published()
+
+
+def test_hours_by_hand():
+    """10 epochs of 1,000 images at 4.68e9 multiply-adds, forward and backward, then 20 of a member of half of it."""
+    training = Training(4.68e9, 1000, 10, 20, (2.34e9,))
+    assert training.gpu_hours == pytest.approx(2 * 3 * 10 * 1000 * 4.68e9 / (0.3 * 312e12 / 2) / 3600)
+
+
+def test_a_todo_has_command_and_hours():
+    value = next(value for value in PUBLISHED.values if value.value == 81.2)
+    line = value_todo(value, "released", PUBLISHED)
+    assert "spp run experiment=table6_deit_base method.preset=released paths.data=DIR" in line
+    hours = 3 * 1_281_167 * (25 * 17.5827e9 + 300 * 6.9e9) / 46.8e12 / 3600
+    assert f"(about {hours:.0f} GPU-hours)" in line
+
+
+def test_what_cannot_be_run_has_no_command():
+    assert all(value_todo(v, None, PUBLISHED) is None for v in PUBLISHED.values if v.table in ("retrieval", "llm"))
+    assert [recipe.model for recipe in PUBLISHED.recipes if recipe_todo(recipe, PUBLISHED) is None] == [
+        "clip_large",
+        "clip_base",
+    ]
+
+
+def test_a_budget_that_others_have_is_run_by_its_command(make_row):
+    words = "spp run method=taylor model=vit_micro budget=macs:0.5 seed=1 debug=fast"
+    rows = [make_row(command=words, method="taylor", preset=None, seed=seed) for seed in (0, 1)]
+    line = budget_todo(Group(setup_of(rows[0]), "macs", 0.3), rows)
+    command = line[line.index("spp run") : line.rindex(" (")]
+    points = compose_points(shlex.split(command)[3:], multirun=True)
+    assert [point.cfg["seed"] for point in points] == [0, 1]
+    assert {(p.cfg["method"]["name"], p.model, *p.cfg["budget"]["values"]) for p in points} == {
+        ("taylor", "vit_micro", 0.3)
+    }
+    assert "about 50 s on CPU" in line
+
+
+def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
+    missing = Missing("p", "s", "spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "failed", "spp run seed=3")
+    row = make_row(search_gpu_seconds=3600.0, finetune_gpu_seconds=7200.0, device="A100")
+    line = missing_todo(missing, [row], PUBLISHED)
+    assert "seed 3, failed: spp run seed=3" in line
+    assert "about 3 GPU-hours, as measured on A100" in line
+    assert "no estimate" in missing_todo(missing, [], PUBLISHED)
+
+
+def test_a_member_of_the_papers_model_is_estimated_by_its_recipe():
+    missing = Missing(
+        "p", "s", "spp", "priced", "", "deit_small", "imagenet", 0, "params", 0.5, "not finished", "spp run"
+    )
+    hours = 3 * 1_281_167 * 4.6083e9 * (40 + 300 * 0.5) / 46.8e12 / 3600
+    assert f"about {hours:.0f} GPU-hours with the epochs of Table 6" in missing_todo(missing, [], PUBLISHED)
+
+
+def test_the_cifar10_command_is_what_its_estimate_says():
+    (point,) = compose_points([*CIFAR10.words.split(), "method=dessilbi"], multirun=False)
+    cfg, training = point.cfg, CIFAR10.training
+    assert sum(cfg[stage]["epochs"] for stage in ("dense", "search", "prune")) == training.search_epochs
+    assert cfg["finetune"]["epochs"] == training.finetune_epochs
+    shares = [macs / training.dense_macs for macs in training.member_macs]
+    assert shares == pytest.approx(cfg["budget"]["values"], abs=0.01)
+
+
+def test_the_grid_is_a_sweep_around_the_settings_of_a_member(make_row):
+    command = grid_command(make_row(command="spp run method=spp model=vit_micro method.rho=2 seed=4 debug=fast"))
+    points = compose_points(shlex.split(command)[3:], multirun=True)
+    assert len(points) == 27
+    assert len({(p.cfg["method"]["kappa"], p.cfg["method"]["lam"], p.cfg["seed"]) for p in points}) == 27
