@@ -5,7 +5,7 @@ import pytest
 from spp.cli.compose import compose_points
 from spp.record.record import Missing
 from spp.report.groups import Group, setup_of
-from spp.report.missing import CIFAR10, Training, budget_todo, missing_todo, recipe_todo, value_todo
+from spp.report.missing import CIFAR10, Training, budget_todo, missing_todo, missing_todos, recipe_todo, value_todo
 from spp.report.published import load_published
 from spp.report.tables.table8 import grid_command
 
@@ -50,10 +50,27 @@ def test_a_budget_that_others_have_is_run_by_its_command(make_row):
 def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
     missing = Missing("p", "s", "spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "failed", "spp run seed=3")
     row = make_row(search_gpu_seconds=3600.0, finetune_gpu_seconds=7200.0, device="A100")
-    line = missing_todo(missing, [row], PUBLISHED)
+    line = missing_todo([missing], [row], PUBLISHED)
     assert "seed 3, failed: spp run seed=3" in line
     assert "about 3 GPU-hours, as measured on A100" in line
-    assert "no estimate" in missing_todo(missing, [], PUBLISHED)
+    assert "no estimate" in missing_todo([missing], [], PUBLISHED)
+
+
+def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, make_row):
+    def missing(seed, budget, state="not finished"):
+        command = f"spp run method=taylor 'budget.values=[0.5,0.3]' seed={seed}"
+        return Missing("p", "s", "taylor", None, "", "vit", "digits", seed, "macs", budget, state, command)
+
+    wanted = [missing(seed, budget) for seed in (0, 1) for budget in (0.5, 0.3)]
+    wanted += [missing(2, 0.3), missing(3, 0.5, "failed")]
+    lines = missing_todos(make_record(make_row()), wanted, PUBLISHED)
+    assert len(lines) == 3
+    assert lines[0].startswith("taylor, vit on digits, macs 50 %, macs 30 %, seeds 0, 1, not finished: spp run -m ")
+    command = lines[0][lines[0].index("spp run") : lines[0].rindex(" (")]
+    points = compose_points(shlex.split(command)[3:], multirun=True)
+    assert [(p.cfg["seed"], list(p.cfg["budget"]["values"])) for p in points] == [(0, [0.5, 0.3]), (1, [0.5, 0.3])]
+    assert "seed 2, not finished: spp run method=taylor 'budget.values=[0.5,0.3]' seed=2 (" in lines[1]
+    assert "seed 3, failed" in lines[2]
 
 
 def test_a_member_of_the_papers_model_is_estimated_by_its_recipe():
@@ -61,7 +78,7 @@ def test_a_member_of_the_papers_model_is_estimated_by_its_recipe():
         "p", "s", "spp", "priced", "", "deit_small", "imagenet", 0, "params", 0.5, "not finished", "spp run"
     )
     hours = 3 * 1_281_167 * 4.6083e9 * (40 + 300 * 0.5) / 46.8e12 / 3600
-    assert f"about {hours:.0f} GPU-hours with the epochs of Table 6" in missing_todo(missing, [], PUBLISHED)
+    assert f"about {hours:.0f} GPU-hours with the epochs of Table 6" in missing_todo([missing], [], PUBLISHED)
 
 
 def test_the_cifar10_command_is_what_its_estimate_says():

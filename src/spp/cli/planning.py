@@ -17,6 +17,7 @@ from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.setup import Setup, read_setup
 
+IMAGENET_TEST_IMAGES = 50_000
 # What only says where and how something runs does not belong into the name of a point.
 _NOT_IN_NAMES = ("paths.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 
@@ -77,7 +78,7 @@ def _read_point(
         "method": cfg["method"]["name"],
         "preset": cfg["method"].get("preset"),
         "model": setup.model.name if has_own_model else composed.model,
-        "data": setup.data.name,
+        "data": _data_name(setup),
         "seed": setup.seed,
         "config": cfg,
     }
@@ -97,6 +98,13 @@ def with_points(plan: Plan, sweep: str) -> Plan:
         point = told[plan.points_of(spec["key"])[0]]
         spec["runtime"] = {**runtime, "wandb": {**runtime.get("wandb", {}), "point": point}}
     return Plan.from_json(specs, points)
+
+
+def _data_name(setup: Setup) -> str:
+    """What reports call the data set: of all folders of images, published numbers are of ImageNet-1k."""
+    splits = setup.data.fingerprint["splits"]
+    is_imagenet = setup.data.name == "imagefolder" and splits["test"] == IMAGENET_TEST_IMAGES
+    return "imagenet" if is_imagenet else setup.data.name
 
 
 def point_name(overrides: Sequence[str]) -> str:

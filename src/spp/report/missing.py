@@ -102,29 +102,57 @@ def _recipe_training(recipe: PublishedRecipe, fractions: Sequence[float], publis
     )
 
 
-def missing_todo(missing: Missing, rows: Sequence[Row], published: Published) -> str:
-    """How to go on with a member that was asked for; what it costs is told by finished ones alike, else by Table 6."""
-    label = f"{missing.method} ({missing.preset})" if missing.preset else missing.method
-    variant = f" {missing.variant}" if missing.variant else ""
-    what = (
-        f"{label}{variant}, {missing.model} on {missing.data}, "
-        f"{budget_text(missing.budget_kind, missing.budget_asked)}, seed {missing.seed}, {missing.state}"
-    )
+def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Published) -> str:
+    """How to go on with members of one setup that were asked for; what they cost is told by finished ones alike, else
+    by Table 6.
+    """
+    first = members[0]
+    label = f"{first.method} ({first.preset})" if first.preset else first.method
+    variant = f" {first.variant}" if first.variant else ""
+    seeds = list(dict.fromkeys(m.seed for m in members))
+    budgets = list(dict.fromkeys(_budgets(members)))
+    sizes = ", ".join(budget_text(first.budget_kind, budget) for budget in budgets)
+    named = f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
+    what = f"{label}{variant}, {first.model} on {first.data}, {sizes}, {named}, {first.state}"
+    command = first.command if len(seeds) == 1 else _sweep_command(first.command, seeds)
     names = ("method", "model", "data")
-    alike = [row for row in rows if all(row[name] == getattr(missing, name) for name in names)]
-    recipe = published.recipe(missing.model)
-    if alike or recipe is None or missing.data != recipe.data or missing.budget_kind == "units":
-        return todo(what, missing.command, cost_of_alike(alike))
-    dense = published.dense[missing.model]
-    total = dense.macs if missing.budget_kind == "macs" else dense.params
-    fraction = missing.budget_asked if missing.budget_asked <= 1 else missing.budget_asked / total
-    hours = _recipe_training(recipe, (fraction,), published).gpu_hours
-    return todo(what, missing.command, f"{hours_text(hours)} with the epochs of Table 6")
+    alike = [row for row in rows if all(row[name] == getattr(first, name) for name in names)]
+    recipe = published.recipe(first.model)
+    if alike or recipe is None or first.data != recipe.data or first.budget_kind == "units":
+        each = "for each member, " if alike and len(members) > 1 else ""
+        return todo(what, command, f"{each}{cost_of_alike(alike)}")
+    dense = published.dense[first.model]
+    total = dense.macs if first.budget_kind == "macs" else dense.params
+    fractions = [budget if budget <= 1 else budget / total for budget in budgets]
+    hours = len(seeds) * _recipe_training(recipe, fractions, published).gpu_hours
+    return todo(what, command, f"{hours_text(hours)} with the epochs of Table 6")
 
 
 def missing_todos(record: Record, wanted: Iterable[Missing], published: Published) -> tuple[str, ...]:
-    """One line for every member that was asked for and is not finished."""
-    return tuple(missing_todo(missing, record.rows, published) for missing in wanted)
+    """One line for all seeds and budgets of what was asked for and is not finished."""
+    alike: dict[tuple[object, ...], list[Missing]] = {}
+    for m in wanted:
+        words = [word for word in shlex.split(m.command) if not word.startswith("seed=")]
+        alike.setdefault((m.method, m.preset, m.variant, m.model, m.data, m.budget_kind, m.state, *words), []).append(m)
+    lines = []
+    for members in alike.values():
+        # Seeds of one line lack the same budgets: their command asks for all of them.
+        by_budgets: dict[tuple[float, ...], list[Missing]] = {}
+        for seed in dict.fromkeys(m.seed for m in members):
+            own = [m for m in members if m.seed == seed]
+            by_budgets.setdefault(tuple(_budgets(own)), []).extend(own)
+        lines += [missing_todo(part, record.rows, published) for part in by_budgets.values()]
+    return tuple(lines)
+
+
+def _budgets(members: Iterable[Missing]) -> list[float]:
+    return [m.budget_asked for m in members]
+
+
+def _sweep_command(command: str, seeds: Sequence[int]) -> str:
+    """The command of one seed as that of several."""
+    words = [word for word in shlex.split(command)[2:] if word != "-m" and not word.startswith("seed=")]
+    return shlex.join(["spp", "run", "-m", *words, f"seed={','.join(map(str, seeds))}"])
 
 
 def budget_todo(group: Group, rows: Sequence[Row]) -> str:

@@ -154,7 +154,7 @@ def test_stability(members, compared):
 
 def test_stability_of_one_seed_names_the_sweep(compared, make_record):
     (table,) = stability.tables(make_record(), PUBLISHED)
-    assert ["spp run -m seed=" in line for line in table.todo] == [True]
+    assert ["spp run -m experiment=stability " in line for line in table.todo] == [True]
 
 
 def test_table6(compared, make_row, make_record):

@@ -36,7 +36,7 @@ LEGEND = (
     "the model's and the data's. Top-1 deviation: standard deviation over seeds in points, mean over the budgets. The "
     "paper's numbers are not known.",
 )
-COMMAND = "spp run -m seed=0,1,2,3,4"
+COMMAND = "spp run -m experiment=stability"
 
 
 def tables(record: Record, published: Published) -> list[Table]:

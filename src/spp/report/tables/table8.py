@@ -14,7 +14,8 @@ from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
 
 GRID = "method.kappa=0.5,1,2 method.lam=0.2,0.4,0.8 seed=0,1,2"
-"""Around the defaults of preset priced."""
+"""Around the defaults of preset priced, as in conf/experiment/kappa_lambda.yaml."""
+COMMAND = "spp run -m experiment=kappa_lambda"
 LEGEND = (
     "Top-1 in percent after finetuning on {images} test images, mean ± standard deviation over {seeds}; one row for "
     "each kappa, one column for each lambda, budgets in achieved {kind}. `default` is the preset's own value, which "
@@ -97,7 +98,7 @@ def _no_grid(places: Mapping[_Place, Sequence[Row]]) -> Table:
             open_.append(todo(what, grid_command(rows[0]), f"each, with one member: {cost_of_alike(rows)}"))
     if not open_:
         cost = "no GPU-hours: minutes per setting and seed on a CPU"
-        open_.append(todo("spp (priced), vit_micro on digits, 9 settings, 3 seeds", f"spp run -m {GRID}", cost))
+        open_.append(todo("spp (priced), vit_micro on digits, 9 settings, 3 seeds", COMMAND, cost))
     lines = lines or [(*[Cell()] * 5, Cell("not run"))]
     return Table("table8", "Table 8: kappa and lambda", columns, tuple(lines), (UNKNOWN,), tuple(open_))
 
