@@ -68,13 +68,13 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """A home without keys and settings of W&B; wandb reads them anew."""
     import wandb
 
+    wandb.teardown()  # first, or monkeypatch would bring back the address of a service that is gone
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("NETRC", str(home / ".netrc"))
-    wandb.teardown()
     yield
     wandb.teardown()
 

@@ -110,6 +110,13 @@ def test_the_format_must_be_named(member, capsys):
     assert "--format" in capsys.readouterr().err
 
 
+def test_a_folder_in_the_place_of_the_file_is_refused(member, tmp_path, capsys):
+    folder = tmp_path / "small.safetensors"
+    folder.mkdir()
+    line = complaint(capsys, member[2], "--format", "safetensors", "--out", folder)
+    assert "cannot be written" in line
+
+
 def test_onnx_without_its_packages(member, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     root, key, _ = member

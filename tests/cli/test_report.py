@@ -1,6 +1,7 @@
 """spp report on a finished sweep, and on one that has not begun."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,26 @@ def test_what_a_store_has_nothing_for_is_left_out_of_all_and_refused_by_name(sta
         assert main(["report", name, *words]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "no finished" in line
+
+
+def test_a_damaged_path_costs_its_figures_alone(finished, tmp_path, capsys):
+    root = shutil.copytree(finished[0], tmp_path / "store")
+    for file in root.glob("stages/update/*/artifacts/path.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    words = ["--format", "png", "--out", str(tmp_path / "out"), f"paths.store={root}"]
+    assert main(["report", "all", *words]) == 0
+    assert "left out: path: " in capsys.readouterr().err
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert "figure1.png" in names
+    assert "figure2.png" not in names
+    assert main(["report", "figure2", *words]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_store_with_a_hole_is_one_line(finished, tmp_path, capsys):
+    root = shutil.copytree(finished[0], tmp_path / "store")
+    for file in root.glob("stages/finetune/*/summary.json"):
+        file.unlink()
+    assert main(["report", "family", "--out", str(tmp_path / "out"), f"paths.store={root}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "summary.json is missing or not whole; allowed: " in line

@@ -1,5 +1,6 @@
 from spp.plan.graph import Point
-from spp.record.rows import command, variants
+from spp.record.rows import command
+from spp.record.variants import variants
 
 
 def points_of(words):
@@ -11,7 +12,7 @@ def test_a_variant_is_what_points_differ_in_beside_the_columns():
     own = {
         "method=spp method.preset=textbook seed=0": "",
         "method=lasso method.lam=1 seed=0": "method.lam=1",
-        "method=lasso method.lam=2 +method.extra=3 seed=1 budget.values=[0.5]": "method.lam=2 +method.extra=3",
+        "method=lasso method.lam=2 +method.extra=3 seed=1 budget.values=[0.5]": "+method.extra=3 method.lam=2",
     }
     assert variants({name: Point(name, (*shared, *name.split()), ()) for name in own}) == own
 

@@ -198,7 +198,7 @@ print("wandb" in sys.modules)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_online_without_an_account_is_one_warning(tmp_path, no_account, caplog):
+def test_online_without_an_account_is_kept_offline_and_says_so_once(tmp_path, no_account, caplog):
     started = time.monotonic()
     mirror = mirror_of(tmp_path, mode="online")
     mirror.log({"loss": 1.0})
@@ -206,8 +206,10 @@ def test_online_without_an_account_is_one_warning(tmp_path, no_account, caplog):
     assert time.monotonic() - started < 10
     (record,) = [record for record in caplog.records if record.name == "spp.record.wandb_mirror"]
     assert record.levelname == "WARNING"
-    assert "mirror of this stage is off: No API key configured" in record.getMessage()
+    assert "W&B cannot be reached (No API key configured" in record.getMessage()
+    assert "kept offline for `spp sync`" in record.getMessage()
     assert "\n" not in record.getMessage()
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 1
 
 
 def test_online_runs_reach_the_server(tmp_path, wandb_server):

@@ -17,6 +17,7 @@ ROW: Mapping[str, Any] = {
     "top1_before": 90.0, "top1": 96.0, "top5": 99.0, "val_top1": 95.0, "num_test_images": 297, "epochs_search": 40,
     "epochs_update": 10, "epochs_prune": 30, "epochs_finetune": 300, "batch_size": 512, "lr": 8e-4, "img_size": 224,
     "num_train_images": 1_281_167, "search_seconds": 30.0, "search_gpu_seconds": 0.0, "num_members_of_search": 2,
+    "walk_seconds": 5.0, "walk_gpu_seconds": 0.0, "dense_config": {},
     "finetune_seconds": 20.0, "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k", "search_key": "a",
     "family_key": "f", "path_key": "a", "dense_key": "d0", "git_commit": None, "folder": "", "config": {},
     "method_config": {"kappa": None, "lam": None},

@@ -49,6 +49,7 @@ def make_rows(folder):
                     "family_key": f"f{method}{seed}", "path_key": f"u{method}{seed}", "dense_key": f"d{seed}",
                     "git_commit": f"c0ffee{number}", "folder": str(folder / "stages" / "finetune" / f"k{number}"),
                     "config": {"recipe": {"lr": 0.001}, "seed": seed}, "method_config": {"name": method},
+                    "dense_config": {},
                 })  # fmt: skip
     return rows
 

@@ -28,6 +28,7 @@ ROW = {
     "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k0", "family_key": "f0", "search_key": "u0", "path_key": "u0",
     "dense_key": "d0", "git_commit": "0123456789abcdef", "folder": "/nowhere/stages/finetune/k0",
     "config": {"recipe": {"lr": 0.001}, "budget": {"kind": "macs", "value": 0.5}}, "method_config": {"name": "spp"},
+    "dense_config": {},
 }  # fmt: skip
 
 

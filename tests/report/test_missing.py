@@ -44,7 +44,7 @@ def test_a_budget_that_others_have_is_run_by_its_command(make_row):
     assert {(p.cfg["method"]["name"], p.model, *p.cfg["budget"]["values"]) for p in points} == {
         ("taylor", "vit_micro", 0.3)
     }
-    assert "about 50 s on CPU" in line
+    assert "about 100 s on CPU" in line  # of both seeds
 
 
 def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
@@ -54,6 +54,22 @@ def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
     assert "seed 3, failed: spp run seed=3" in line
     assert "about 3 GPU-hours, as measured on A100" in line
     assert "no estimate" in missing_todo([missing], [], PUBLISHED)
+    other = make_row(variant="finetune.epochs=0", search_gpu_seconds=0.0, finetune_gpu_seconds=3600.0)
+    assert "about 3 GPU-hours, as measured on A100)" in missing_todo([missing], [other, row], PUBLISHED)
+    assert "about 1 GPU-hours, as measured on CPU, by members with other settings" in missing_todo(
+        [missing], [other], PUBLISHED
+    )
+
+
+def test_a_search_for_all_budgets_is_estimated_once_for_each_seed(make_row):
+    wanted = [
+        Missing("p", "s", "spp", "priced", "", "vit", "digits", seed, "macs", budget, "failed", "spp run")
+        for seed in (3, 4)
+        for budget in (0.5, 0.3)
+    ]
+    # 30 s of search and walk for each of two seeds, 20 s of finetuning for each of four members.
+    assert "about 140 s on CPU" in missing_todo(wanted, [make_row()], PUBLISHED)
+    assert "about 200 s on CPU" in missing_todo(wanted, [make_row(num_members_of_search=1)], PUBLISHED)
 
 
 def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, make_row):
@@ -95,3 +111,9 @@ def test_the_grid_is_a_sweep_around_the_settings_of_a_member(make_row):
     points = compose_points(shlex.split(command)[3:], multirun=True)
     assert len(points) == 27
     assert len({(p.cfg["method"]["kappa"], p.cfg["method"]["lam"], p.cfg["seed"]) for p in points}) == 27
+    assert {p.cfg["method"]["rho"] for p in points} == {2}
+
+
+def test_a_grid_does_not_take_over_the_sweep_of_an_experiment(make_row):
+    command = grid_command(make_row(command="spp run experiment=study_digits"))
+    assert len(compose_points(shlex.split(command)[3:], multirun=True)) == 27

@@ -42,6 +42,12 @@ def test_variants_of_a_method_keep_its_colour_and_differ_otherwise():
     assert len({(str(look.line), look.marker) for look in looks}) == len(looks)
 
 
+def test_the_same_variant_of_two_methods_looks_different():
+    looks = styles([Series(name, None, "prune.epochs=0") for name in method_names()])
+    assert len({style.marker for style in looks.values()}) == len(looks)
+    assert len({(style.color, str(style.line)) for style in looks.values()}) == len(looks)
+
+
 def test_a_strange_method_has_a_look_that_does_not_change():
     code = "from spp.report.palette import *; print(styles([Series('mine')]))"
     looks = {

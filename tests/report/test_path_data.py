@@ -33,3 +33,9 @@ def test_support_is_the_share_of_units_whose_gamma_is_not_0(folder):
 def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         read_path(tmp_path)
+
+
+def test_a_torn_file_is_refused_by_name(folder, tmp_path):
+    (tmp_path / "path.safetensors").write_bytes((folder / "path.safetensors").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"path\.safetensors is damaged .*; allowed: "):
+        read_path(tmp_path)

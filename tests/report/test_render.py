@@ -33,9 +33,37 @@ def test_markdown():
         "| method | top-1 (%) |",
         "| --- | ---: |",
         r"| a_b \| c | 78.9 ± 0.1 [ab] |",
-        "| {x}~^\\ |  |",
+        r"| {x}~^\\ |  |",
     ]
     assert lines[-1] == "- cell: spp run x=1 (about 3 GPU-hours)"
+
+
+HOSTILE = Table(
+    "hostile",
+    "two\nlines",
+    (Column("method | x", is_number=False), Column("top-1")),
+    ((Cell("a\\|b\nc <img> *d* `e`"), Cell("1")), (Cell("[x] 中 ≤ é"), Cell())),
+    ("a\n# b",),
+    ("cell\nx: spp run",),
+)
+
+
+def test_odd_letters_do_not_break_markdown():
+    lines = to_markdown(HOSTILE).splitlines()
+    assert lines[0] == "## two lines"
+    assert lines[2:6] == [r"| method \| x | top-1 |", "| --- | ---: |", LINE, "| [x] 中 ≤ é |  |"]
+    assert "a # b" in lines
+    assert lines[-1] == "- cell x: spp run"
+
+
+LINE = r"| a\\\|b c \<img> \*d\* \`e\` | 1 |"
+"""Both the backslash and the bar are escaped: the bar alone would end the cell."""
+
+
+def test_odd_letters_do_not_break_latex():
+    lines = to_latex(HOSTILE).splitlines()
+    assert r"{[}x] ? $\le$ é &  \\" in lines
+    assert lines[-1] == "% not run: cell x: spp run"
 
 
 def test_csv_holds_the_tidy_rows():
@@ -57,7 +85,7 @@ def test_latex_compiles(compared, tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed; remedy: texlive-latex-recommended")
     tables = [table for report in REPORTS.values() for table in report.tables(compared, load_published())]
-    texts = [to_latex(table) for table in (TABLE, *tables)]
+    texts = [to_latex(table) for table in (TABLE, HOSTILE, *tables)]
     preamble = texts[0].splitlines()[0].removeprefix("% ")
     body = "\n\\clearpage\n".join(texts)
     (tmp_path / "all.tex").write_text(

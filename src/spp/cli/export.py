@@ -19,7 +19,14 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
             f"--out: {str(file)!r} does not fit --format {form}; allowed: a file that ends in {SUFFIXES[form]}; "
             f"use {file.with_suffix(SUFFIXES[form])}"
         )
-    made = worker.export(source, form, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = worker.export(source, form, file)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(
+            f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
+            "written; choose another"
+        ) from None
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random images"
@@ -56,5 +63,5 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
         return store.artifacts_dir(found[0].kind, found[0].key) / _MEMBER_FILE, f"member-{found[0].key[:8]}"
     some = ", ".join(ref.key[:8] for ref in found[:5])
     problem = f"fits {len(found)} members ({some})" if found else f"is no folder, and no finished member of {root}"
-    remedy = "give more of its key" if found else "see the column key of spp report family"
+    remedy = "give more of its key" if found else "see the column key of family.csv, which spp report family writes"
     raise ValueError(f"MEMBER: {member!r} {problem}; allowed: key of a finished finetune stage, or a folder; {remedy}")

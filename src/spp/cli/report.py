@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spp.cli.main import FORMATS, REPORTS
 from spp.cli.sweeps import find_sweep
@@ -12,8 +13,11 @@ from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
 from spp.report.render import to_markdown
 from spp.report.reports import REPORTS as MAKERS
-from spp.report.reports import Part, Report
+from spp.report.reports import Drawings, Part, Report
 from spp.store.store import Store
+
+if TYPE_CHECKING:
+    from spp.report.drawing import Drawing
 
 PRINTED = ("family", "compare")
 """What `all` shows on the terminal, too; what is asked for by name always is."""
@@ -53,10 +57,19 @@ def report(root: Path, asked: Asked) -> int:
     """
     if not set(asked.names) <= set(REPORTS):
         raise ValueError(f"NAME: {asked.name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
+    try:
+        return _report(root, asked)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(
+            f"paths.store or --out: {error}; allowed: a whole store, a folder to write; check them"
+        ) from None
+
+
+def _report(root: Path, asked: Asked) -> int:
     record, place = _read(root, asked)
     folder = asked.out or root / "reports" / place
     parts = [part for name in asked.names if (part := _make(MAKERS[name], record, asked)) is not None]
-    parts = _with_drawings(parts, record) if asked.draws else parts
+    parts = _with_drawings(parts, record, asked) if asked.draws else parts
     for part in parts:
         if asked.name != "all" or part.report.name in PRINTED:
             print("\n".join(to_markdown(table) for table in part.tables))
@@ -72,7 +85,7 @@ def _read(root: Path, asked: Asked) -> tuple[Record, str]:
         from spp.record.wandb_source import read_wandb
 
         where = asked.where or ""
-        return read_wandb(where, root), Path(where).name or "wandb"
+        return read_wandb(where, root), Path(where).resolve().name if where else "wandb"
     store = Store(root)
     newest = find_sweep(root, asked.where)  # also complains of a store without any
     # The oldest first: it is the one that the others are compared with.
@@ -91,10 +104,17 @@ def _make(report: Report, record: Record, asked: Asked) -> Part | None:
         return None
 
 
-def _with_drawings(parts: Sequence[Part], record: Record) -> list[Part]:
-    """The parts with their pictures; what several share is drawn once."""
-    functions = dict.fromkeys(draw for part in parts for draw in part.report.drawings)
-    drawn = {draw: draw(record, load_published()) for draw in functions}
+def _with_drawings(parts: Sequence[Part], record: Record, asked: Asked) -> list[Part]:
+    """The parts with their pictures; what several share is drawn once, and `all` does without what cannot be drawn."""
+    drawn: dict[Drawings, list[Drawing]] = {}
+    for draw in dict.fromkeys(draw for part in parts for draw in part.report.drawings):
+        try:
+            drawn[draw] = draw(record, load_published())
+        except ValueError as error:
+            if asked.name != "all":
+                raise
+            drawn[draw] = []
+            print(f"spp: a figure is left out: {error}", file=sys.stderr)
     return [
         part._replace(drawings=[drawing for draw in part.report.drawings for drawing in drawn[draw]]) for part in parts
     ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.record.rows import Facts, Row, RowMaker, command, identity, variants
+from spp.record.rows import Facts, Row, RowMaker, command, identity
+from spp.record.variants import told_apart, variants
 from spp.store.store import ARTIFACTS, Store
 
 
@@ -65,13 +66,14 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
     rows: list[Row] = []
     paths: dict[str, PathSource] = {}
     missing: list[Missing] = []
-    maker, seen = RowMaker(facts), set[str]()
-    names = variants({f"{sweep}/{point.name}": point for sweep, plan in plans.items() for point in plan.points})
+    maker = RowMaker(facts)
+    words = variants({f"{sweep}/{point.name}": point for sweep, plan in plans.items() for point in plan.points})
+    members: dict[str, tuple[str, Point, Stage]] = {}
     for sweep, point, stage in _members(plans):
-        if stage.key in seen:
-            continue
-        seen.add(stage.key)
-        variant = names[f"{sweep}/{point.name}"]
+        members.setdefault(stage.key, (sweep, point, stage))
+    names = told_apart((point, words[f"{sweep}/{point.name}"], stage) for sweep, point, stage in members.values())
+    for key, (sweep, point, stage) in members.items():
+        variant = names[key]
         if facts.is_done(stage.kind, stage.key):
             rows.append(maker.row(point, sweep, variant, stage))
         else:

@@ -1,13 +1,13 @@
 """Rows of the record: one per finished member, the unit of every table."""
 
 import shlex
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from spp.plan.graph import Point
 from spp.plan.spec import Stage
+from spp.record.variants import PLACE_WORDS
 
 Row = dict[str, Any]
 
@@ -34,7 +34,7 @@ class RowMaker:
 
         Sizes are counts (macs per image, params); accuracies are percentages with their number of test images, None
         where they were not recorded; `search_seconds` are those of search and walk, shared by
-        `num_members_of_search` members.
+        `num_members_of_search` members, `walk_seconds` those of the walk alone.
         """
         return {
             "point": point.name,
@@ -81,6 +81,8 @@ class RowMaker:
             "num_train_images": splits.get("train"),
             "search_seconds": sum(part["seconds"] for part in searching.values()),
             "search_gpu_seconds": sum(part["gpu_seconds"] for part in searching.values()),
+            "walk_seconds": family["seconds"] if len(searching) > 1 else 0.0,
+            "walk_gpu_seconds": family["gpu_seconds"] if len(searching) > 1 else 0.0,
             "num_members_of_search": len(family["members"]),
             "finetune_seconds": summary["seconds"],
             "finetune_gpu_seconds": summary["gpu_seconds"],
@@ -95,6 +97,7 @@ class RowMaker:
             "search_key": parts["search"].key,
             "path_key": parts["search"].key if parts["search"].kind == "update" else None,
             "dense_key": parts["dense"].key,
+            "dense_config": {name: value for name, value in parts["dense"].config.items() if name != "seed"},
             "git_commit": (self._facts.provenance("finetune", stage.key).get("git") or {}).get("commit"),
             "folder": str(self._facts.stage_dir("finetune", stage.key)),
             "config": dict(stage.config),
@@ -115,28 +118,7 @@ def identity(point: Point, variant: str) -> Row:
     return {**{name: point.meta[name] for name in names}, "variant": variant}
 
 
-# Words that say where and how something runs, not what.
-_PLACE = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
-_OWN_COLUMNS = ("seed", "method", "method.preset", "pipeline", "model", "model.name", "data", "stage")
-"""Words that a row tells of in a column of its own; so it does of those of the budget."""
-
-
 def command(point: Point) -> str:
     """What to type to run a point again."""
-    words = [word for word in point.overrides if not word.lstrip("+~").startswith(_PLACE)]
+    words = [word for word in point.overrides if not word.lstrip("+~").startswith(PLACE_WORDS)]
     return shlex.join(["spp", "run", *words])
-
-
-def variants(points: Mapping[str, Point]) -> dict[str, str]:
-    """What distinguishes each point beside the columns of its rows: the words that not all have; names as given."""
-    common = set.intersection(*(set(point.overrides) for point in points.values())) if points else set()
-    return {
-        name: " ".join(word for word in point.overrides if word not in common and not _has_own_column(word))
-        for name, point in points.items()
-    }
-
-
-def _has_own_column(word: str) -> bool:
-    word = word.lstrip("+~")
-    field = word.partition("=")[0]
-    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith((*_PLACE, "paths."))

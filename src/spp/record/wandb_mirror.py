@@ -5,6 +5,7 @@ warning, after which the mirror is silent. Offline runs lie in the stage's folde
 With its config and its summary a run has all that `spp.record.wandb_source` needs to make rows without the store.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,8 @@ def open_mirror(
         raise ValueError(f"logger.mode: {mode!r} is not allowed; allowed: {', '.join(get_args(Mode))}; use offline")
     if mode == "disabled":
         return Mirror()
-    try:
+
+    def begin(mode: Mode) -> Mirror:
         import wandb
 
         # Before init, because init would ask a terminal for a missing API key before it looks at its settings.
@@ -145,10 +147,18 @@ def open_mirror(
             config={name: pack(value) for name, value in config.items()},
             resume="allow",
         )
+        return Mirror(run)
+
+    try:
+        return begin(mode)
     except Exception as error:
+        if mode == "online":
+            reason = _first_line(error)
+            _log.warning("W&B cannot be reached (%s); this stage is kept offline for `spp sync`", reason)
+            with contextlib.suppress(Exception):
+                return begin("offline")
         _warn(error)
         return Mirror()
-    return Mirror(run)
 
 
 def pack(value: Any) -> Any:
@@ -196,5 +206,8 @@ def _shortened(name: str) -> str:
 
 
 def _warn(error: Exception) -> None:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    _log.warning("the W&B mirror of this stage is off: %s; the store has the whole record", reason)
+    _log.warning("the W&B mirror of this stage is off: %s; the store has the whole record", _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

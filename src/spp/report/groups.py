@@ -1,11 +1,13 @@
 """Members that differ by their seed alone, and how their numbers are written."""
 
+import json
 from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
 from spp.plan.numbers import format_size
 from spp.record.rows import Row
+from spp.record.variants import differences, leaves
 from spp.report.table import Cell
 
 
@@ -81,9 +83,41 @@ def dense_rows(rows: Iterable[Row]) -> list[Row]:
     return list({row["dense_key"]: row for row in rows}.values())
 
 
+def dense_groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The dense networks by name, one row for each; what differs by more than its seed has a line of its own."""
+    groups: dict[str, list[Row]] = {}
+    for row in dense_rows(rows):
+        groups.setdefault(json.dumps(row["dense_config"], sort_keys=True), []).append(row)
+    settings = {name: {field: str(value) for field, value in leaves(json.loads(name))} for name in groups}
+    return {_label("dense", None, words): groups[name] for name, words in differences(settings).items()}
+
+
 def search_rows(rows: Iterable[Row]) -> list[Row]:
-    """One row for every search, with its walk."""
-    return list({(row["search_key"], row["family_key"]): row for row in rows}.values())
+    """One row for every search with its walk; for each further walk after it one with the cost of that walk alone."""
+    found: dict[tuple[str, str], Row] = {}
+    searches = set[str]()
+    for row in rows:
+        place = row["search_key"], row["family_key"]
+        if place in found:
+            continue
+        is_further = row["search_key"] in searches
+        walk = {f"search_{unit}": row[f"walk_{unit}"] for unit in ("seconds", "gpu_seconds")}
+        found[place] = {**row, **walk, "epochs_search": row["epochs_prune"]} if is_further else row
+        searches.add(row["search_key"])
+    return list(found.values())
+
+
+def num_searches(rows: Iterable[Row]) -> int:
+    """How many searches the rows come from, whatever was walked after them."""
+    return len({row["search_key"] for row in rows})
+
+
+def seeds_text(groups: Iterable[Sequence[Row]]) -> str:
+    """Over how many seeds means are: 3 seeds, 2 to 3 seeds; empty where all have one."""
+    counts = sorted({len({row["seed"] for row in rows}) for rows in groups})
+    if counts[-1] == 1:
+        return ""
+    return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
 
 
 def missed(row: Row) -> float:
@@ -113,9 +147,10 @@ def images_text(rows: Iterable[Row]) -> str:
 def search_cost_cell(rows: Iterable[Row]) -> Cell:
     """Mean cost of one search with its walk: GPU-hours, or seconds where no GPU was used."""
     searches = search_rows(rows)
-    gpu_hours = mean(row["search_gpu_seconds"] for row in searches) / 3600
-    seconds = mean(row["search_seconds"] for row in searches)
-    hint = f"mean of {len(searches)}; each for up to {max(row['num_members_of_search'] for row in searches)} members"
+    count = num_searches(searches)
+    gpu_hours = sum(row["search_gpu_seconds"] for row in searches) / count / 3600
+    seconds = sum(row["search_seconds"] for row in searches) / count
+    hint = f"mean of {count}; each for up to {max(row['num_members_of_search'] for row in searches)} members"
     return Cell(duration(seconds, gpu_hours), gpu_hours or seconds / 3600, hint=hint)
 
 

@@ -8,7 +8,7 @@ from statistics import mean
 from spp.plan.numbers import format_size
 from spp.record.record import Missing, Record
 from spp.record.rows import Row
-from spp.report.groups import Group, budget_text, duration, search_rows
+from spp.report.groups import Group, budget_text, duration, num_searches, search_rows
 from spp.report.published import Published, PublishedRecipe, PublishedValue
 
 A100_MACS_PER_S = 0.3 * 156e12
@@ -114,13 +114,16 @@ def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Pub
     sizes = ", ".join(budget_text(first.budget_kind, budget) for budget in budgets)
     named = f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"
     what = f"{label}{variant}, {first.model} on {first.data}, {sizes}, {named}, {first.state}"
-    command = first.command if len(seeds) == 1 else _sweep_command(first.command, seeds)
+    command = first.command
+    if len(seeds) > 1:
+        command = sweep_command(first.command, first.method, [f"seed={','.join(map(str, seeds))}"])
     names = ("method", "model", "data")
     alike = [row for row in rows if all(row[name] == getattr(first, name) for name in names)]
     recipe = published.recipe(first.model)
     if alike or recipe is None or first.data != recipe.data or first.budget_kind == "units":
-        each = "for each member, " if alike and len(members) > 1 else ""
-        return todo(what, command, f"{each}{cost_of_alike(alike)}")
+        exact = [row for row in alike if (row["preset"], row["variant"]) == (first.preset, first.variant)]
+        other = ", by members with other settings" if alike and not exact else ""
+        return todo(what, command, f"{cost_of_alike(exact or alike, len(members), len(seeds))}{other}")
     dense = published.dense[first.model]
     total = dense.macs if first.budget_kind == "macs" else dense.params
     fractions = [budget if budget <= 1 else budget / total for budget in budgets]
@@ -149,33 +152,42 @@ def _budgets(members: Iterable[Missing]) -> list[float]:
     return [m.budget_asked for m in members]
 
 
-def _sweep_command(command: str, seeds: Sequence[int]) -> str:
-    """The command of one seed as that of several."""
-    words = [word for word in shlex.split(command)[2:] if word != "-m" and not word.startswith("seed=")]
-    return shlex.join(["spp", "run", "-m", *words, f"seed={','.join(map(str, seeds))}"])
+def sweep_command(command: str, method: str, more: Sequence[str]) -> str:
+    """The command of one point as that of a sweep over `more`, words that replace those of their fields.
+
+    The method is always said: experiments bring sweeps of their own, most of them over methods.
+    """
+    fields = tuple(f"{word.partition('=')[0]}=" for word in more)
+    words = [word for word in shlex.split(command)[2:] if word != "-m" and not word.startswith(fields)]
+    named = [] if any(word.startswith("method=") for word in words) else [f"method={method}"]
+    return shlex.join(["spp", "run", "-m", *words, *named, *more])
 
 
 def budget_todo(group: Group, rows: Sequence[Row]) -> str:
     """How to fill a budget that other methods have and the one of `rows`, members of one setup, has not."""
     setup = group.setup
-    words = [word for word in shlex.split(rows[0]["command"])[2:] if not word.startswith(("budget", "seed=", "-m"))]
+    words = [word for word in shlex.split(rows[0]["command"])[2:] if not word.startswith("budget")]
     seeds = sorted({row["seed"] for row in rows})
     budget = group.budget_asked if group.budget_asked <= 1 else format_size(group.budget_asked)
-    words += [f"budget={group.budget_kind}", f"budget.values=[{budget}]", f"seed={','.join(map(str, seeds))}"]
-    command = shlex.join(["spp", "run", *(["-m"] if len(seeds) > 1 else []), *words])
+    words += [f"budget={group.budget_kind}", f"budget.values=[{budget}]"]
+    command = shlex.join(["spp", "run", *words])
+    if len(seeds) > 1:
+        command = sweep_command(command, setup.method, [f"seed={','.join(map(str, seeds))}"])
     what = f"{setup.label}, {setup.model} on {setup.data}, {group.budget}"
-    return todo(what, command, cost_of_alike(rows))
+    return todo(what, command, cost_of_alike(rows, len(seeds), len(seeds)))
 
 
-def cost_of_alike(rows: Sequence[Row]) -> str:
-    """About what one more member costs, by what members like it took."""
+def cost_of_alike(rows: Sequence[Row], num_members: int = 1, num_seeds: int = 1) -> str:
+    """About what more members cost, by what those like them took; a search that made several serves all of a seed."""
     if not rows:
         return "nothing alike has been run, so no estimate"
-    searches = search_rows(rows)
-    gpu_seconds = mean(row["search_gpu_seconds"] for row in searches) + mean(
-        row["finetune_gpu_seconds"] for row in rows
-    )
-    seconds = mean(row["search_seconds"] for row in searches) + mean(row["finetune_seconds"] for row in rows)
-    if gpu_seconds:
-        return f"{hours_text(gpu_seconds / 3600)}, as measured on {rows[0]['device']}"
-    return f"no GPU-hours: about {duration(seconds, 0)} on {rows[0]['device']}, as measured"
+    num_needed = num_seeds if any(row["num_members_of_search"] > 1 for row in rows) else num_members
+    searches, count = search_rows(rows), num_searches(rows)
+
+    def total(unit: str) -> float:
+        search = sum(row[f"search_{unit}"] for row in searches) / count
+        return float(num_needed * search + num_members * mean(row[f"finetune_{unit}"] for row in rows))
+
+    if total("gpu_seconds"):
+        return f"{hours_text(total('gpu_seconds') / 3600)}, as measured on {rows[0]['device']}"
+    return f"no GPU-hours: about {duration(total('seconds'), 0)} on {rows[0]['device']}, as measured"

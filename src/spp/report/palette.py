@@ -81,9 +81,12 @@ def styles(series: Iterable[Series]) -> dict[Series, Style]:
         style = _method_style(one.method, one.preset)
         if one.variant:
             number = num_variants[one.method, one.preset] = num_variants.get((one.method, one.preset), -1) + 1
-            lines = [line for line in _LINES if line != style.line]
-            markers = [marker for marker in _MARKERS if marker != style.marker]
-            style = Style(style.color, lines[number % len(lines)], markers[number % len(markers)])
+            first = _LINES.index(style.line) + 1
+            line = _LINES[(first + number) % len(_LINES)]
+            # The marker stays as long as it can: variants of two methods with one colour differ by it.
+            round_ = number // (len(_LINES) - 1)
+            markers = [style.marker, *(marker for marker in _MARKERS if marker != style.marker)]
+            style = Style(style.color, line, markers[round_ % len(markers)])
         found[one] = style
     return found
 

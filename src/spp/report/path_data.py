@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 Array = NDArray[Any]
 FILE_NAME = "path.safetensors"
@@ -42,11 +42,18 @@ def read_path(folder: Path) -> PathData:
     """Read the path in a stage's artifacts.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or its file is damaged.
     """
     file = folder / FILE_NAME
     if not file.is_file():
         raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
+    try:
+        return _read(file)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"path: {file} is damaged ({error}); allowed: that of a finished update stage") from None
+
+
+def _read(file: Path) -> PathData:
     with safe_open(file, framework="np") as opened:
         header = json.loads(opened.metadata()["spp"])
         names = [pair["name"] for pair in header["pairs"]]

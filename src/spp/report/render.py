@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from spp.report.table import Cell, Table
@@ -20,8 +21,16 @@ _LATEX = {
     "±": r"$\pm$",
     "…": r"\dots{}",
     "Γ": r"$\Gamma$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "\u00d7": r"$\times$",
+    "µ": r"$\mu$",
+    "[": "{[}",  # at the beginning of a line it would be taken for what belongs to \\ before it
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
+_LAST_LATIN = "\u024f"
+"""Behind it LaTeX knows few letters; it stops at others than those above and dashes and quotes."""
+_DASHES_AND_QUOTES = "\u2013\u2014\u2018\u2019\u201c\u201d"
 
 
 def to_markdown(table: Table) -> str:
@@ -29,19 +38,23 @@ def to_markdown(table: Table) -> str:
     head = [column.title for column in table.columns]
     rule = ["---:" if column.is_number else "---" for column in table.columns]
     body = [[_plain(cell) for cell in row] for row in table.rows]
-    lines = "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
-    parts = [f"## {table.title}", lines, *table.legend]
+    lines = "\n".join("| " + " | ".join(line) + " |" for line in ([_markdown(title) for title in head], rule, *body))
+    parts = [f"## {_markdown(table.title)}", lines, *map(_one_line, table.legend)]
     if table.todo:
-        parts.append("\n".join(["Not run:", "", *(f"- {_escape_bars(line)}" for line in table.todo)]))
+        parts.append("\n".join(["Not run:", "", *(f"- {_markdown(line)}" for line in table.todo)]))
     return "\n\n".join(parts) + "\n"
 
 
 def _plain(cell: Cell) -> str:
-    return _escape_bars(f"{cell.text} [{cell.marks}]" if cell.marks else cell.text)
+    return _markdown(f"{cell.text} [{cell.marks}]" if cell.marks else cell.text)
 
 
-def _escape_bars(text: str) -> str:
-    return text.replace("|", r"\|")
+def _markdown(text: str) -> str:
+    return re.sub(r"[\\|*`<]", r"\\\g<0>", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def to_latex(table: Table) -> str:
@@ -62,7 +75,7 @@ def to_latex(table: Table) -> str:
         *tabular,
         *(["}"] if is_wide else []),
         r"\end{table}",
-        *(f"% not run: {line}" for line in table.todo),
+        *(f"% not run: {_one_line(line)}" for line in table.todo),
     ]
     return "\n".join(lines) + "\n"
 
@@ -73,7 +86,11 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter) or _known(letter) for letter in _one_line(text))
+
+
+def _known(letter: str) -> str:
+    return letter if letter <= _LAST_LATIN or letter in _DASHES_AND_QUOTES else "?"
 
 
 def to_csv(table: Table) -> str:

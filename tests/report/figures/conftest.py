@@ -40,6 +40,7 @@ def make_row() -> Callable[..., dict[str, Any]]:
             "epochs_prune": 30, "epochs_search": 40, "epochs_finetune": 300, "batch_size": 512, "lr": 8e-4,
             "img_size": 224, "num_train_images": 1_281_167, "search_seconds": 7200.0, "search_gpu_seconds": 28_800.0,
             "num_members_of_search": 5, "finetune_seconds": 1e5, "finetune_gpu_seconds": 4e5, "device": "NVIDIA A100",
+            "walk_seconds": 5400.0, "walk_gpu_seconds": 21_600.0, "dense_config": {},
             "key": "-".join([*names, str(budget)]), "family_key": f"f-{'-'.join(names)}",
             "search_key": f"s-{'-'.join(names)}", "path_key": None, "dense_key": f"d{seed}", "git_commit": None,
             "folder": "", "config": {}, "method_config": {"kappa": None, "lam": None, "preset": preset},

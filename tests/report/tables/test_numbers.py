@@ -114,6 +114,38 @@ def test_a_search_for_each_budget_is_counted_as_such(make_row, make_record):
     assert (spp["num_searches"], spp["search_seconds_per_seed"], spp["search_seconds_one_per_budget"]) == (1, 30, 60)
 
 
+def test_a_search_that_is_walked_twice_costs_once(make_row, make_record):
+    rows = [make_row(budget_asked=b, family_key=str(b), key=str(b)) for b in (0.5, 0.3)]  # 30 s, 5 of them the walk
+    record = make_record(*rows)
+    line = cost.tables(record, PUBLISHED)[0].data[-1]
+    assert (line["num_searches"], line["search_seconds"], line["search_seconds_per_member"]) == (1, 35, 17.5)
+    (table,) = compare.tables(record, PUBLISHED)
+    assert {name: lines_of(table)[1][name].text for name in ("searches", "total (s)")} == {
+        "searches": "1",
+        "total (s)": "35",
+    }
+    (table,) = figures.figure1(record, PUBLISHED)
+    assert (table.data[0]["num_searches_per_seed"], table.data[0]["search_seconds_per_seed"]) == (1, 35)
+
+
+def test_dense_networks_that_differ_by_more_than_their_seed_are_not_averaged(make_row, make_record):
+    long = [make_row(seed=s, dense_key=f"l{s}", dense_config={"recipe": {"epochs": 40}}) for s in (0, 1)]
+    short = make_row(dense_key="s", dense_top1=12.0, variant="debug=fast", dense_config={"recipe": {"epochs": 1}})
+    record = make_record(*long, short)
+    expected = {"dense (recipe.epochs=40)": "97.0 ± 0.0", "dense (recipe.epochs=1)": "12.0"}
+    for module, column in ((compare, "50 % after"), (family, "top-1 after"), (table1, "ours (%)")):
+        lines = lines_of(module.tables(record, PUBLISHED)[-1])
+        dense = {one["method"].text: one[column].text for one in lines if one["method"].text.startswith("dense")}
+        assert dense == expected
+
+
+def test_a_legend_tells_of_how_many_seeds_the_means_are(make_row, make_record):
+    rows = [make_row(seed=seed) for seed in (0, 1, 2)] + [make_row(method="taylor", preset=None)]
+    assert "over 1 to 3 seeds" in compare.tables(make_record(*rows), PUBLISHED)[0].legend[0]
+    assert "over 3 seeds" in family.tables(make_record(*rows[:3]), PUBLISHED)[0].legend[0]
+    assert "seeds" not in family.tables(make_record(rows[0]), PUBLISHED)[0].legend[0]
+
+
 def test_figure1(members, compared):
     (table,) = figures.figure1(compared, PUBLISHED)
     assert len(table.data) == 6

@@ -62,7 +62,7 @@ def _drawing(place: tuple[str, str], rows: Sequence[Row], name: str, published: 
     panels[0].invert_yaxis()
     for axes, label in zip(panels, ("one search (epochs)", "per member (epochs)", f"per member ({unit})"), strict=True):
         axes.set_xlabel(label)
-    panels[2].set_xlim(0, 2.2 * max(panels[2].get_xlim()[1], 1e-9))  # room for the words
+    panels[2].set_xlim(0, 2.8 * max(panels[2].get_xlim()[1], 1e-9))  # room for the words
     legend_below(figure, _legend(bool(quoted), [costs[one].is_shared for one in shown]))
     title = f"Cost of a search: {' on '.join(place)}"
     figure.suptitle(title)

@@ -11,7 +11,7 @@ from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
 from spp.report.figures.accuracy import MAX_SERIES, draw_curve, draw_dense
 from spp.report.figures.curves import CurvePoint, Place, by_series, curve, dense_accuracy, num_images, places
-from spp.report.groups import search_rows
+from spp.report.groups import num_searches, search_rows
 from spp.report.palette import Series, Style, styles
 from spp.report.published import Published
 
@@ -48,7 +48,7 @@ class SearchCost:
             return float(mean(sum(row[column] for row in found) for found in searches))
 
         return cls(
-            mean(len(found) for found in searches),
+            mean(num_searches(found) for found in searches),
             mean(len(members) for members in by_seed),
             total("epochs_search"),
             total("search_seconds"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from spp.plan.numbers import format_size
 from spp.record.rows import Row
+from spp.report.figures.curves import dense_accuracy
 from spp.report.palette import Series, Style, method_order, styles
 from spp.report.published import Published, PublishedValue
 
@@ -119,7 +120,7 @@ def _panel(
     dense = {
         "macs": every[0]["dense_macs"],
         "params": every[0]["dense_params"],
-        "top1": mean({row["dense_key"]: row["dense_top1"] for row in every}.values()),
+        "top1": mean(dense_accuracy(every)),
     }
     return {
         "title": f"{model} on {data}, budgets in {KINDS[kind]}",

@@ -10,11 +10,12 @@ from spp.report.footnotes import Footnotes, differences
 from spp.report.groups import (
     Group,
     budget_text,
-    dense_rows,
+    dense_groups,
     devices_text,
     epochs_text,
     group_rows,
     images_text,
+    num_searches,
     search_cost_cell,
     search_rows,
     spread_cell,
@@ -84,9 +85,9 @@ def lines_of_model(
     model: str, rows: Sequence[Row], values: Sequence[PublishedValue], published: Published
 ) -> list[Line]:
     """The dense network, the published values with what we have of them, and what else we have of a model."""
-    dense = Line(model, "dense", "top1", "", dense_rows(rows), is_dense=True)
     groups = group_rows(rows)
-    lines: list[Line] = [dense]
+    dense = dense_groups(rows) if rows else {"dense": list[Row]()}
+    lines = [Line(model, name, "top1", "", found, is_dense=True) for name, found in dense.items()]
     shown: set[Group] = set()
     for value in values:
         found = _matching(value, groups, published)
@@ -238,8 +239,10 @@ def tidy(lines: Iterable[Line]) -> Iterator[Mapping[str, Any]]:
             "source": value.source if value else None,
             "epochs_search": searches[0]["epochs_search"] if searches else None,
             "epochs_finetune": searches[0]["epochs_finetune"] if searches else None,
-            "search_seconds": mean(row["search_seconds"] for row in searches) if searches else None,
-            "search_gpu_seconds": mean(row["search_gpu_seconds"] for row in searches) if searches else None,
+            **{
+                name: sum(row[name] for row in searches) / num_searches(searches) if searches else None
+                for name in ("search_seconds", "search_gpu_seconds")
+            },
             "device": devices_text(rows) or None,
         }
 

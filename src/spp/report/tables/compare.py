@@ -8,13 +8,15 @@ from spp.report.drawing import file_stem
 from spp.report.groups import (
     Group,
     Setup,
-    dense_rows,
+    dense_groups,
     devices_text,
     epochs_text,
     group_rows,
     images_text,
     missed,
+    num_searches,
     search_rows,
+    seeds_text,
     size_text,
     spread_cell,
 )
@@ -25,10 +27,10 @@ from spp.report.tables.members import member_data
 
 LEGEND = (
     "Top-1 on the test set of {num_images} images{deviation}, before and after finetuning. A column is a budget in "
-    "achieved {kind}: of all members the one farthest from its budget has {worst:.1f} % of the dense model less than "
-    "asked. Epochs are those of search and walk, and of finetuning. The last columns are what searches and walks took "
-    "on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
+    "achieved {kind}{farthest}. Epochs are those of search and walk, and of finetuning. The last columns are what "
+    "searches and walks took on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
 )
+FARTHEST = "; the member farthest from its budget is off by {worst:.1f} % of the dense model"
 
 
 def tables(record: Record, published: Published) -> list[Table]:
@@ -63,9 +65,11 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
         Column("per member (s)"),
         *((Column("total (GPU-s)"), Column("per member (GPU-s)")) if has_gpu else ()),
     )
-    accuracy = spread_cell([row["dense_top1"] for row in dense_rows(rows)])
     blank = [Cell()] * (len(columns) - 1 - len(budgets))
-    lines = [(Cell("dense"), *[accuracy] * len(budgets), *blank)]
+    lines = [
+        (Cell(label), *[spread_cell([row["dense_top1"] for row in found])] * len(budgets), *blank)
+        for label, found in dense_groups(rows).items()
+    ]
     todo = []
     for setup in dict.fromkeys(group.setup for group in groups):
         by_budget = {group.budget_asked: members for group, members in groups.items() if group.setup == setup}
@@ -105,8 +109,8 @@ def _not_run(
 
 def _cost(by_budget: Mapping[float, Sequence[Row]], has_gpu: bool) -> list[Cell]:
     rows = [row for members in by_budget.values() for row in members]
-    searches = search_rows(rows)
-    cells = [Cell(epochs_text(rows)), Cell(str(len(searches)), len(searches))]
+    searches, count = search_rows(rows), num_searches(rows)
+    cells = [Cell(epochs_text(rows)), Cell(str(count), count)]
     for column in ("search_seconds", "search_gpu_seconds") if has_gpu else ("search_seconds",):
         total = sum(row[column] for row in searches)
         cells += [Cell(f"{total:.0f}", total), Cell(f"{total / len(rows):.1f}", total / len(rows))]
@@ -114,12 +118,12 @@ def _cost(by_budget: Mapping[float, Sequence[Row]], has_gpu: bool) -> list[Cell]
 
 
 def _legend(rows: Sequence[Row], has_gpu: bool) -> str:
-    num_seeds = max(len(members) for members in group_rows(rows).values())
+    seeds, kind = seeds_text(group_rows(rows).values()), rows[0]["budget_kind"]
     return LEGEND.format(
         num_images=images_text(rows),
-        deviation=f", mean ± standard deviation over {num_seeds} seeds" if num_seeds > 1 else "",
-        kind=rows[0]["budget_kind"],
-        worst=max(missed(row) for row in rows),
+        deviation=f", mean ± standard deviation over {seeds}" if seeds else "",
+        kind=kind,
+        farthest="" if kind == "units" else FARTHEST.format(worst=max(missed(row) for row in rows)),
         devices=devices_text(rows),
         gpu=", and the same in GPU-seconds" if has_gpu else "",
     )

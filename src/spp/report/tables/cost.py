@@ -6,7 +6,7 @@ from typing import Any
 
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.groups import Setup, devices_text, duration, search_rows, setup_of
+from spp.report.groups import Setup, devices_text, duration, num_searches, search_rows, setup_of
 from spp.report.missing import missing_todos
 from spp.report.published import Published, PublishedSearch
 from spp.report.table import Cell, Column, Table
@@ -62,7 +62,7 @@ def costs_of(rows: Sequence[Row]) -> dict[str, Any]:
         "epochs_finetune": _distinct(row["epochs_finetune"] for row in rows),
         "num_budgets": num_budgets,
         "num_seeds": num_seeds,
-        "num_searches": len(searches),
+        "num_searches": num_searches(rows),
         "num_members": len(rows),
     }
     for unit in ("seconds", "gpu_seconds"):

@@ -6,7 +6,17 @@ from statistics import mean
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
-from spp.report.groups import Group, dense_rows, devices_text, group_rows, images_text, search_rows, spread_cell
+from spp.report.groups import (
+    Group,
+    dense_groups,
+    devices_text,
+    group_rows,
+    images_text,
+    num_searches,
+    search_rows,
+    seeds_text,
+    spread_cell,
+)
 from spp.report.missing import missing_todos
 from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
@@ -49,14 +59,14 @@ def tables(record: Record, published: Published) -> list[Table]:
 
 
 def _rows(rows: Sequence[Row]) -> tuple[tuple[Cell, ...], ...]:
-    return (_dense(rows), *(_cells(group, members) for group, members in group_rows(rows).items()))
+    dense = (_dense(name, found) for name, found in dense_groups(rows).items())
+    return (*dense, *(_cells(group, members) for group, members in group_rows(rows).items()))
 
 
-def _dense(rows: Sequence[Row]) -> tuple[Cell, ...]:
-    dense = dense_rows(rows)
+def _dense(name: str, dense: Sequence[Row]) -> tuple[Cell, ...]:
     size = (_number(dense[0]["dense_params"] / 1e6), _number(dense[0]["dense_macs"] / 1e9))
     accuracy = spread_cell([row["dense_top1"] for row in dense])
-    return (Cell("dense"), Cell(), *size, Cell("100 %", 100.0), Cell(), accuracy, Cell())
+    return (Cell(name), Cell(), *size, Cell("100 %", 100.0), Cell(), accuracy, Cell())
 
 
 def _cells(group: Group, rows: Sequence[Row]) -> tuple[Cell, ...]:
@@ -79,10 +89,11 @@ def _number(value: float) -> Cell:
 
 
 def _legend(rows: Sequence[Row]) -> str:
-    num_seeds = max(len(members) for members in group_rows(rows).values())
-    deviation = f"; mean ± standard deviation over {num_seeds} seeds" if num_seeds > 1 else ""
+    seeds = seeds_text(group_rows(rows).values())
+    deviation = f"; mean ± standard deviation over {seeds}" if seeds else ""
     searches = search_rows(rows)
     seconds = sum(row["search_seconds"] for row in searches)
-    cost = f" {len(searches)} search{'es'[: 2 * (len(searches) > 1)]} with the walk, {seconds:.0f} s on "
+    count = num_searches(searches)
+    cost = f" {count} search{'es'[: 2 * (count > 1)]} with the walk, {seconds:.0f} s on "
     about = LEGEND.format(num_images=images_text(rows), deviation=deviation)
     return f"{about}{cost}{devices_text(rows)}, for {len(rows)} members."

@@ -11,11 +11,12 @@ from spp.record.rows import Row
 from spp.report.groups import (
     Group,
     Setup,
-    dense_rows,
+    dense_groups,
     devices_text,
     duration,
     group_rows,
     images_text,
+    num_searches,
     search_rows,
     spread_cell,
 )
@@ -99,11 +100,12 @@ def figure2(record: Record, published: Published) -> list[Table]:
 def _dense_cells(rows: Sequence[Row]) -> list[tuple[Cell, ...]]:
     lines = []
     for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
-        here = dense_rows(row for row in rows if (row["model"], row["data"]) == (model, data))
-        macs = here[0]["dense_macs"] / 1e9
-        size = (Cell(f"{macs:.4g}", macs), Cell("100.0", 100.0))
-        accuracy = spread_cell([row["dense_top1"] for row in here])
-        lines.append((Cell("dense"), Cell(model), Cell(data), Cell(), *size, accuracy, *[Cell()] * 4))
+        dense = dense_groups(row for row in rows if (row["model"], row["data"]) == (model, data))
+        for name, here in dense.items():
+            macs = here[0]["dense_macs"] / 1e9
+            size = (Cell(f"{macs:.4g}", macs), Cell("100.0", 100.0))
+            accuracy = spread_cell([row["dense_top1"] for row in here])
+            lines.append((Cell(name), Cell(model), Cell(data), Cell(), *size, accuracy, *[Cell()] * 4))
     return lines
 
 
@@ -138,7 +140,7 @@ def _figure1_tidy(group: Group, rows: Sequence[Row], all_budgets: Sequence[Row])
         "top1": mean(accuracies),
         "top1_deviation": stdev(accuracies) if len(accuracies) > 1 else None,
         "num_seeds": len({row["seed"] for row in rows}),
-        "num_searches_per_seed": len(searches) / num_seeds,
+        "num_searches_per_seed": num_searches(searches) / num_seeds,
         "search_seconds_per_seed": sum(row["search_seconds"] for row in searches) / num_seeds,
         "search_gpu_seconds_per_seed": sum(row["search_gpu_seconds"] for row in searches) / num_seeds,
     }

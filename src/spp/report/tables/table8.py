@@ -9,7 +9,7 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import devices_text, images_text, size_text, spread_cell
-from spp.report.missing import cost_of_alike, missing_todos, todo
+from spp.report.missing import cost_of_alike, missing_todos, sweep_command, todo
 from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
 
@@ -56,8 +56,7 @@ def setting(row: Row) -> tuple[float | None, float | None]:
 
 def grid_command(row: Row) -> str:
     """What runs the grid with the settings of a member of preset priced."""
-    words = [word for word in shlex.split(row["command"])[2:] if not word.startswith(("-m", "seed=", "method."))]
-    return f"{shlex.join(['spp', 'run', '-m', *words])} {GRID}"
+    return sweep_command(row["command"], "spp", shlex.split(GRID))
 
 
 def _place(row: Row) -> _Place:

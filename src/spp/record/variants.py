@@ -1,0 +1,105 @@
+"""What sets members apart beside the columns of their rows: words of the user, else settings that no word tells of."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from spp.plan.graph import Point
+from spp.plan.spec import Stage
+
+PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
+"""How words begin that say where and how something runs, not what."""
+
+MOST_SETTINGS = 3
+"""Of more that differ, as after a change of a recipe, the others are counted."""
+
+_OWN_COLUMNS = ("seed", "method", "method.preset", "pipeline", "model", "model.name", "data")
+"""Words that a row tells of in a column of its own; so it does of those of the budget."""
+
+
+def variants(points: Mapping[str, Point]) -> dict[str, str]:
+    """What distinguishes each point by its words: those that not all have, sorted; names as given."""
+    common = set.intersection(*(set(point.overrides) for point in points.values())) if points else set()
+    return {
+        name: " ".join(sorted(word for word in point.overrides if word not in common and not _has_own_column(word)))
+        for name, point in points.items()
+    }
+
+
+def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
+    """The variant of every member by its key, from its point, the variant of its words and its finetune stage.
+
+    Members that words do not tell apart get the settings in which they differ, as of two sweeps with the same words
+    between which a default or a stage's version has changed. Seeds and budgets are no settings; the list of budgets
+    that was walked is one only where a seed has a budget twice.
+    """
+    setups: dict[tuple[Any, ...], dict[str, Stage]] = {}
+    for point, words, stage in members:
+        place = (*(point.meta.get(name) for name in ("method", "preset", "model", "data")), words)
+        setups.setdefault(place, {})[stage.key] = stage
+    found: dict[str, str] = {}
+    flat = cache(_flat)
+    for (*_, words), stages in setups.items():
+        apart = differences({key: _settings(stage, flat) for key, stage in stages.items()})
+        groups: dict[str, list[str]] = {}
+        for key, text in apart.items():
+            groups.setdefault(text, []).append(key)
+        for text, keys in groups.items():
+            cells = {(stages[key].config.get("seed"), str(stages[key].config.get("budget"))) for key in keys}
+            for key in keys:
+                walked = f"budget.values={_budgets(stages[key])}" if len(cells) < len(keys) else ""
+                found[key] = " ".join(part for part in (words, text, walked) if part)
+    return found
+
+
+def _has_own_column(word: str) -> bool:
+    word = word.lstrip("+~")
+    field = word.partition("=")[0]
+    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith((*PLACE_WORDS, "paths."))
+
+
+def _settings(stage: Stage, flat: Callable[[Stage], Mapping[str, str]]) -> dict[str, str]:
+    """The settings of a stage and of all that it came from; where two stages differ, the later one's counts."""
+    found: dict[str, str] = {}
+    for parent in stage.inputs.values():
+        found |= _settings(parent, flat)
+    return {**found, **flat(stage)}
+
+
+def _flat(stage: Stage) -> dict[str, str]:
+    """Settings by name: those of the recipe as one overrides them, such as prune.epochs."""
+    found = {f"{stage.kind}.version": str(stage.version)}
+    for field, value in leaves(stage.config):
+        first, _, rest = field.partition(".")
+        if first not in ("seed", "budget") and value is not None:
+            found[f"{stage.kind}.{rest}" if first == "recipe" else field] = str(value)
+    return found
+
+
+def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of a nested config by their dotted names."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{field}", leaf) for field, leaf in leaves(value))
+        else:
+            yield name, value
+
+
+def differences(settings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """By key the settings that not all have, as words; a few and a number where there are many."""
+    shared = set.intersection(*(set(values.items()) for values in settings.values()))
+    names = sorted({name for values in settings.values() for name, value in values.items()} - dict(shared).keys())
+    return {key: _words([f"{name}={values.get(name, 'null')}" for name in names]) for key, values in settings.items()}
+
+
+def _words(words: Sequence[str]) -> str:
+    if len(words) <= MOST_SETTINGS:
+        return " ".join(words)
+    name = hashlib.sha256(" ".join(words).encode()).hexdigest()[:4]
+    return f"{' '.join(words[: MOST_SETTINGS - 1])} and {len(words) - MOST_SETTINGS + 1} more ({name})"
+
+
+def _budgets(stage: Stage) -> str:
+    budget = stage.inputs["family"].config.get("budget", {})
+    return f"[{','.join(map(str, budget.get('values', [budget.get('value')])))}]"

@@ -1,0 +1,48 @@
+"""Members that the user's words do not tell apart."""
+
+import pytest
+
+from spp.plan.graph import Point
+from spp.plan.spec import Stage
+from spp.record.variants import told_apart
+
+
+def member(seed=0, budget=0.5, values=(0.5,), lr=0.1, dense_epochs=3, version=1):
+    dense = Stage("dense", {"seed": seed, "recipe": {"epochs": dense_epochs}}, version=version)
+    family = Stage("prune", {"seed": seed, "budget": {"kind": "macs", "values": list(values)}}, {"dense": dense})
+    config = {"seed": seed, "budget": {"kind": "macs", "value": budget}, "recipe": {"lr": lr}}
+    return Stage("finetune", config, {"family": family})
+
+
+def variants_of(*stages, words=""):
+    point = Point("p", (), (), {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"})
+    named = told_apart((point, words, stage) for stage in stages)
+    return [named[stage.key] for stage in stages]
+
+
+def test_seeds_and_budgets_do_not_tell_members_apart():
+    assert variants_of(member(), member(seed=1), member(budget=0.3), member(seed=2, values=(0.3,))) == [""] * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "variants"),
+    [
+        ({"lr": 0.2}, ["finetune.lr=0.1", "finetune.lr=0.2"]),
+        ({"dense_epochs": 9}, ["dense.epochs=3", "dense.epochs=9"]),
+        ({"version": 2}, ["dense.version=1", "dense.version=2"]),
+    ],
+)
+def test_settings_that_no_word_tells_of_do(changed, variants):
+    assert variants_of(member(), member(seed=1, **changed)) == variants
+    assert variants_of(member(), member(seed=1, **changed), words="a=1") == [f"a=1 {text}" for text in variants]
+
+
+def test_a_seed_that_has_a_budget_twice_is_told_apart_by_the_budgets_walked():
+    twice = variants_of(member(values=(0.5, 0.3)), member(values=(0.5,)))
+    assert twice == ["budget.values=[0.5,0.3]", "budget.values=[0.5]"]
+
+
+def test_many_settings_are_counted_and_still_differ():
+    changes = [{"lr": lr, "dense_epochs": epochs, "version": v} for lr, epochs, v in ((1, 1, 1), (2, 2, 2), (2, 2, 3))]
+    stages = [member(seed, **change) for seed, change in enumerate(changes)]
+    assert len(set(variants_of(*stages))) == 3
