@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Small tensors gain nothing from more threads, and the tests already run on every core.
 export OMP_NUM_THREADS ?= 1
 # As many test processes as there are cores; PYTEST="-n 0 -x" debugs in one process.
-PYTEST ?= -n logical --dist loadfile --no-loadscope-reorder
+PYTEST ?= -n logical --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install slurm browser demo test lint types clean
 

@@ -26,14 +26,21 @@ WANDB_SERVER = ROOT / "tests" / "record" / "fakes" / "wandb_server.py"
 SBIN = "/usr/sbin:/sbin"
 
 
-# Files that take minutes go first, so that no process is left with one of them when the others have nothing more to do.
-LONG = ("stages/test_devices.py", "slurm/test_detached.py", "slurm/test_mishaps.py", "slurm/test_sweep.py")
+# What takes minutes goes first, so that no process is left with it when the others have nothing more to do.
+LONG = ("slurm", "stages/test_devices.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files: the long ones first, the others as they were found."""
-    names = [str(ROOT / "tests" / name) for name in LONG]
-    items.sort(key=lambda item: names.index(str(item.path)) if str(item.path) in names else len(names))
+    """Files stay together; those with a cluster are one group, as two of them at a time would overload two cores."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+
+
+def _group(item: pytest.Item) -> str:
+    file = item.path.relative_to(ROOT / "tests")
+    return file.parts[0] if file.parts[0] in LONG else str(file)
 
 
 @pytest.fixture(scope="session")
