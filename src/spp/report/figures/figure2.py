@@ -12,7 +12,7 @@ from spp.report.palette import Series, method_order
 from spp.report.path_data import FILE_NAME, read_path
 from spp.report.published import Published
 
-MAX_DRAWINGS = 8
+MAX_DRAWINGS = 5
 """Of each sort: a sweep may have hundreds of searches, and nobody looks at so many pictures."""
 
 
