@@ -30,12 +30,14 @@ class ComposedPoint:
 class _Merged:
     """What one choice of groups gives, pickled, because unpickling copies six times as fast as copy.deepcopy.
 
-    `cfg` is the DictConfig; `settled` maps to plain values the top-level fields that refer to nothing else.
+    `cfg` is the DictConfig; `settled` maps to plain values the top-level fields that refer to nothing else; `sweep` has
+    the choices that the groups bring along (hydra.sweeper.params).
     """
 
     cfg: bytes
     settled: bytes
     model: str | None
+    sweep: dict[str, str]
 
 
 class Composer:
@@ -81,13 +83,9 @@ class Composer:
 
     def sweep_of(self, words: Sequence[str]) -> list[str]:
         """The choices that the groups named in `words` bring along (hydra.sweeper.params), unless `words` make them."""
-        from hydra.types import RunMode
-
-        choices = [word for word in words if self._chooses_group(word) and not self.parse(word).is_sweep_override()]
-        cfg = self._loader.load_configuration(self._config_name, choices, RunMode.MULTIRUN, from_shell=False)
+        choices = (word for word in words if self._chooses_group(word) and not self.parse(word).is_sweep_override())
         own = {self.parse(word).get_key_element().lstrip("+~") for word in words}
-        params = cfg.hydra.sweeper.get("params") or {}
-        return [f"{key}={value}" for key, value in params.items() if key not in own]
+        return [f"{key}={value}" for key, value in self._merged(tuple(choices)).sweep.items() if key not in own]
 
     def defaults(self) -> "DictConfig":
         """The configuration without any override, unresolved."""
@@ -109,12 +107,13 @@ class Composer:
 
         cfg = self._loader.load_configuration(self._config_name, list(choices), RunMode.RUN, from_shell=False)
         model = cfg.hydra.runtime.choices.get("model")
+        sweep = dict(cfg.hydra.sweeper.get("params") or {})
         with open_dict(cfg):
             del cfg["hydra"]
         plain = OmegaConf.to_container(cfg)
         assert isinstance(plain, dict)
         settled = {name: value for name, value in plain.items() if not _refers(value)}
-        return _Merged(pickle.dumps(cfg), pickle.dumps(settled), model)
+        return _Merged(pickle.dumps(cfg), pickle.dumps(settled), model, sweep)
 
 
 def _refers(value: Any) -> bool:

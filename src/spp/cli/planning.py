@@ -16,10 +16,11 @@ from spp.methods.registry import read_method
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.setup import Setup, read_setup
+from spp.record.variants import PLACE_WORDS
 
 IMAGENET_TEST_IMAGES = 50_000
 # What only says where and how something runs does not belong into the name of a point.
-_NOT_IN_NAMES = ("paths.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
+_NOT_IN_NAMES = (*PLACE_WORDS, "paths.")
 
 
 @dataclass(frozen=True)

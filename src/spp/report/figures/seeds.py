@@ -113,13 +113,8 @@ def _draw_tau(figure: Any, axes: Any, taus: Array, seeds: list[int]) -> None:
     figure.colorbar(image, ax=axes, label="Kendall's tau", shrink=0.9, pad=0.03)
 
 
-def _draw_overlap(axes: Any, overlaps: Mapping[tuple[int, int], Array]) -> None:
-    values = 100 * np.stack(list(overlaps.values()))
-    percent = 100 * BUDGETS
-    ours, chance = values[:, :, 0], values[:, :, 1].mean(axis=0)
-    axes.fill_between(percent, ours.min(axis=0), ours.max(axis=0), color=BLUE, alpha=0.25, linewidth=0)
-    axes.plot(percent, ours.mean(axis=0), color=BLACK, linewidth=1.4, label="searches")
-    axes.plot(percent, chance, color=GREY, linestyle=":", label="chance")
+def label_overlap(axes: Any) -> None:
+    """Axes of an overlap of supports, in percent, over the share of FLOPs that is kept."""
     axes.set(
         title="same units",
         xlabel="FLOPs of the units kept (%)",
@@ -127,6 +122,16 @@ def _draw_overlap(axes: Any, overlaps: Mapping[tuple[int, int], Array]) -> None:
         xlim=(0, 100),
         ylim=(0, 105),
     )
+
+
+def _draw_overlap(axes: Any, overlaps: Mapping[tuple[int, int], Array]) -> None:
+    values = 100 * np.stack(list(overlaps.values()))
+    percent = 100 * BUDGETS
+    ours, chance = values[:, :, 0], values[:, :, 1].mean(axis=0)
+    axes.fill_between(percent, ours.min(axis=0), ours.max(axis=0), color=BLUE, alpha=0.25, linewidth=0)
+    axes.plot(percent, ours.mean(axis=0), color=BLACK, linewidth=1.4, label="searches")
+    axes.plot(percent, chance, color=GREY, linestyle=":", label="chance")
+    label_overlap(axes)
     axes.legend(loc="upper left", handlelength=1.6)
 
 

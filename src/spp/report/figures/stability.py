@@ -12,7 +12,7 @@ from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, lege
 from spp.report.figures.accuracy import MAX_SERIES
 from spp.report.figures.curves import CurvePoint, Place, by_series, curve, places
 from spp.report.figures.figure2 import repeated_settings, settings
-from spp.report.figures.seeds import BUDGETS, overlap_over_budget, tau_matrix
+from spp.report.figures.seeds import BUDGETS, label_overlap, overlap_over_budget, tau_matrix
 from spp.report.palette import GREY, Series, Style, styles
 from spp.report.path_data import Array, read_path
 from spp.report.published import Published
@@ -117,13 +117,7 @@ def _draw_overlaps(axes: Any, overlaps: Mapping[Series, Array], looks: Mapping[S
         style = looks[one]
         axes.plot(100 * BUDGETS, 100 * values[:, 0], color=style.color, linestyle=style.line)
         (chance,) = axes.plot(100 * BUDGETS, 100 * values[:, 1], color=GREY, linestyle=":", linewidth=1)
-    axes.set(
-        title="same units",
-        xlabel="FLOPs of the units kept (%)",
-        ylabel="overlap of supports (%)",
-        xlim=(0, 100),
-        ylim=(0, 105),
-    )
+    label_overlap(axes)
     return {"units drawn by chance": chance}
 
 
