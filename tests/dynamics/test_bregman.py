@@ -434,7 +434,7 @@ def test_lightning_trains_and_resumes(tmp_path):
     mask = nn.Parameter(torch.ones(4))
     opt = BregmanOptimizer({"w": mask}, num_steps=8)
     for index in range(8):
-        opt.param_groups[0]["lr"] = 0.03 * 0.9**index
+        opt.param_groups[0]["lr"] = 0.1 * 0.9**index
         opt.zero_grad()
         (X @ mask - y).square().mean().backward()
         opt.step()

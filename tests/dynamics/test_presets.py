@@ -49,6 +49,9 @@ def test_defaults_follow_the_number_of_steps():
     expected = {"lr": 0.03, "kappa": 1, "lam": 0.4, "rho": 3, "momentum": 0.9, "eta": 0.004}
     assert priced == pytest.approx(expected)
     assert hyper_parameters("priced", 100, {"eta": 0.1})["lam"] == pytest.approx(2.0)
+    assert [hyper_parameters("priced", steps, {})["lr"] for steps in (100, 50, 20)] == pytest.approx([0.03, 0.06, 0.1])
+    assert hyper_parameters("priced", 20, {"rho": 6.0})["lr"] == pytest.approx(0.05)
+    assert hyper_parameters("priced", 20, {"rho": 0.0})["lr"] == pytest.approx(0.15)
     assert hyper_parameters("textbook", 500, {})["lr"] == pytest.approx(0.02)
     assert hyper_parameters("textbook", 500, {"kappa": 2.0, "rho": 5.0})["lr"] == pytest.approx(0.002)
     assert hyper_parameters("released", 12_000, {}) == {"lr": 1e-3, "kappa": 1, "lam": 3, "rho": 1}
