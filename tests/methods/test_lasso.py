@@ -1,11 +1,13 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from spp.dynamics.budget import join, unit_costs
+from spp.dynamics.budget import Budget, join, unit_costs
 from spp.dynamics.ranking import Ranking
 from spp.methods import lasso
-from spp.methods._lasso import match_lambda
+from spp.methods._lasso_budget import choose
 from spp.methods.lasso import LassoConfig
 
 LR, MOMENTUM = 0.03, 0.9
@@ -133,23 +135,118 @@ def test_unpriced_penalties_are_equal(tiny):
     assert bool((search._price == 1).all())
 
 
-@pytest.mark.parametrize("wanted", [900.0, 420.0, 17.0])
-def test_bisection_finds_the_lambda_of_a_budget(wanted):
-    calls = []
+@pytest.mark.parametrize(
+    ("kind", "share", "lam_max"),
+    [("macs", 0.85, None), ("params", 0.5, None), ("units", 0.5, None), ("macs", 0.5, 1e-3), ("macs", 0.5, 1e3)],
+)
+def test_bisection_finds_the_lambda_of_a_budget(tiny, kind, share, lam_max):
+    """Of the quadratic the support at lambda is known, and so is the largest lambda that pays for a budget."""
+    masked = tiny.masked()
+    costs, own = unit_costs(masked.pairs, "macs"), unit_costs(masked.pairs, kind)
+    attention = torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])
+    price = costs / costs[attention].mean()
+    centre = 0.1 + 0.8 * torch.rand(len(costs), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    s = float((1 - centre)[attention].mean())
+    dense = float(len(own)) if kind == "units" else getattr(tiny.achieved(masked.model, {}), kind)
 
-    def cost_at(lam):
-        calls.append(lam)
-        return 1000 / (1 + lam)
+    def size(support):  # heads share their units here, so that costs add up as long as no pair is empty
+        return dense - float(own[~support].sum())
 
-    lam = match_lambda(cost_at, wanted, num_searches=14)
-    assert len(calls) == 14
-    assert wanted <= cost_at(lam) <= wanted * 1.01
+    largest = max(lam for lam in (centre / s).tolist() if size(centre / s >= lam) >= share * dense)
+    config = LassoConfig(lam_max=lam_max, num_lambdas=14, lr=0.1)
+    search = lasso.build_search(config, masked, 14 * 120, Budget(kind, share))
+    quadratic(search, price, centre, 14 * 120)
+    tried = search.summary()["lambdas"]
+    assert len(tried) == 14
+    for trial in tried:
+        fewer, more = (int((centre / s > trial["lam"] * (1 + slack)).sum()) for slack in (0.01, -0.01))
+        assert fewer <= trial["units"] <= more
+    (chosen,) = {trial[kind] for trial in tried if trial["lam"] == search.lam}
+    assert chosen == size(search.mask != 0) >= share * dense
+    assert largest / 1.02 < search.summary()["lam"] <= largest * 1.01
+    torch.testing.assert_close(search.mask, (centre - search.lam * s).clamp(min=0), rtol=1e-2, atol=1e-2)
+
+    ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
+    masks = lasso.select(config, ranking, kind, share)
+    member = join(masked.pairs, masks) > 0
+    assert not (member & (search.mask == 0)).any()
+    assert 0 <= share * dense - size(member) < float(own.max())
+    assert kind == "units" or size(member) == getattr(tiny.achieved(masked.model, masks), kind)
 
 
-@pytest.mark.parametrize("settings", [{}, {"direction": "up"}, {"lam": 1.0}])
-def test_members_fill_their_budget_and_compact_is_masked(tiny, settings):
+def plain_bisection(masked, batches, wanted, num_lambdas):
+    """Proximal gradient, one lambda after the other from the masks of the last; returns lambdas, supports and masks."""
+    sizes, names = [pair.size for pair in masked.pairs], [pair.name for pair in masked.pairs]
+    attention = torch.cat([torch.full((p.size,), p.kind != "mlp") for p in masked.pairs])
+    costs = unit_costs(masked.pairs, "macs")
+    price = costs / costs[attention].mean()
+
+    def slope(m, batch):
+        return gradient(masked, dict(zip(names, m.split(sizes), strict=True)), batch) / price
+
+    s = torch.stack([slope(torch.ones_like(costs), b)[attention].abs().mean() for b in batches[:2]]).mean()
+    highest = float(sum(slope(torch.zeros_like(costs), b) / s / 2 for b in batches[2:4]).abs().max())
+    lam, low, high, m, found = highest * math.sqrt(1e-3), None, None, torch.ones_like(costs), []
+    for segment in torch.arange(4, len(batches)).tensor_split(num_lambdas):
+        v = torch.zeros_like(m)
+        for k, batch in enumerate(segment.tolist()):
+            v = MOMENTUM * v + (1 - MOMENTUM) * slope(m, batches[batch]) / s
+            z = m - LR * v / (1 - MOMENTUM ** (k + 1))
+            m = z.sign() * (z.abs() - LR * lam).clamp(min=0)
+        found.append((lam, m))
+        low, high = (lam, high) if float((m != 0).sum()) >= wanted else (low, lam)
+        step = 1e3**0.25
+        lam = math.sqrt((low or high / step**2) * (high or low * step**2))
+    return found
+
+
+@pytest.mark.parametrize("share", [0.9, 0.4])
+def test_the_lambdas_of_a_budget_share_the_steps_and_start_from_each_others_masks(tiny, share):
+    masked, reference = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, 40)
+    wanted = share * sum(pair.size for pair in masked.pairs)
+    found = plain_bisection(reference, batches, wanted, 4)
+    config = LassoConfig(num_lambdas=4, lr=LR)
+    search = lasso.build_search(config, masked, 40, Budget("units", share))
+    tiny.run(search, batches)
+    tried = search.summary()["lambdas"]
+    assert [trial["lam"] for trial in tried] == pytest.approx([lam for lam, _ in found], rel=1e-4)
+    assert [trial["units"] for trial in tried] == [int((m != 0).sum()) for _, m in found]
+    enough = [one for one in found if int((one[1] != 0).sum()) >= wanted]
+    assert enough
+    lam, m = min(enough, key=lambda one: int((one[1] != 0).sum()))
+    assert search.lam == pytest.approx(lam, rel=1e-4)
+    torch.testing.assert_close(search.mask, m, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(join(masked.pairs, dict(masked.masks)).detach(), search.mask, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("costs", "chosen"), [([9, 5, 7], 2), ([9, 7, 7, 5], 2), ([3, 5, 2], 1), ([3], 0), ([6, 5, 100], 0)]
+)
+def test_the_support_to_cut_is_the_smallest_that_pays_for_the_budget(costs, chosen):
+    assert choose(costs, 6) == chosen
+
+
+def test_a_search_with_fewer_steps_than_lambdas_tries_one_a_step(tiny):
+    masked = tiny.masked()
+    search = lasso.build_search(LassoConfig(num_lambdas=6), masked, 5, Budget("macs", 0.8))
+    tiny.run(search, tiny.batches(masked, 5))
+    assert len(search.summary()["lambdas"]) == 3  # one step measured s, one the largest lambda
+
+
+def test_a_budget_out_of_reach_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"^macs: 0\.01 cannot be reached; allowed: "):
+        lasso.build_search(LassoConfig(), tiny.masked(), 40, Budget("macs", 0.01))
+
+
+SEARCHES = [({}, ()), ({"direction": "up"}, ()), ({"lam": 1.0}, ()), ({}, (Budget("macs", 0.5),))]
+"""Settings, and the budget of a search that has one."""
+
+
+@pytest.mark.parametrize(("settings", "budget"), SEARCHES)
+def test_members_fill_their_budget_and_compact_is_masked(tiny, settings, budget):
     config, masked = LassoConfig(**settings), tiny.masked("swin")
-    search = lasso.build_search(config, masked, 40)
+    search = lasso.build_search(config, masked, 40, *budget)
     tiny.run(search, tiny.batches(masked, 40))
     ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
     masks = lasso.select(config, ranking, "macs", 0.5)
@@ -158,26 +255,47 @@ def test_members_fill_their_budget_and_compact_is_masked(tiny, settings):
     tiny.assert_compact_is_masked(masked, masks)
 
 
-@pytest.mark.parametrize("settings", [{}, {"direction": "up"}, {"lam": 1.0}])
-@pytest.mark.parametrize("stop", [1, 2, 3, 25])
-def test_a_search_goes_on_where_it_stopped(tiny, settings, stop):
+@pytest.mark.parametrize(("settings", "budget"), SEARCHES)
+@pytest.mark.parametrize("stop", [1, 2, 3, 13, 25])
+def test_a_search_goes_on_where_it_stopped(tiny, settings, budget, stop):
     config, whole, part = LassoConfig(**settings), tiny.masked(), tiny.masked()
     batches = tiny.batches(whole, 30)
-    search = lasso.build_search(config, whole, 30)
+    search = lasso.build_search(config, whole, 30, *budget)
     tiny.run(search, batches)
-    first = lasso.build_search(config, part, 30)
+    first = lasso.build_search(config, part, 30, *budget)
     tiny.run(first, batches[:stop])
     rest = tiny.masked()
     rest.load_state_dict(part.state_dict())
-    second = lasso.build_search(config, rest, 30)
+    second = lasso.build_search(config, rest, 30, *budget)
     second.load_state_dict(first.state_dict())
     tiny.run(second, batches[stop:])
     assert torch.equal(second.mask, search.mask)
     assert all(torch.equal(second.scores()[name], score) for name, score in search.scores().items())
+    assert second.summary() == search.summary()
 
 
 def test_settings():
-    assert LassoConfig(scope="family").search() == LassoConfig().search()
-    for wrong in ({"lam": 0.0}, {"direction": "in"}, {"lam_ratio": 1.0}, {"momentum": 1.0}, {"scope": "pool"}):
+    for wrong in (
+        {"lam": 0.0},
+        {"direction": "in"},
+        {"lam_ratio": 1.0},
+        {"momentum": 1.0},
+        {"scope": "pool"},
+        {"num_lambdas": 0},
+    ):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             LassoConfig(**wrong)
+
+
+def test_a_search_knows_the_settings_that_it_uses():
+    """What a search does not use must not change its key."""
+    shared = {"name": "lasso", "lam_max": None, "lam_ratio": 1e-3, "lr": 0.03, "momentum": 0.9, "priced": True}
+    assert LassoConfig(scope="family").search() == {**shared, "lam": None, "direction": "down"}
+    assert LassoConfig(min_units=2).budget_search() == {**shared, "num_lambdas": 6}
+    for config, settings, pipeline in (
+        (LassoConfig(lam=1.0), LassoConfig.budget_search, "lasso_path"),
+        (LassoConfig(direction="up"), LassoConfig.budget_search, "lasso_path"),
+        (LassoConfig(num_lambdas=3), LassoConfig.search, "lasso"),
+    ):
+        with pytest.raises(ValueError, match=rf"^method\.(lam|direction|num_lambdas): .* use pipeline={pipeline}$"):
+            settings(config)

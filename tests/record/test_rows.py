@@ -22,6 +22,18 @@ def test_where_something_runs_is_no_variant():
     assert set(variants(points_of(names)).values()) == {""}
 
 
+def test_a_pipeline_is_a_variant_where_it_is_not_the_methods_own():
+    points = {
+        words: Point(words, tuple(words.split()), (), {"method": method})
+        for words, method in {
+            "pipeline=spp seed=0": "spp",
+            "method=lasso pipeline=lasso": "lasso",
+            "method=lasso pipeline=lasso_path": "lasso",
+        }.items()
+    }
+    assert list(variants(points).values()) == ["", "", "pipeline=lasso_path"]
+
+
 def test_one_point_has_no_variant():
     assert variants(points_of(["method.lam=1 seed=3"])) == {"method.lam=1 seed=3": ""}
 

@@ -76,7 +76,10 @@ def test_the_smoke_run_of_every_experiment_is_let_through(file):
     preflight.check_all(plan_sweep(compose_points(words, multirun=True)).setups)
 
 
-@pytest.mark.parametrize("experiment", ["upop_deit_small", "vit_slim_deit_small", "wdpruning_deit_tiny"])
+@pytest.mark.parametrize(
+    "experiment",
+    ["upop_deit_small", "vit_slim_deit_small", "wdpruning_deit_tiny", "leap_deit_small", "dsp_deit_small"],
+)
 def test_weights_that_train_in_the_search_do_so_by_the_shared_recipe_of_deit(experiment):
     (point,) = compose_points([f"experiment={experiment}"], multirun=False)
     shared = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0}

@@ -58,6 +58,10 @@ class Search(ABC):
         """What the record shall know at the end of an epoch, by name."""
         return {}
 
+    def summary(self) -> dict[str, Any]:
+        """What the summary of the stage shall know at the end of the search, by name: plain JSON values."""
+        return {}
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides how the search goes on, apart from masks and weights: tensors and plain values."""

@@ -57,12 +57,19 @@ def finish_member(method: Config, small: "nn.Module", seed: int) -> dict[str, An
     return module.finish_member(method, small, seed) if hasattr(module, "finish_member") else {}
 
 
-def kind_of(method: Config) -> str:
-    """What a method's search ends in: "path" (SPP), "ranking" (scores for all budgets) or "budget" (one member)."""
+def kinds_of(method: Config) -> tuple[str, ...]:
+    """What a method's searches may end in, the one of its own pipeline first.
+
+    "path" (SPP's), "ranking" (scores for all budgets), "budget ranking" (scores for one budget) or "budget" (the member
+    of one budget). A module whose searches may end in several says so in `KINDS`; of others it shows.
+    """
     module = method_module(vars(method)["name"])
     if not hasattr(module, "build_search"):
-        return "path"
-    return "ranking" if hasattr(module, "select") else "budget"
+        return ("path",)
+    if not hasattr(module, "select"):
+        return ("budget",)
+    kinds: tuple[str, ...] = getattr(module, "KINDS", ("ranking",))
+    return kinds
 
 
 def check_kind(method: Config, kind: str) -> None:
@@ -71,8 +78,8 @@ def check_kind(method: Config, kind: str) -> None:
     Raises:
         ValueError: one line that names the methods that fit.
     """
-    if kind_of(method) != kind:
-        fitting = [name for name in method_names() if kind_of(method_module(name).METHOD_CONFIG()) == kind]
+    if kind not in kinds_of(method):
+        fitting = [name for name in method_names() if kind in kinds_of(method_module(name).METHOD_CONFIG())]
         raise ValueError(
             f"pipeline: it does not fit method={vars(method)['name']}; allowed with it: method={','.join(fitting)}; "
             "leave pipeline out, and it follows from the method"

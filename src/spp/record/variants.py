@@ -14,15 +14,16 @@ PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads
 MOST_SETTINGS = 3
 """Of more that differ, as after a change of a recipe, the others are counted."""
 
-_OWN_COLUMNS = ("seed", "method", "method.preset", "pipeline", "model", "model.name", "data")
-"""Words that a row tells of in a column of its own; so it does of those of the budget."""
+_OWN_COLUMNS = ("seed", "method", "method.preset", "model", "model.name", "data")
+"""Words that a row tells of in a column of its own; so it does of those of the budget, and of the pipeline that goes
+with the method."""
 
 
 def variants(points: Mapping[str, Point]) -> dict[str, str]:
     """What distinguishes each point by its words: those that not all have, sorted; names as given."""
     common = set.intersection(*(set(point.overrides) for point in points.values())) if points else set()
     return {
-        name: " ".join(sorted(word for word in point.overrides if word not in common and not _has_own_column(word)))
+        name: " ".join(sorted(word for word in point.overrides if word not in common and not _is_told(word, point)))
         for name, point in points.items()
     }
 
@@ -53,9 +54,12 @@ def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
     return found
 
 
-def _has_own_column(word: str) -> bool:
+def _is_told(word: str, point: Point) -> bool:
+    """Whether the columns of a point's rows tell of a word, or no result depends on it."""
     word = word.lstrip("+~")
-    field = word.partition("=")[0]
+    field, _, value = word.partition("=")
+    if field == "pipeline":
+        return value == point.meta.get("method")
     return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith((*PLACE_WORDS, "paths."))
 
 

@@ -10,7 +10,7 @@ import torch
 from spp.data.module import ImageData
 from spp.data.transforms import Augment
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
-from spp.methods.registry import kind_of, method_module
+from spp.methods.registry import kinds_of, method_module
 from spp.methods.spp import SPPConfig, build_optimizer
 from spp.plan.config import RecipeConfig, UpdateConfig
 from spp.plan.keys import canonical_json
@@ -109,7 +109,7 @@ def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[flo
         build_optimizer(setup.method, masked.masks, num_steps)
         return {}
     build = method_module(vars(setup.method)["name"]).build_search
-    if kind_of(setup.method) == "ranking":
+    if "ranking" in kinds_of(setup.method):
         build(setup.method, masked, num_steps)
         return {}
     refused = {}

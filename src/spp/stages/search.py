@@ -11,7 +11,7 @@ from spp.config import Config
 from spp.dynamics.budget import Budget, dense_total
 from spp.dynamics.ranking import Ranking
 from spp.methods._search import BudgetSearch, RankingSearch, Search
-from spp.methods.registry import finish_member, kind_of, method_module, read_method
+from spp.methods.registry import finish_member, method_module, read_method
 from spp.plan.config import SearchConfig
 from spp.stages.context import StageRun
 from spp.stages.dense import architecture_of, open_dense
@@ -99,16 +99,13 @@ def run(stage: StageRun) -> dict[str, Any]:
         "search_seconds": stage.fit_seconds,
         "dense": {kind: dense_total(pairs, kind) for kind in ("macs", "params")},
         **found,
+        **search.summary(),
     }
 
 
 def _build(config: Config, masked: MaskedModel, num_steps: int, values: Mapping[str, Any]) -> Search:
-    build = method_module(values["method"]["name"]).build_search
-    search: Search
-    if kind_of(config) == "budget":
-        search = build(config, masked, num_steps, Budget(**values["budget"]))
-    else:
-        search = build(config, masked, num_steps)
+    budget = [Budget(**values["budget"])] if "budget" in values else []
+    search: Search = method_module(values["method"]["name"]).build_search(config, masked, num_steps, *budget)
     return search
 
 

@@ -36,26 +36,19 @@ def test_only_members_of_one_search_are_joined(drawing):
     assert by_marker["^"].get_markersize() > by_marker["o"].get_markersize()
 
 
-def test_lassos_searches_for_one_lambda_are_one_series(make_row, published):
-    rows = [
-        make_row(
-            "lasso",
-            budget,
-            search_key=f"s{lam}",
-            family_key=f"f{lam}",
-            variant=f"method.lam={lam}",
-            method_config={"lam": lam},
-            top1=top1,
-            num_members_of_search=1,
-        )
-        for lam, budget, top1 in ((0.1, 0.7, 79.0), (0.2, 0.5, 78.0), (0.4, 0.3, 75.0))
-    ]
-    rows += [make_row("lasso", method_config={"lam": None}), make_row("spp", 0.5), make_row("spp", 0.3)]
+def test_lasso_with_a_search_for_each_budget_and_its_path_are_two_series(make_row, published):
+    tops = ((0.7, 79.0), (0.5, 78.0), (0.3, 75.0))
+    rows = [make_row("lasso", budget, per_budget=True, top1=top1) for budget, top1 in tops]
+    rows += [make_row("lasso", budget, variant="pipeline=lasso_path", top1=top1 - 1) for budget, top1 in tops]
+    rows += [make_row("spp", 0.5), make_row("spp", 0.3)]
     (drawing,) = figure1.draw(Record(rows, [], [], "store"), published)
-    assert bars(drawing.figure.axes[1])["lasso (one search per lambda)"] == (120, True)
-    assert bars(drawing.figure.axes[1])["spp (priced)"] == (40, False)
-    points = [row for row in drawing.data if row.get("variant") == "one search per lambda"]
+    found = bars(drawing.figure.axes[1])
+    assert found["lasso"] == (120, True)
+    assert found["lasso (pipeline=lasso_path)"] == (40, False)
+    assert found["spp (priced)"] == (40, False)
+    points = [row for row in drawing.data if row["method"] == "lasso" and not row["variant"]]
     assert np.allclose([(row["flops_g"], row["value"]) for row in points], [(1.38, 75.0), (2.3, 78.0), (3.22, 79.0)])
+    assert {row["search_num_searches"] for row in points} == {3}
 
 
 def test_tidy_data_has_the_cost_of_every_point(drawing):

@@ -8,7 +8,7 @@ from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
 from spp.report.figures.accuracy import MAX_SERIES
 from spp.report.figures.curves import by_series
-from spp.report.figures.figure1 import HATCH, SearchCost, searched_by
+from spp.report.figures.figure1 import HATCH, SearchCost
 from spp.report.groups import devices_text
 from spp.report.palette import BLACK, GREY, Series, styles
 from spp.report.published import Published, PublishedSearch
@@ -38,7 +38,7 @@ def draw(record: Record, published: Published) -> list[Drawing]:
 
 
 def _drawing(place: tuple[str, str], rows: Sequence[Row], name: str, published: Published) -> Drawing:
-    series = by_series(rows, searched_by)
+    series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
     costs = {one: SearchCost.of(members) for one, members in series.items()}
     quoted = _quoted(published.searches, place, shown)

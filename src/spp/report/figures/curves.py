@@ -1,7 +1,7 @@
 """Accuracy over size: the members of a record as curves, one point per budget, with mean and deviation over seeds."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -87,11 +87,11 @@ def places(rows: Iterable[Row]) -> dict[Place, list[Row]]:
     return found
 
 
-def by_series(rows: Iterable[Row], name: Callable[[Row], Series] = Series.of) -> dict[Series, list[Row]]:
+def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:
     """The rows of each series, in the order of legends."""
     found: dict[Series, list[Row]] = {}
     for row in rows:
-        found.setdefault(name(row), []).append(row)
+        found.setdefault(Series.of(row), []).append(row)
     return {series: found[series] for series in sorted(found, key=method_order)}
 
 

@@ -15,15 +15,14 @@ from spp.report.groups import num_searches, search_rows
 from spp.report.palette import Series, Style, styles
 from spp.report.published import Published
 
-ONE_LAMBDA = Series("lasso", None, "one search per lambda")
 HATCH = "////"
 """On the bars of methods that search once for each budget."""
 
 CAPTION = (
     "Left: top-1 on {images} after finetuning over the achieved {size} of one image{deviation}; a line joins the "
     "members of one search, single markers took a search each, and the area of a marker grows with the epochs of all "
-    "searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search for each "
-    "of them. The dotted level is the dense network; its training and the finetuning are not counted."
+    "searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search per "
+    "budget. The dotted level is the dense network; its training and the finetuning are not counted."
 )
 
 
@@ -78,14 +77,8 @@ def draw(record: Record, published: Published) -> list[Drawing]:
     ]
 
 
-def searched_by(row: Row) -> Series:
-    """The series of a row; Lasso's searches for one lambda each are one series."""
-    is_for_one_lambda = row["method"] == "lasso" and row["method_config"].get("lam") is not None
-    return ONE_LAMBDA if is_for_one_lambda else Series.of(row)
-
-
 def _drawing(place: Place, rows: Sequence[Row], name: str) -> Drawing:
-    series = by_series(rows, searched_by)
+    series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
     curves = {one: curve(one, members, place) for one, members in series.items()}
     costs = {one: SearchCost.of(members) for one, members in series.items()}
