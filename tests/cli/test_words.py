@@ -17,6 +17,11 @@ WRONG = [
     (["run", "budget.values=[900G]"], ["budget.values", "9e+11", "allowed"]),
     (["run", "budget=flops:[0.5]"], ["budget", "'flops'", "macs"]),
     (["run", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
+    (["run", "method=vit_slim", "method.tokens=70"], ["method.tokens", "70", "up to 1"]),
+    (
+        ["run", "method=vit_slim", "method.tokens=0.7", "model=swin_tiny", "model.weights=train", "data.img_size=32"],
+        ["method.tokens", "0.7", "SwinTransformer", "method.tokens=1"],
+    ),
     (["run", "method=best"], ["method", "'best'", "spp"]),
     (["run", "method.lamda=1"], ["method.lamda", "did you mean method.lam?"]),
     (["run", "finetune.epoch=3"], ["finetune.epoch", "did you mean finetune.epochs?"]),

@@ -1,12 +1,14 @@
 """The ranking: its order of signed scores against plain sorting, and its file."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spp.dynamics.budget import OutOfReachError
 from spp.dynamics.path import SolutionPath
 from spp.dynamics.ranking import Ranking, open_path
 from spp.structure.cost import Cost
@@ -75,6 +77,27 @@ def test_masks_are_nested_and_fill_their_budget(ranking, scope, one, other):
     assert spent <= large * (1 + 1e-9)
     if spent < highest:
         assert large - spent < max(pair.macs_per_unit for pair in ranking.pairs)
+
+
+@pytest.mark.parametrize("scope", ["global", "family"])
+def test_where_tokens_have_left_fractions_are_those_of_the_dense_model(pairs, scope, tmp_path):
+    scores = {p.name: torch.rand(p.size, generator=torch.Generator().manual_seed(0)) for p in pairs}
+    model, tokens = Cost(500.0, 1000), {"blocks.0": [0, 2]}
+    pairs = [replace(pair, model_cost=model) for pair in pairs]
+    dense = Cost(2 * model.macs, model.params)
+    Ranking.from_scores(scores, pairs, tokens=tokens, dense=dense).save(tmp_path)
+    short, plain = Ranking.load(tmp_path), Ranking.from_scores(scores, pairs)
+    assert (short.tokens, plain.tokens) == (tokens, {})
+    assert (short.dense_total("macs"), short.budget_range("macs")[1]) == (2 * model.macs, model.macs)
+    for share in (0.35, 0.45, 0.5):
+        masks = short.masks(macs=share, scope=scope)
+        for same in (short.masks(macs=share * dense.macs, scope=scope), plain.masks(macs=2 * share, scope=scope)):
+            assert all(torch.equal(masks[name], same[name]) for name in same)
+    for kind in ("params", "units"):
+        masks, same = (ranking.masks(**{kind: 0.9}, scope=scope) for ranking in (short, plain))
+        assert all(torch.equal(masks[name], same[name]) for name in same)
+    with pytest.raises(OutOfReachError, match=r"^macs: 0.6 cannot be .* to 0.5 of the dense model, .*use macs=0.5$"):
+        short.masks(macs=0.6, scope=scope)
 
 
 def test_harmful_units_come_last_and_of_these_the_dear_ones(pairs):

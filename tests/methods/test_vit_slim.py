@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from spp.dynamics.budget import join
 from spp.dynamics.ranking import Ranking
 from spp.methods import vit_slim
+from spp.methods._vit_slim_tokens import select_tokens
 from spp.methods.vit_slim import ViTSlimConfig
+from spp.structure.pairs import find_pairs
+from spp.structure.tokens import drop_tokens
 
 
 def plain_gates(masked, batches, config, lr, steps_of_weights):
@@ -174,10 +177,140 @@ def test_a_search_goes_on_where_it_stopped(tiny):
     assert torch.equal(second.gates, search.gates)
 
 
+def plain_token_gates(masked, batches, config, lr, steps_of_weights):
+    """The released gates on tokens, written out, but for the class token's; those on units stay at 1."""
+    blocks, zeta = masked.model.blocks, torch.full((2, 4), 3.0, requires_grad=True)
+    optimizer = torch.optim.AdamW([zeta], lr=lr, weight_decay=1e-3 if config.released_quirks else 0.0)
+    weights = list(masked.model.parameters())
+    for images, labels in batches:
+        gates = [torch.cat([torch.ones(1), row.tanh()])[:, None] for row in zeta]
+        norms = [(norm, gate) for block, gate in zip(blocks, gates, strict=True) for norm in (block.norm1, block.norm2)]
+        handles = [norm.register_forward_hook(lambda m, a, out, z=gate: out * z) for norm, gate in norms]
+        loss = F.cross_entropy(masked.model(images), labels) + config.token_weight * zeta.tanh().abs().sum()
+        for variable in (zeta, *weights):
+            variable.grad = None
+        loss.backward()
+        optimizer.step()
+        for handle in handles:
+            handle.remove()
+        with torch.no_grad():
+            for weight in weights:
+                weight -= steps_of_weights * weight.grad
+    return zeta.detach().double()
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+def test_the_gates_on_tokens_are_the_released_ones(tiny, quirks):
+    config = ViTSlimConfig(w1=0.0, w2=0.0, tokens=0.5, token_weight=0.01, lr=0.2, released_quirks=quirks)
+    reference, masked = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, 16)
+    zeta = plain_token_gates(reference, batches, config, 0.2, 0.01)
+    search = vit_slim.build_search(config, masked, 16)
+    tiny.run(search, batches, lr=0.01)
+    assert zeta.std() > 0.1
+    torch.testing.assert_close(search.zeta, zeta, rtol=1e-3, atol=1e-3)
+    masks = torch.stack([*masked.mask_tokens().values()])
+    assert masks.shape == zeta.shape
+    assert search.metrics()["gate_tokens"] == pytest.approx(float(zeta.tanh().abs().mean()), rel=1e-3)
+
+
+def test_only_the_quirks_divide_the_penalty_on_tokens_by_the_devices(tiny, monkeypatch):
+    pulls = {}
+    for quirks in (False, True):
+        for devices in (1, 4):
+            monkeypatch.setattr("spp.methods._vit_slim_tokens.num_devices", lambda devices=devices: devices)
+            config = ViTSlimConfig(tokens=0.5, token_weight=8.0, released_quirks=quirks)
+            search = vit_slim.build_search(config, tiny.masked(), 10)
+            slope = 1 - search.zeta.tanh() ** 2
+            search.after_backward()  # without a gradient of the task
+            pulls[quirks, devices] = sorted({round(pull, 9) for pull in (search.zeta.grad / slope).flatten().tolist()})
+    assert pulls == {(False, 1): [8], (False, 4): [8], (True, 1): [8], (True, 4): [2]}
+
+
+def brute_force_selection(worth, share):
+    """Keep the best, one by one, then walk the blocks from the last to the first."""
+    num_blocks, num_patches = len(worth), len(worth[0])
+    places = [(-worth[b][p], b, p) for b in range(num_blocks) for p in range(num_patches)]
+    kept = {(b, p) for _, b, p in sorted(places)[: max(1, round(share * len(places)))]}
+    kept.add((num_blocks - 1, max(range(num_patches), key=lambda p: worth[-1][p])))
+    for block in reversed(range(num_blocks - 1)):
+        kept |= {(block, p) for p in range(num_patches) if (block + 1, p) in kept}
+    return [[(b, p) in kept for p in range(num_patches)] for b in range(num_blocks)]
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.1, 0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_later_block_keeps_stays_before_it(share, seed):
+    worth = torch.rand(5, 7, generator=torch.Generator().manual_seed(seed)) - 0.3
+    worth[seed % 5] = worth[0, 0]  # ties
+    assert select_tokens(worth, share).tolist() == brute_force_selection(worth.tolist(), share)
+
+
+def test_quirks_select_tokens_by_the_signed_gate_and_nothing_else_does(tiny):
+    for quirks, last in ((False, [0, 1, 4]), (True, [0, 3, 4])):
+        search = vit_slim.build_search(ViTSlimConfig(tokens=0.5, released_quirks=quirks), tiny.masked(), 4)
+        search.zeta.copy_(torch.tensor([[-3.0, 0.1, 0.2, 2.0], [-1.0, 0.1, 0.3, 1.0]]))
+        assert search.kept_tokens() == {"blocks.0": last, "blocks.1": last}
+
+
+@pytest.mark.parametrize(("per_head", "scope"), [(False, "family"), (False, "global"), (True, "family")])
+def test_members_without_tokens_fill_their_budget_and_compact_is_masked(tiny, per_head, scope):
+    config, masked, search = shrunk(tiny, per_head=per_head, scope=scope, tokens=0.5, token_weight=0.1)
+    dense, kept = masked.pairs[0].model_cost, search.kept_tokens()
+    # The class token and 4 patches, of which some have left in the last block at least.
+    assert len(kept["blocks.1"]) < 5
+    assert set(kept["blocks.1"]) <= set(kept["blocks.0"])
+    assert kept["blocks.1"][0] == 0
+    drop_tokens(masked.model, kept)
+    pairs = find_pairs(masked.model, per_head=per_head)
+    ranking = Ranking.from_scores(search.scores(), pairs, tokens=kept, dense=dense)
+    masks = vit_slim.select(config, ranking, "macs", 0.4)
+    missed = 0.4 * dense.macs - tiny.achieved(masked.model, masks).macs
+    assert missed >= 0
+    if not per_head:
+        assert missed < max(pair.macs_per_unit for pair in pairs)
+    walked = type(masked)(masked.model, masked.pairs)  # the masks of a walk, without gates on tokens
+    tiny.assert_compact_is_masked(walked, masks)
+
+
+def test_a_search_with_tokens_goes_on_where_it_stopped(tiny):
+    config = ViTSlimConfig(lr=0.1, tokens=0.5, token_weight=0.05)
+    masked = [tiny.masked() for _ in range(3)]
+    searches = [vit_slim.build_search(config, each, 6) for each in masked]
+    batches = tiny.batches(masked[0], 6)
+    tiny.run(searches[0], batches, lr=0.01)
+    tiny.run(searches[1], batches[:3], lr=0.01)
+    masked[2].load_state_dict(masked[1].state_dict())
+    searches[2].load_state_dict(searches[1].state_dict())
+    tiny.run(searches[2], batches[3:], lr=0.01)
+    assert torch.equal(searches[2].zeta, searches[0].zeta)
+    assert torch.equal(searches[2].gates, searches[0].gates)
+
+
+def test_tokens_cannot_leave_a_swin(tiny):
+    with pytest.raises(
+        ValueError, match=r"^method.tokens: 0.7 is not allowed with this SwinTransformer.*; allowed: 1,"
+    ):
+        vit_slim.build_search(ViTSlimConfig(tokens=0.7), tiny.masked("swin"), 4)
+
+
+def test_without_tokens_nothing_is_other_than_it_was(tiny):
+    names = {"name", "w1", "w2", "priced", "lr", "tied", "released_quirks"}
+    assert set(ViTSlimConfig(token_weight=3.0).search()) == names
+    assert ViTSlimConfig(tokens=0.7).search()["tokens"] == 0.7
+    (_, masked, search), (_, _, other) = shrunk(tiny), shrunk(tiny, token_weight=3.0)
+    assert torch.equal(search.gates, other.gates)
+    assert not any(name.startswith("token") for name in [*masked.state_dict(), *search.state_dict()])
+    assert set(search.metrics()) == {"gate_attention", "gate_mlp"}
+    assert search.kept_tokens() == {}
+    assert set(Ranking.from_scores(search.scores(), masked.pairs).meta) == {"per_cost", "dense", "provenance"}
+
+
 def test_settings():
     assert ViTSlimConfig(scope="global").search() == ViTSlimConfig(scope="family").search()
     assert "w1" not in ViTSlimConfig().selection()
-    for wrong in ({"w1": -1.0}, {"lr": 0.0}, {"scope": "pool"}, {"min_units": -1}):
+    wrongs = ({"w1": -1.0}, {"lr": 0.0}, {"scope": "pool"}, {"min_units": -1}, {"tokens": 0.0}, {"token_weight": 0.0})
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             ViTSlimConfig(**wrong)
 
@@ -186,3 +319,6 @@ def test_short_searches_take_larger_steps(tiny):
     for num_steps, lr in ((200, 0.01), (100_000, 5e-4)):
         search = vit_slim.build_search(ViTSlimConfig(), tiny.masked(), num_steps)
         assert search.optimizer.param_groups[0]["lr"] == pytest.approx(lr)
+    # From 3 to 0 it is three times as far as from 1.
+    search = vit_slim.build_search(ViTSlimConfig(tokens=0.5), tiny.masked(), 200)
+    assert search.token_optimizer.param_groups[0]["lr"] == pytest.approx(0.03)

@@ -12,12 +12,14 @@ from spp.stages.export import TOLERANCE, export
 from spp.stages.member import build_architecture, load_member, save_member
 from spp.structure.compact import compact
 from spp.structure.pairs import find_pairs
+from spp.structure.tokens import drop_tokens
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2, "patch_size": 4}
 SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "mlp_ratio": 2, "patch_size": 2, "window_size": 4}
 MODELS = {
     "vit": ModelConfig(name="deit_tiny_patch16_224", kwargs=VIT),
     "vit of ragged heads": ModelConfig(name="deit_tiny_patch16_224", kwargs=VIT, per_head=True),
+    "vit without some tokens": ModelConfig(name="deit_tiny_patch16_224", kwargs=VIT),
     "shifted swin": ModelConfig(name="swin_tiny_patch4_window7_224", kwargs=SWIN),
 }
 FILES = {"safetensors": "small.safetensors", "torch": "small.pt2", "onnx": "small.onnx"}
@@ -33,6 +35,8 @@ def member(request, tmp_path_factory):
     with torch.no_grad():
         for parameter in dense.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
+    if request.param == "vit without some tokens":
+        drop_tokens(dense, {"blocks.0": range(0, 65, 2), "blocks.1": range(0, 65, 8)})
     pairs = find_pairs(dense, per_head=config.per_head)
     masks = {pair.name: torch.rand(pair.size) < 0.6 for pair in pairs}
     file = tmp_path_factory.mktemp("member") / "member.safetensors"

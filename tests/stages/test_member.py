@@ -17,6 +17,7 @@ from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
 from spp.structure.pairs import find_pairs
+from spp.structure.tokens import kept_tokens
 
 MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}
 ARCHITECTURE = {"model": MODEL, "img_size": 8, "in_chans": 1, "num_classes": 4}
@@ -139,3 +140,51 @@ def test_a_shorter_member_of_wdpruning_is_built_again_and_stopped_searches_go_on
         run_stage(store.root, "search", search.key)
     run_stage(store.root, "search", search.key)
     assert (store.done("search", search.key)["artifacts"], store.read_metrics("search", search.key)) == expected
+
+
+def test_members_of_vit_slim_without_some_tokens_cost_what_was_asked(root, tmp_path, capsys):
+    words = ("method=vit_slim", "method.tokens=0.6", "finetune.epochs=1", "budget.values=[0.5,0.3]")
+    store, stages = chain(root, *words)
+    dense = store.summary("dense", stages["dense"].key)
+    folder = store.artifacts_dir("search", stages["search"].key)
+    ranking = open_path(folder)
+    assert {kind: ranking.dense_total(kind) for kind in ("macs", "params")} == {k: dense[k] for k in ("macs", "params")}
+    counts = [len(kept) for kept in ranking.tokens.values()]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < counts[0] <= 17
+    for size in (0.5, 0.3):
+        file = store.artifacts_dir("prune", stages["prune"].key) / member_file(size)
+        member = load_member(file)
+        macs = count_cost(member, torch.zeros(1, 1, 8, 8)).macs
+        # The dearest unit of this network has 1.2 % of it.
+        assert 0.98 * size * dense["macs"] <= macs == describe_member(file)["macs"] <= size * dense["macs"]
+        assert [len(kept) for kept in kept_tokens(member).values()] == counts
+    tuned = store.artifacts_dir("finetune", stages["finetune"].key)
+    assert kept_tokens(load_member(tuned)) == ranking.tokens
+
+    for share, weights in (("0.2", "prune"), ("0.6", "search")):  # a member's, and those that the search trained
+        out = tmp_path / share
+        assert main(["extract", str(folder), "--macs", share, "--out", str(out), f"paths.store={root}"]) == 0
+        assert weights in capsys.readouterr().out
+        small = load_member(out)
+        assert kept_tokens(small) == ranking.tokens
+        macs = count_cost(small, torch.zeros(1, 1, 8, 8)).macs
+        assert 0.98 * float(share) * dense["macs"] <= macs <= float(share) * dense["macs"]
+    file = out / "member.safetensors"
+    assert main(["export", str(file), "--format", "torch", "--out", str(tmp_path / "small.pt2")]) == 0
+
+    assert main(["extract", str(folder), "--macs", "1", "--out", str(out), f"paths.store={root}"]) == 2
+    most = int(1e4 * ranking.budget_range("macs")[1] / dense["macs"]) / 1e4
+    assert most < 0.95
+    assert "macs: 1 cannot be reached; allowed: " in (line := capsys.readouterr().err)
+    assert f" to {most:g} of the dense model" in line
+
+
+def test_a_walk_starts_from_what_the_tokens_leave_and_a_budget_above_that_is_refused_before_it(root, capsys):
+    words = ("method=vit_slim", "method.tokens=0.6", "finetune.epochs=0")
+    assert main(["run", *WORDS, *words, "budget.values=[0.999]", f"paths.store={root}"]) == 1
+    assert "macs: 0.999 cannot be reached" in capsys.readouterr().out
+    store, stages = chain(root, *words, "budget.values=[0.5,0.9]", "budget.kind=params")
+    members = store.summary("prune", stages["prune"].key)["members"]
+    params = store.summary("dense", stages["dense"].key)["params"]
+    assert all(0.98 * float(size) * params <= members[size]["params"] <= float(size) * params for size in members)

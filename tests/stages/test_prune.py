@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from spp.stages.prune import BudgetWalk, walked_fraction
 
 
-def follow(sizes, num_steps, interval, shape):
+def follow(sizes, num_steps, interval, shape, largest=1.0):
     """Sizes over the steps, and (budget, step, size until then) of every member that was taken on the way."""
-    walk = BudgetWalk(sizes, num_steps, interval, shape)
-    over_time, taken_at, size = [], [], 1.0
+    walk = BudgetWalk(sizes, num_steps, interval, shape, largest)
+    over_time, taken_at, size = [], [], largest
     for step in range(0, num_steps, interval):
         before = size
         size, taken = walk.advance(step)
@@ -24,10 +24,12 @@ def follow(sizes, num_steps, interval, shape):
     st.integers(20, 400),
     st.integers(1, 7),
     st.sampled_from(["sine", "cubic", "linear", "cosine"]),
+    st.sampled_from([1.0, 0.95]),
 )
-def test_the_walk_falls_to_the_smallest_budget_and_stops_at_every_other(sizes, num_steps, interval, shape):
-    over_time, taken, left = follow(sizes, num_steps, interval, shape)
+def test_the_walk_falls_to_the_smallest_budget_and_stops_at_every_other(sizes, num_steps, interval, shape, largest):
+    over_time, taken, left = follow(sizes, num_steps, interval, shape, largest)
     assert over_time == sorted(over_time, reverse=True)
+    assert over_time[0] == largest
     assert min(over_time) >= min(sizes)
     assert sorted([budget for budget, _, _ in taken] + left) == sorted(sizes)
     for budget, _, size_until_then in taken:

@@ -1,5 +1,7 @@
 """The searches of all methods but SPP, and what comes out of the chains behind them."""
 
+from collections import Counter
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,8 +11,9 @@ from spp.cli.compose import compose_points
 from spp.cli.main import main
 from spp.cli.planning import plan_sweep
 from spp.dynamics.ranking import open_path
-from spp.methods.registry import kind_of, method_names, read_method
+from spp.methods.registry import kinds_of, method_names, read_method
 from spp.record.record import read_record
+from spp.report.groups import num_searches
 from spp.stages.member import member_file
 from spp.stages.models import WEIGHTS_FILE
 from spp.stages.worker import run_stage
@@ -26,13 +29,15 @@ WORDS = [
 ]
 SEARCHING = [name for name in method_names() if name not in ("spp", "random", "magnitude")]
 """Those that take steps."""
-CHAINS = ("taylor", "vit_slim", "upop")
-"""One whose weights stand still, one whose weights train, one that searches for each budget."""
+WITH_TOKENS = "vit_slim method.tokens=0.6"
+CHAINS = ("taylor", "vit_slim", "upop", "lasso")
+"""One whose weights stand still, one whose weights train, one that searches for each budget, one that also walks for
+each."""
 
 
 def words_of(method: str) -> list[str]:
     # Whole heads can only go where every head has masks of its own.
-    return [*WORDS, f"method={method}", *(["model.per_head=true"] if method == "dsp" else [])]
+    return [*WORDS, *f"method={method}".split(), *(["model.per_head=true"] if method == "dsp" else [])]
 
 
 def searched(root, method: str):
@@ -52,7 +57,7 @@ def dense_root(tmp_path_factory):
     return tmp_path_factory.mktemp("searches") / "store"
 
 
-@pytest.mark.parametrize("method", SEARCHING)
+@pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS])
 def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signals_at):
     store, stage = searched(dense_root, method)
     expected = store.done("search", stage.key)["artifacts"], store.read_metrics("search", stage.key)
@@ -89,8 +94,12 @@ def of(plan, kind, method):
 def test_one_dense_network_and_one_search_or_one_for_each_budget(family):
     _, plan = family
     assert [stage.kind for stage in plan.stages.values()].count("dense") == 1
-    assert {method: len(of(plan, "search", method)) for method in CHAINS} == {"taylor": 1, "vit_slim": 1, "upop": 2}
-    assert {method: len(of(plan, "prune", method)) for method in CHAINS} == {"taylor": 1, "vit_slim": 1, "upop": 0}
+    assert {method: len(of(plan, "search", method)) for method in CHAINS} == {
+        "taylor": 1, "vit_slim": 1, "upop": 2, "lasso": 2,
+    }  # fmt: skip
+    assert {method: len(of(plan, "prune", method)) for method in CHAINS} == {
+        "taylor": 1, "vit_slim": 1, "upop": 0, "lasso": 2,
+    }  # fmt: skip
 
 
 def test_every_member_is_as_large_as_asked_by_the_one_counter(family):
@@ -122,13 +131,24 @@ def test_the_walk_starts_from_the_weights_that_the_search_trained(family, tmp_pa
 def test_rows_count_each_search_for_the_members_it_serves(family):
     store, plan = family
     rows = {(row["method"], row["budget_asked"]): row for row in read_record(store, [sweep_of(store, plan)]).rows}
-    assert len(rows) == 6
-    assert len({row["search_key"] for (method, _), row in rows.items() if method == "upop"}) == 2
+    assert len(rows) == 8
+    for method in ("upop", "lasso"):
+        assert num_searches(row for (name, _), row in rows.items() if name == method) == 2
     for (method, _), row in rows.items():
-        assert row["num_members_of_search"] == (1 if method == "upop" else 2)
+        assert row["num_members_of_search"] == (1 if method in ("upop", "lasso") else 2)
         searches = [s for s in of(plan, "search", method) if s.key == row["search_key"]]
-        parts = [*searches, *of(plan, "prune", method)]
+        parts = [*searches, *(s for s in of(plan, "prune", method) if s.key == row["family_key"])]
         assert row["search_seconds"] == pytest.approx(sum(store.summary(s.kind, s.key)["seconds"] for s in parts))
+
+
+def test_a_search_for_the_lambda_of_a_budget_tells_what_it_tried(family):
+    store, plan = family
+    for search in of(plan, "search", "lasso"):
+        summary, wanted = store.summary("search", search.key), search.config["budget"]["value"]
+        assert len(summary["lambdas"]) == 6
+        (chosen,) = (trial for trial in summary["lambdas"] if trial["lam"] == summary["lam"])
+        enough = [t["macs"] for t in summary["lambdas"] if t["macs"] >= wanted * summary["dense"]["macs"]]
+        assert chosen["macs"] == min(enough, default=max(t["macs"] for t in summary["lambdas"]))
 
 
 def test_extract_takes_a_ranking_as_well_as_a_path(family, tmp_path, capsys):
@@ -149,7 +169,8 @@ def test_report_compares_them_in_one_table(family, capsys):
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["dense", *CHAINS]
     rows = [row for row in read_record(store, [sweep_of(store, plan)]).rows if row["method"] == "upop"]
     accuracies = {row["budget_asked"]: row["top1"] for row in rows}
-    assert f"| upop | {accuracies[0.6]:.1f} | {accuracies[0.4]:.1f} |" in lines[-1]
+    (line,) = (line for line in lines if line.startswith("| upop "))
+    assert line.startswith(f"| upop | {accuracies[0.6]:.1f} | {accuracies[0.4]:.1f} |")
 
 
 def sweep_of(store, plan):
@@ -169,8 +190,38 @@ def test_all_methods_have_equal_epochs_in_all(method):
         assert sum(stage.config["recipe"]["epochs"] for stage in chain) == 20 + 10 + 6
 
 
+def test_lasso_searches_for_each_budget_or_once_along_its_path(tmp_path, capsys):
+    words = ["plan", "method=lasso", "budget.values=[0.7,0.5,0.3]", f"paths.store={tmp_path}"]
+    stages = {}
+    for pipeline, more in (("lasso", []), ("lasso_path", []), ("lasso_path", ["method.lam=1"])):
+        assert main([*words, f"pipeline={pipeline}", *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        stages[pipeline, *more] = Counter(line.split(" ")[0] for line in lines if " queued " in line)
+    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "finetune": 3}
+    assert stages["lasso_path",] == stages["lasso_path", "method.lam=1"]
+    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "finetune": 3}
+    assert main([*words, "method.lam=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "method.lam: 1 " in line
+    assert "pipeline=lasso_path" in line
+
+
+def test_members_of_lasso_and_its_path_are_told_apart(tmp_path):
+    words = [*WORDS, "method=lasso", "budget.values=[0.8,0.7]", "prune.epochs=0", "finetune.epochs=0"]
+    for pipeline in ("pipeline=lasso", "pipeline=lasso_path"):
+        assert main(["run", *words, pipeline, f"paths.store={tmp_path}"]) == 0
+    store = Store(tmp_path)
+    rows = read_record(store, store.list_sweeps()).rows
+    assert {row["variant"] for row in rows} == {"", "pipeline=lasso_path"}
+    by_variant = {
+        variant: [row for row in rows if row["variant"] == variant] for variant in ("", "pipeline=lasso_path")
+    }
+    assert {variant: num_searches(found) for variant, found in by_variant.items()} == {"": 2, "pipeline=lasso_path": 1}
+    assert all(len(found) == 2 for found in by_variant.values())
+
+
 def test_a_pipeline_refuses_a_method_that_it_is_not_made_for(capsys, tmp_path):
-    for pipeline, method in (("taylor", "upop"), ("upop", "taylor"), ("taylor", "spp")):
+    for pipeline, method in (("taylor", "upop"), ("upop", "taylor"), ("taylor", "spp"), ("lasso", "taylor")):
         assert main(["plan", f"pipeline={pipeline}", f"method={method}", f"paths.store={tmp_path}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f"method={method}" in line
@@ -178,6 +229,8 @@ def test_a_pipeline_refuses_a_method_that_it_is_not_made_for(capsys, tmp_path):
 
 
 def test_what_a_search_ends_in():
-    kinds = {name: kind_of(read_method({"name": name})) for name in method_names()}
-    assert {name for name, kind in kinds.items() if kind == "budget"} == {"upop", "wdpruning", "leap", "dsp"}
-    assert {name for name, kind in kinds.items() if kind == "path"} == {"spp"}
+    kinds = {name: kinds_of(read_method({"name": name})) for name in method_names()}
+    assert {name for name, kind in kinds.items() if kind == ("budget",)} == {"upop", "wdpruning", "leap", "dsp"}
+    assert {name for name, kind in kinds.items() if kind == ("path",)} == {"spp"}
+    assert {name for name, kind in kinds.items() if "budget ranking" in kind} == {"lasso"}
+    assert "ranking" in kinds["lasso"]

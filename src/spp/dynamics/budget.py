@@ -84,7 +84,13 @@ def budget_range(pairs: Sequence[Pair], kind: str, min_units: int = 1) -> tuple[
 
 
 def absolute_size(
-    pairs: Sequence[Pair], kind: str, value: float, min_units: int = 1, *, field: str | None = None
+    pairs: Sequence[Pair],
+    kind: str,
+    value: float,
+    min_units: int = 1,
+    *,
+    field: str | None = None,
+    dense: float | None = None,
 ) -> float:
     """The budget `value` of `kind` in absolute terms; a value <= 1 is a fraction of the dense total.
 
@@ -94,39 +100,44 @@ def absolute_size(
         value: the wanted size.
         min_units: units that every pair keeps at least.
         field: what the message calls the value; default: the kind.
+        dense: the dense total, where tokens have left and the pairs' model is smaller than the dense one.
 
     Raises:
         OutOfReachError: if the budget cannot be reached.
         ValueError: if a choice is not known.
     """
     lowest, highest = budget_range(pairs, kind, min_units)
-    size = value * highest if value <= 1 else value
+    dense = highest if dense is None else dense
+    size = value * dense if value <= 1 else value
     slack = ROUNDING * highest
     if not lowest - slack <= size <= highest + slack:
         field = field or kind
-        share = math.ceil(1e4 * lowest / highest) / 1e4
+        share, most = math.ceil(1e4 * lowest / dense) / 1e4, math.floor(1e4 * highest / dense) / 1e4
         raise OutOfReachError(
-            f"{field}: {value:g} cannot be reached; allowed: {math.ceil(lowest)} to {math.floor(highest)},"
-            f" or {share:g} to 1 of the dense model, at min_units={min_units}; use {field}={max(share, 0.5):g}"
+            f"{field}: {value:g} cannot be reached; allowed: {math.ceil(lowest)} to {math.floor(highest)}, or"
+            f" {share:g} to {most:g} of the dense model, at min_units={min_units};"
+            f" use {field}={min(max(share, 0.5), most):g}"
         )
     return size
 
 
-def prefix_masks(pairs: Sequence[Pair], order: Tensor, budget: Budget, min_units: int = 1) -> dict[str, Tensor]:
+def prefix_masks(
+    pairs: Sequence[Pair], order: Tensor, budget: Budget, min_units: int = 1, dense: float | None = None
+) -> dict[str, Tensor]:
     """Keep the longest prefix of `order` (order.unit_order) that the budget pays for.
 
     Masks of a smaller budget are subsets, whatever the kinds. The cost is below the budget by less than what the next
     unit adds. That is its own cost where heads share their units. Where they choose alone it is nothing, one channel
     of every head that is there, or, if the unit is the first "vo" unit of its head, that whole head at the widths that
     the others have: an order of `unit_order` never adds more at a time (one with "qk" units before their head's first
-    "vo" unit can).
+    "vo" unit can). dense: see `absolute_size`.
 
     Returns: bool masks by pair name, each (size,).
 
     Raises:
         ValueError: if the budget cannot be reached.
     """
-    size = absolute_size(pairs, budget.kind, budget.value, min_units)
+    size = absolute_size(pairs, budget.kind, budget.value, min_units, dense=dense)
     highest = dense_total(pairs, budget.kind)
     costs = _costs_along(pairs, order, budget.kind)
     spent = highest - _cost_of_all(pairs, budget.kind) + costs.cumsum(0)

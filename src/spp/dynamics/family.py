@@ -9,19 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spp.dynamics.budget import Budget, budget_range, cost_of, prefix_masks, unit_costs
+from spp.dynamics.budget import Budget, budget_range, cost_of, dense_total, prefix_masks, unit_costs
 from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
+from spp.structure.tokens import Kept
 
 
 class Family(ABC):
     """The members of one search, one for every budget.
 
     Attributes:
-        pairs: what the units belong to.
+        pairs: what the units belong to, at the prices of the family's largest member.
+        meta: "dense" holds macs and params of the dense model, or None; "tokens", where some leave for good in every
+            member, those that stay (see `spp.structure.tokens.Kept`).
     """
 
     pairs: list[Pair]
+    meta: dict[str, Any]
+
+    @property
+    def tokens(self) -> Kept:
+        """The tokens that every member's blocks see; empty where that is all of them."""
+        tokens: Kept = self.meta.get("tokens", {})
+        return tokens
+
+    def dense_total(self, kind: str) -> float:
+        """What fractions of `kind` are of: that of the dense model, which has all its tokens."""
+        if not self.tokens or kind == "units":
+            return dense_total(self.pairs, kind)
+        return float(self.meta["dense"][kind])
 
     def cost_of(self, masks: Mapping[str, Tensor]) -> Cost:
         """Cost of the compact model of `masks`."""
@@ -33,7 +49,8 @@ class Family(ABC):
 
     def _member(self, budget: Budget, min_units: int, *choice: Any) -> dict[str, Tensor]:
         """Masks of the longest prefix that the budget pays for, of the order of `choice`."""
-        return prefix_masks(self.pairs, self._flat_order(min_units, *choice), budget, min_units)
+        order, dense = self._flat_order(min_units, *choice), self.dense_total(budget.kind)
+        return prefix_masks(self.pairs, order, budget, min_units, dense)
 
     def _rows(self, min_units: int, *choice: Any) -> Tensor:
         """The order of `choice` as rows of pair index and unit index, (num_units, 2) int64."""

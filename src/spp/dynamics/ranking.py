@@ -13,7 +13,9 @@ from spp.dynamics.budget import Budget, join
 from spp.dynamics.family import Family, as_path
 from spp.dynamics.order import key_per_cost, unit_order
 from spp.dynamics.path import SolutionPath
+from spp.structure.cost import Cost
 from spp.structure.pairs import Pair
+from spp.structure.tokens import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +24,8 @@ class Ranking(Family):
 
     scores: what a unit is worth, larger is better, of any sign (float64, (size,) by pair name). meta holds
     "per_cost" (whether one list over all families divides a score by its unit's cost; False where the costs are in
-    the scores already, or shall play no part), "dense" (macs and params of the model, or None) and "provenance"
-    (whatever was passed as `meta`).
+    the scores already, or shall play no part), "dense" and "tokens" (see `Family`) and "provenance" (whatever was
+    passed as `meta`).
     """
 
     scores: dict[str, Tensor]
@@ -38,9 +40,14 @@ class Ranking(Family):
         pairs: Sequence[Pair],
         *,
         per_cost: bool = True,
+        tokens: Kept | None = None,
+        dense: Cost | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Ranking":
         """The ranking by `scores`; `meta` is anything JSON can hold.
+
+        Where some `tokens` leave, the pairs are those of the model without them, and `dense` is the cost of that with
+        all of them.
 
         Raises:
             ValueError: if the scores are not one finite number for every unit of the pairs.
@@ -53,13 +60,14 @@ class Ranking(Family):
                     f"scores: {name} has {int((~torch.isfinite(score)).sum())} that are not finite; allowed: finite"
                     " numbers; the search diverged, use a smaller step"
                 )
-        model = pairs[0].model_cost
+        model = dense or pairs[0].model_cost
         return cls(
             {name: score.detach().double().cpu().clone() for name, score in scores.items()},
             list(pairs),
             {
                 "per_cost": per_cost,
                 "dense": model and {"macs": model.macs, "params": model.params},
+                **({"tokens": tokens} if tokens else {}),
                 "provenance": dict(meta or {}),
             },
         )

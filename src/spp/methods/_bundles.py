@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.dynamics.budget import ROUNDING, Budget, absolute_size, cost_of, dense_total, split, unit_costs
 from spp.dynamics.order import pair_indices, rank_within, unit_order
 from spp.structure.cost import Cost
-from spp.structure.masked import MaskedModel, Masks
+from spp.structure.masked import MaskedModel
 from spp.structure.pairs import Pair
 
 
@@ -192,7 +192,7 @@ def remaining_share(ratios: Tensor, sizes: Tensor, costs: Tensor) -> Tensor:
     return (torch.maximum(ratios, 1 / sizes) * costs).sum() / costs.sum()
 
 
-def take_gradients(masks: Masks) -> Tensor:
+def take_gradients(masks: Mapping[str, nn.Parameter]) -> Tensor:
     """The gradients of all masks, (num_units,) float64 on the CPU, cleared in the masks; 0 where there is none."""
     gradients = [torch.zeros_like(mask) if mask.grad is None else mask.grad for mask in masks.values()]
     for mask in masks.values():

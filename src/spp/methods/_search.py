@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spp.dynamics.budget import Budget
 from spp.structure.masked import MaskedModel, Masks
 from spp.structure.pairs import Pair
+from spp.structure.tokens import Kept
 
 
 class Search(ABC):
@@ -80,6 +81,10 @@ class RankingSearch(Search):
     @abstractmethod
     def scores(self) -> dict[str, Tensor]:
         """How much a unit is worth, by pair name: (size,) float64, larger is better, not divided by costs."""
+
+    def kept_tokens(self) -> Kept:
+        """The tokens that the blocks of every member see; empty if that is all of them."""
+        return {}
 
 
 class BudgetSearch(Search):

@@ -35,11 +35,7 @@ class ViTSlimSearch(RankingSearch):
         self.is_mlp = torch.tensor([group.kind == "mlp" for group in self.bundles.groups])[self.bundles.group_of]
         self.strength = self._strength()
         self.gates = torch.ones(len(self.bundles), dtype=torch.float64)
-        self.optimizer = torch.optim.AdamW(
-            [self.gates],
-            lr=config.lr or max(RELEASED_LR, 2 / max(1, num_steps)),
-            weight_decay=RELEASED_WEIGHT_DECAY if config.released_quirks else 0.0,
-        )
+        self.optimizer = gate_optimizer(config, self.gates, 1.0, num_steps)
         self._power = torch.cat(
             [torch.full((pair.size,), 2.0 if config.tied and pair.kind == "qk" else 1.0) for pair in self.pairs]
         ).double()
@@ -93,3 +89,12 @@ class ViTSlimSearch(RankingSearch):
             like = costs[~self.is_mlp] if (~self.is_mlp).any() else costs
             return config.w1 * costs / like.mean()
         return torch.where(self.is_mlp, config.w2, config.w1).double()
+
+
+def gate_optimizer(config: ViTSlimConfig, gates: Tensor, start: float, num_steps: int) -> torch.optim.AdamW:
+    """AdamW on `gates`; the steps of the search, however few, add up to twice the way from `start` to 0."""
+    return torch.optim.AdamW(
+        [gates],
+        lr=config.lr or max(RELEASED_LR, 2 * start / max(1, num_steps)),
+        weight_decay=RELEASED_WEIGHT_DECAY if config.released_quirks else 0.0,
+    )

@@ -10,12 +10,15 @@ Mended: units are ranked by |gate|, not by the signed gate, which puts strongly 
 is added, whatever the number of devices; only the L1 pulls on the gates, no weight decay. `released_quirks=true`
 brings back all three.
 
-Left out: the gates on tokens (released: one per position and block on the normed tokens; those of the smallest gates
-are set to zero from there on). Such a token is not gone: it still is a key and a value (of the bias), so that no
-compact network without it computes the same, and the released FLOP counts are those of another function. Gates that
-only set tokens to zero save nothing that our counter counts. Taking tokens out for good does not fit one search for all
-budgets: what a unit costs would depend on how many tokens reach its block, and here it is one number, by which every
-budget cuts the same order. Nor can the windows of a Swin lose single tokens.
+An option (`tokens` < 1): gates on tokens, one per block and position, tanh(zeta), that multiply what both norms of the
+block put out; the loss gains token_weight sum |tanh(zeta)|. The largest stay, of all blocks in one list; a token that a
+block keeps stays in all blocks before it. All members of the family have the same tokens, and each block's units are
+ranked and paid for at the price that they have with those; fractions of a budget stay those of the dense network. What
+the tokens leave is known when the search is done: only then is a budget in macs refused that is more than that. Mended:
+a token that leaves is gone before its block. As released it is set to zero behind the norms, and still is a key and a
+value (of the bias): no network without it computes the same, nothing is saved, and the FLOP counts are those of another
+function. Mended, and without a quirk that brings it back: the class token and whatever else stands before the patches
+have no gates and stay, for the classifier reads them. Tokens cannot leave the windows of a Swin.
 
 Ours: the step size of the gates grows in a search so short that gates could not get from 1 to 0 by the released
 one; `priced=true` weighs a gate by the cost of its unit instead of its family, and ranks the gates as they are in one
@@ -24,7 +27,7 @@ costs like any score.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spp.config import require
 from spp.methods._ranking_config import RankingConfig, select_member
@@ -45,20 +48,33 @@ class ViTSlimConfig(RankingConfig):
     """Weight of the L1 on MLP gates (released: 5e-5 over 4 devices)."""
     priced: bool = False
     """A gate's weight is w1 times its unit's MACs over those of the mean attention gate; w2 is not used."""
+    tokens: float = 1.0
+    """Share of the patches, over all blocks, whose gates stay; those that a later block needs stay too. 1: no gates."""
+    token_weight: float = 1e-4
+    """Weight of the L1 on token gates (released: 1e-4 over 4 devices)."""
     lr: float | None = None
-    """Step size of the gates; null: the released 5e-4, or 2 / number of steps if that is more."""
+    """Step size of the gates; null: the released 5e-4, or 2 / number of steps (of zeta 6) if that is more."""
     tied: bool = True
     """One gate for a channel of queries, keys and values; false: query-key and value channels apart."""
     scope: str = "family"
     """family (equal shares of attention and MLP units) or global (one cost-aware list)."""
     released_quirks: bool = False
-    """Signed ranking, w1 and w2 divided by the number of devices, weight decay 1e-3 on the gates."""
+    """Signed ranking, the weights of L1 divided by the number of devices, weight decay 1e-3 on the gates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("w1", "w2"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1e-4")
+        require(0 < self.tokens <= 1, "tokens", self.tokens, "more than 0, up to 1", "use 1")
+        require(self.token_weight > 0, "token_weight", self.token_weight, "more than 0", "use 1e-4")
         require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
+
+    def search(self) -> dict[str, Any]:
+        """The settings that shape the ranking."""
+        shaping = super().search()
+        if self.tokens == 1:
+            del shaping["tokens"], shaping["token_weight"]  # searches without them keep the key they always had
+        return shaping
 
 
 METHOD_CONFIG = ViTSlimConfig
@@ -69,8 +85,9 @@ def build_search(config: ViTSlimConfig, masked: "MaskedModel", num_steps: int) -
     """The search.
 
     Raises:
-        ValueError: `tied` where query-key and value channels differ in number.
+        ValueError: `tied` where query-key and value channels differ in number; `tokens` where none can leave.
     """
     from spp.methods._vit_slim import ViTSlimSearch
+    from spp.methods._vit_slim_tokens import ViTSlimTokenSearch
 
-    return ViTSlimSearch(config, masked, num_steps)
+    return (ViTSlimSearch if config.tokens == 1 else ViTSlimTokenSearch)(config, masked, num_steps)

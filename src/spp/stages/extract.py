@@ -16,6 +16,7 @@ from spp.stages.member import FILE_NAME, build_architecture, describe_member, lo
 from spp.stages.models import WEIGHTS_FILE, load_weights
 from spp.store.store import Store
 from spp.structure.compact import compact
+from spp.structure.tokens import drop_tokens
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         trained = StageRef("dense", dense_key) if not (folder / WEIGHTS_FILE).exists() else ref
         file = store.artifacts_dir(trained.kind, trained.key) / WEIGHTS_FILE
         load_weights(dense, load_file(file), f"the {trained.kind} stage")
+        drop_tokens(dense, path.tokens)
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"
     out.mkdir(parents=True, exist_ok=True)

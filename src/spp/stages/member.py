@@ -14,6 +14,7 @@ from spp.stages.models import build_model, load_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.pairs import Pair, example_input
+from spp.structure.tokens import drop_tokens, kept_tokens
 
 FILE_NAME = "member.safetensors"
 _HEADER = "spp_member"
@@ -59,6 +60,8 @@ def save_member(
         "sparse": sorted(sparse),
         **extra,
     }
+    if tokens := kept_tokens(small):
+        description["tokens"] = tokens
     write_member(file, small, description)
     return cost
 
@@ -111,7 +114,9 @@ def load_member(file: Path | str, *, drop_path: float = 0.0) -> nn.Module:
     file = Path(file)
     file = file / FILE_NAME if file.is_dir() else file
     description = describe_member(file)
-    small = shrink_like(build_architecture(description["architecture"], drop_path), description["widths"])
+    dense = build_architecture(description["architecture"], drop_path)
+    drop_tokens(dense, description.get("tokens", {}))
+    small = shrink_like(dense, description["widths"])
     if description.get("is_scaled_by_kept_width", False):
         scale_by_kept_width(small)
     load_weights(small, load_file(file), str(file))

@@ -19,6 +19,7 @@ from spp.stages.models import WEIGHTS_FILE, load_weights
 from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
+from spp.structure.tokens import drop_tokens
 
 
 def walked_fraction(shape: str, time_share: float) -> float:
@@ -42,22 +43,23 @@ class BudgetWalk:
     Args:
         sizes: the budgets as fractions of the dense model, in any order.
         num_steps: training steps of the walk; the smallest budget is reached when the last interval begins.
+        largest: the size with all units, less than 1 where tokens have left.
     """
 
-    def __init__(self, sizes: list[float], num_steps: int, interval: int, shape: str) -> None:
+    def __init__(self, sizes: list[float], num_steps: int, interval: int, shape: str, largest: float = 1.0) -> None:
         self.pending = sorted(sizes, reverse=True)
         self.smallest = self.pending[-1]
         self.num_walk_steps = max(1, num_steps - interval)
         self.interval = interval
         self.shape = shape
-        self.current = 1.0
+        self.current = self.largest = largest
 
     def advance(self, step: int) -> tuple[float, list[float]]:
         """The size from `step` on, and the budgets whose members are to be taken first, at the size until now."""
         taken = [size for size in self.pending if size >= self.current]
         self.pending = self.pending[len(taken) :]
         share = walked_fraction(self.shape, step / self.num_walk_steps)
-        wanted = 1 - (1 - self.smallest) * share
+        wanted = self.largest - (self.largest - self.smallest) * share
         self.current = max([wanted, *self.pending]) if self.pending else self.smallest
         return self.current, taken
 
@@ -75,6 +77,7 @@ class Family:
 
     Attributes:
         members: by size as the user wrote it: file, macs, params, units.
+        largest: the size with all units as a fraction of the dense model.
     """
 
     def __init__(self, stage: StageRun, model: nn.Module, path: SolutionPath | Ranking, budget: BudgetConfig) -> None:
@@ -83,6 +86,7 @@ class Family:
         self._choose = method_module(stage.config["method"]["name"]).select
         self._architecture = architecture_of(stage)
         self.members: dict[str, Any] = {}
+        self.largest = path.budget_range(budget.kind)[1] / path.dense_total(budget.kind)
 
     def select(self, size: float) -> dict[str, Tensor]:
         """The masks of the member at a size."""
@@ -135,7 +139,7 @@ class FamilyWalk(Classifier):
         self.masked = masked
         self.family = family
         self.sizes = sizes
-        self.walk = BudgetWalk(list(sizes), num_steps, recipe.interval, recipe.shape)
+        self.walk = BudgetWalk(list(sizes), num_steps, recipe.interval, recipe.shape, family.largest)
         for mask in masked.masks.values():
             mask.requires_grad_(False)
 
@@ -181,7 +185,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     searched = stage.input_artifacts("path") / WEIGHTS_FILE
     if searched.exists():  # the search has trained the weights, and the order belongs to these
         load_weights(model, load_file(searched), "the search stage")
-    total = path.budget_range(budget.kind)[1]
+    drop_tokens(model, path.tokens)
+    total = path.dense_total(budget.kind)
     sizes = {size if size <= 1 else size / total: size for size in budget.values}
     family = Family(stage, model, path, budget)
 
@@ -200,5 +205,5 @@ def run(stage: StageRun) -> dict[str, Any]:
         "members": family.members,
         "epochs": recipe.epochs,
         "walk_seconds": stage.fit_seconds or time.monotonic() - started,
-        "dense": {kind: path.budget_range(kind)[1] for kind in ("macs", "params")},
+        "dense": {kind: path.dense_total(kind) for kind in ("macs", "params")},
     }

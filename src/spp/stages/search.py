@@ -20,6 +20,8 @@ from spp.stages.models import WEIGHTS_FILE
 from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
+from spp.structure.pairs import find_pairs
+from spp.structure.tokens import drop_tokens
 
 
 class UnitSearch(Classifier):
@@ -111,7 +113,11 @@ def _build(config: Config, masked: MaskedModel, num_steps: int, values: Mapping[
 
 def _write_ranking(search: RankingSearch, stage: StageRun) -> dict[str, Any]:
     meta = {"method": stage.config["method"], "stage": stage.key, "seed": stage.config["seed"]}
-    ranking = Ranking.from_scores(search.scores(), search.pairs, per_cost=search.per_cost, meta=meta)
+    scores, tokens, pairs, dense = search.scores(), search.kept_tokens(), search.pairs, search.pairs[0].model_cost
+    if tokens:
+        drop_tokens(search.masked.model, tokens)
+        pairs = find_pairs(search.masked.model, per_head=stage.config["model"]["per_head"])
+    ranking = Ranking.from_scores(scores, pairs, per_cost=search.per_cost, tokens=tokens, dense=dense, meta=meta)
     ranking.save(stage.artifacts)
     if search.trains_weights:
         weights = search.masked.model.cpu().state_dict()

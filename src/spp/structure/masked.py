@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spp.structure.adapters.registry import MaskPoint, adapter_for
+from spp.structure.adapters.registry import MaskPoint, TokenPoint, adapter_for
 from spp.structure.pairs import Pair
 
 
@@ -79,7 +79,9 @@ class MaskedModel(nn.Module):
                 )
             self._num_copies[pair.name] = num_copies
             self._points[pair.name] = point
-            self.mask_parameters[_key(pair.name)] = _ones(pair, model.get_submodule(point.linear))
+            self.mask_parameters[_key(pair.name)] = _ones(pair.size, model.get_submodule(point.linear))
+        self._token_points: list[TokenPoint] = []
+        self.token_parameters = _MaskParameters()
 
     @property
     def masks(self) -> Masks:
@@ -110,6 +112,18 @@ class MaskedModel(nn.Module):
         for name, value in values.items():
             masks[name].copy_(value)
 
+    def mask_tokens(self) -> dict[str, nn.Parameter]:
+        """From now on, multiply what the norms of a block put out for a patch by a mask of the two, at first 1.
+
+        Returns:
+            The masks by name of the block, float parameters of shape (num_patches,); none where the model cannot do
+            without some tokens. Prefix tokens have no mask.
+        """
+        self._token_points = adapter_for(self.model).token_points(self.model)
+        for point in self._token_points:
+            self.token_parameters[_key(point.block)] = _ones(point.num_patches, self.model.get_submodule(point.block))
+        return {point.block: self.token_parameters[_key(point.block)] for point in self._token_points}
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with its masks on; takes and returns what the model does."""
         self._refuse_checkpointing()
@@ -117,6 +131,8 @@ class MaskedModel(nn.Module):
         try:
             for pair in self.pairs:
                 handles.append(self._attach(pair))
+            for point in self._token_points:
+                handles.extend(self._attach_tokens(point))
             return self.model(*args, **kwargs)
         finally:
             for handle in handles:
@@ -134,6 +150,11 @@ class MaskedModel(nn.Module):
             return module.register_forward_pre_hook(_multiply_input(factor))
         return module.register_forward_hook(_multiply_output(factor))
 
+    def _attach_tokens(self, point: TokenPoint) -> list[RemovableHandle]:
+        factor = F.pad(self.token_parameters[_key(point.block)], (point.num_prefix, 0), value=1.0)
+        norms = (self.model.get_submodule(name) for name in point.norms)
+        return [norm.register_forward_hook(_multiply_tokens(factor)) for norm in norms]
+
     def _refuse_checkpointing(self) -> None:
         # The recomputation runs in the backward pass, when the hooks are gone.
         checkpointing = any(getattr(module, "grad_checkpointing", False) for module in self.model.modules())
@@ -149,10 +170,10 @@ def _key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _ones(pair: Pair, module: nn.Module) -> nn.Parameter:
+def _ones(size: int, module: nn.Module) -> nn.Parameter:
     weight = next(module.parameters())
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    return nn.Parameter(torch.ones(pair.size, dtype=dtype, device=weight.device))
+    return nn.Parameter(torch.ones(size, dtype=dtype, device=weight.device))
 
 
 def _multiply_input(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
@@ -166,5 +187,12 @@ def _multiply_output(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tens
     def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
         rest = output.shape[-1] - len(factor)
         return output * F.pad(factor.to(output.dtype), (0, rest), value=1.0)
+
+    return hook
+
+
+def _multiply_tokens(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        return output * factor.to(output.dtype)[:, None]
 
     return hook

@@ -29,6 +29,23 @@ class MaskPoint:
     width: int
 
 
+@dataclass(frozen=True)
+class TokenPoint:
+    """A block whose tokens can have masks of their own, and before which tokens can leave.
+
+    Attributes:
+        block: dotted name of the block.
+        norms: dotted names of the modules through which alone its maps see the tokens.
+        num_prefix: tokens in front of the patches (class, distillation, registers); they always stay.
+        num_patches: patches of the model's input, whatever has left since.
+    """
+
+    block: str
+    norms: tuple[str, ...]
+    num_prefix: int
+    num_patches: int
+
+
 @dataclass(frozen=True, eq=False)
 class UnitWeights:
     """Where the units of a pair lie in one parameter.
@@ -85,6 +102,14 @@ class Adapter(ABC):
     @abstractmethod
     def unit_weights(self, model: nn.Module, pair: "Pair") -> list[UnitWeights]:
         """Where the units of `pair` lie in the parameters; see `spp.structure.pairs.unit_weights`."""
+
+    def token_points(self, model: nn.Module) -> list[TokenPoint]:
+        """The blocks in forward order; none where the model cannot do without some of its tokens."""
+        return []
+
+    def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
+        """Let only the tokens numbered `kept` (int64, ascending), of those that reach it, into a block, in place."""
+        raise NotImplementedError
 
 
 _ADAPTERS: dict[str, Adapter] = {}

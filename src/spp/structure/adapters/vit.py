@@ -6,10 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers.attention import Attention
-from timm.models.vision_transformer import Block, ResPostBlock
+from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from spp.structure.adapters.registry import register
+from spp.structure.adapters.registry import TokenPoint, register
 from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
 
 
@@ -59,6 +59,29 @@ class CompactAttention(nn.Module):
         return out
 
 
+class ShorterBlock(Block):
+    """timm's Block that first drops tokens for good, the same positions of every image.
+
+    Args:
+        source: the block; its parts are taken over under their names.
+        kept: ascending numbers, of the tokens that reach the block, of those that stay.
+    """
+
+    kept: Tensor
+
+    def __init__(self, source: Block, kept: Tensor) -> None:
+        nn.Module.__init__(self)
+        for name, part in source.named_children():
+            self.add_module(name, part)
+        self.register_buffer("kept", kept, persistent=False)
+        self.training = source.training
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """From (batch, tokens, channels) to (batch, kept tokens, channels); a mask is over the kept tokens."""
+        out: Tensor = super().forward(x.index_select(1, self.kept), attn_mask, is_causal)
+        return out
+
+
 class VitAdapter(TimmAdapter):
     """Pairs of timm's ViT; tokens are the patches and the prefix tokens (class, distillation, registers)."""
 
@@ -66,15 +89,40 @@ class VitAdapter(TimmAdapter):
         "timm.models.vision_transformer.VisionTransformer",
         "timm.models.deit.VisionTransformerDistilled",
     )
-    block_classes = (Block, ResPostBlock)
+    block_classes = (Block, ResPostBlock, ShorterBlock)
     attention_classes = (Attention,)
     compact_class = CompactAttention
 
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
         height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
         tokens = height * width + model.num_prefix_tokens
-        for name, _ in model.blocks.named_children():
+        for name, block in model.blocks.named_children():
+            tokens = len(block.kept) if isinstance(block, ShorterBlock) else tokens
             yield f"blocks.{name}", BlockSize(tokens, tokens, tokens)
+
+    def token_points(self, model: Any) -> list[TokenPoint]:
+        if not _has_fixed_tokens(model):
+            return []
+        height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
+        return [
+            TokenPoint(name, (f"{name}.norm1", f"{name}.norm2"), model.num_prefix_tokens, height * width)
+            for name, _ in self.blocks(model)
+        ]
+
+    def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
+        source: Any = model.get_submodule(block)
+        model.set_submodule(block, ShorterBlock(source, kept.to(next(source.parameters()).device)))
+
+
+def _has_fixed_tokens(model: Any) -> bool:
+    """Whether every image has the same tokens, and only blocks and a mean or a class token's head see them."""
+    return (
+        isinstance(model, VisionTransformer)
+        and all(type(block) in (Block, ShorterBlock) for block in model.blocks)
+        and not model.dynamic_img_size
+        and isinstance(model.patch_drop, nn.Identity)
+        and model.attn_pool is None
+    )
 
 
 def _apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
