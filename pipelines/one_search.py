@@ -52,7 +52,7 @@ def stages(run: Setup) -> tuple[Stage, ...]:
             label=f"member {format_size(size)}",
             inputs={"family": family},
             **shared,
-            recipe=run.finetune,
+            recipe=run.finetune_of(size, walk_recipe),
             budget={"kind": run.budget.kind, "value": size},
         )
         for size in run.budget.values

@@ -49,7 +49,7 @@ def stages(run: Setup) -> tuple[Stage, ...]:
             label=f"member {format_size(size)}",
             inputs={"family": family},
             **shared,
-            recipe=run.finetune,
+            recipe=run.finetune_of(size, run.prune),
             budget={"kind": run.budget.kind, "value": size},
         )
         for size in run.budget.values

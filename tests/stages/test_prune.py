@@ -1,10 +1,7 @@
-import math
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spp.stages.prune import BudgetWalk, walked_fraction
+from spp.stages.prune import BudgetWalk
 
 
 def follow(sizes, num_steps, interval, shape, largest=1.0):
@@ -46,16 +43,3 @@ def test_with_time_enough_only_the_smallest_is_left_for_the_end():
 def test_a_dense_budget_is_the_dense_network():
     _, taken, _ = follow([1.0, 0.5], 100, 5, "linear")
     assert taken[0] == (1.0, 0, 1.0)
-
-
-@pytest.mark.parametrize("shape", ["sine", "cubic", "linear", "cosine"])
-def test_shapes_go_from_nothing_to_all(shape):
-    assert walked_fraction(shape, 0) == pytest.approx(0)
-    assert walked_fraction(shape, 1) == pytest.approx(1)
-    assert walked_fraction(shape, 2) == pytest.approx(1)
-
-
-def test_sine_is_upops_schedule():
-    # Square root of half of 1 - cos(pi t): deit/engine.py of UPop.
-    for t in (0.1, 0.4, 0.8):
-        assert walked_fraction("sine", t) == pytest.approx(math.sqrt((1 - math.cos(math.pi * t)) / 2))

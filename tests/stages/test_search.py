@@ -16,6 +16,7 @@ from spp.record.record import read_record
 from spp.report.groups import num_searches
 from spp.stages.member import member_file
 from spp.stages.models import WEIGHTS_FILE
+from spp.stages.prune import BudgetWalk
 from spp.stages.worker import run_stage
 from spp.store.store import Store
 
@@ -187,7 +188,31 @@ def test_all_methods_have_equal_epochs_in_all(method):
         while stage.kind != "dense":
             chain.append(stage)
             stage = stage.inputs.get("family") or stage.inputs.get("path") or stage.inputs["dense"]
-        assert sum(stage.config["recipe"]["epochs"] for stage in chain) == 20 + 10 + 6
+        epochs = {stage.kind: stage.config["recipe"]["epochs"] for stage in chain}
+        rest = epochs_after(final.config["budget"]["value"], chain[1].config) if "prune" in epochs else 0
+        assert sum(epochs.values()) - rest == 20 + 10 + 6
+
+
+def epochs_after(size: float, prune: dict) -> int:
+    """Epochs of a walk after it has come to a size, to the nearest whole one."""
+    sizes, recipe = prune["budget"]["values"], prune["recipe"]
+    walk, num_steps = BudgetWalk(sizes, 10_001, 1, recipe["shape"]), 10_000
+    came = next(step for step in range(num_steps + 1) if walk.advance(step)[0] <= size)
+    return round((1 - came / num_steps) * recipe["epochs"])
+
+
+def test_without_the_rest_of_the_walk_all_members_are_finetuned_alike(tmp_path, capsys):
+    words = ["method=taylor", "budget.values=[0.8,0.4]"]
+    found = {}
+    for more in ([], ["rest_of_walk=true"]):
+        (point,) = plan_sweep(compose_points([*words, *more], False)).plan.points
+        found[len(more)] = [final.config["recipe"]["epochs"] for final in point.stages]
+    assert found[0] == [6, 6]
+    assert found[1][1] == 6 < found[1][0]
+    assert main(["plan", "rest_of_walk=true", "budget.values=[1.5M]", f"paths.store={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("spp: budget.values: 1500000")
+    assert "fractions" in line
 
 
 def test_lasso_searches_for_each_budget_or_once_along_its_path(tmp_path, capsys):

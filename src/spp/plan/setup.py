@@ -21,6 +21,7 @@ from spp.plan.config import (
     UpdateConfig,
 )
 from spp.plan.spec import Stage
+from spp.plan.walk import time_share_at
 
 STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1}
 """Raised by hand whenever a stage's code starts to give other results for the same config."""
@@ -28,7 +29,7 @@ STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 
 _DATA_RUNTIME = ("root", "download", "format", "on_error")
 TOP_LEVEL = (
     "accelerator", "budget", "cluster", "data", "dense", "finetune", "logger", "method",
-    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "search", "seed", "update",
+    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "rest_of_walk", "search", "seed", "update",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Setup:
     search: SearchConfig
     prune: PruneConfig
     finetune: RecipeConfig
+    rest_of_walk: bool
     method: Config
     budget: BudgetConfig
     runtime: RuntimeConfig
@@ -102,6 +104,19 @@ class Setup:
     def joint_epochs(self) -> SearchConfig:
         """The recipe of a search that is the walk at the same time: it has the epochs of both."""
         return replace(self.search, epochs=self.search.epochs + self.prune.epochs)
+
+    def finetune_of(self, size: float, walk: PruneConfig) -> RecipeConfig:
+        """The finetuning of the member that a walk to all budgets takes at `size`.
+
+        With `rest_of_walk` it also has, in whole epochs, what comes of the walk after the member is taken: the weights
+        of every member then train for as many epochs as those of the smallest.
+        """
+        if not self.rest_of_walk:
+            return self.finetune
+        smallest = min(self.budget.values)
+        way = (1 - size) / (1 - smallest) if smallest < 1 else 1.0
+        rest = round((1 - time_share_at(walk.shape, way)) * walk.epochs)
+        return replace(self.finetune, epochs=self.finetune.epochs + rest)
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
@@ -194,6 +209,10 @@ def read_setup(
     seed = cfg["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: {seed!r} is not allowed; allowed: an integer from 0 to 2^32 - 1; use seed=0")
+    budget, rest_of_walk = BudgetConfig.read(cfg["budget"], "budget"), cfg["rest_of_walk"]
+    require(isinstance(rest_of_walk, bool), "rest_of_walk", rest_of_walk, "true, false", "use false")
+    largest, allowed = max(budget.values), "fractions, with rest_of_walk=true"
+    require(not rest_of_walk or largest <= 1, "budget.values", largest, allowed, "use rest_of_walk=false")
     method = read_method(dict(cfg["method"]))
     if getattr(method, "needs_heads", False):
         model = replace(model, per_head=True)
@@ -205,8 +224,9 @@ def read_setup(
         search=SearchConfig.read(cfg["search"], "search"),
         prune=PruneConfig.read(cfg["prune"], "prune"),
         finetune=RecipeConfig.read(cfg["finetune"], "finetune"),
+        rest_of_walk=rest_of_walk,
         method=method,
-        budget=BudgetConfig.read(cfg["budget"], "budget"),
+        budget=budget,
         runtime=runtime,
         cluster=cluster,
         default_gpus=default_gpus,

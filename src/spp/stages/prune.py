@@ -1,6 +1,5 @@
 """Stage `prune`: the path is walked from dense to sparse while the weights train; a member is kept at each budget."""
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.ranking import Ranking, open_path
 from spp.methods.registry import finish_member, method_module, read_method
 from spp.plan.config import BudgetConfig, PruneConfig
+from spp.plan.walk import walked_fraction
 from spp.stages.context import StageRun
 from spp.stages.dense import architecture_of, open_dense
 from spp.stages.member import member_file, save_member
@@ -20,18 +20,6 @@ from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
 from spp.structure.tokens import drop_tokens
-
-
-def walked_fraction(shape: str, time_share: float) -> float:
-    """How much of the way from dense to the smallest budget is done after a share of the steps; both in [0, 1]."""
-    t = min(1.0, max(0.0, time_share))
-    if shape == "sine":
-        return math.sin(math.pi * t / 2)
-    if shape == "cubic":
-        return 1 - (1 - t) ** 3
-    if shape == "cosine":
-        return (1 - math.cos(math.pi * t)) / 2
-    return t
 
 
 class BudgetWalk:
