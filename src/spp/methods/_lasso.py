@@ -17,6 +17,7 @@ from spp.structure.masked import MaskedModel
 
 MAX_CALIBRATION_STEPS = 10
 LAM_MAX_UP = 10.0
+DEFAULT_LR = 0.03
 
 
 class LassoSearch(RankingSearch):
@@ -54,7 +55,7 @@ class LassoSearch(RankingSearch):
         self.config = config
         # The penalty has the costs in it: lambda is a worth per cost already.
         self.per_cost = not config.priced
-        self.lr = config.lr
+        self.lr = config.lr or DEFAULT_LR
         costs = unit_costs(self.pairs, "macs")
         is_attention = torch.tensor([pair.kind != "mlp" for pair in self.pairs])[pair_indices(self.pairs)]
         self._is_attention = is_attention if is_attention.any() else torch.ones_like(is_attention)

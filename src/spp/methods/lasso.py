@@ -8,9 +8,10 @@ chooses the metric of the step, not the minimiser.
 
 One search for each budget (pipeline=lasso, the default; pipelines/one_lambda_per_budget.py) finds the lambda whose
 support costs what the budget pays for, achieved and in the budget's own kind: `num_lambdas` lambdas share the steps of
-the search, each starting from the masks of the last, and bisection over log lambda chooses them. The masks in the end
-are those of the lambda whose support is the cheapest that still costs as much as the budget; the ranking (the support
-by |m|, then the others by how near they are to it) cuts it to within a unit. The summary of the search lists `lambdas`.
+the search, each starting from masks of the one before, and bisection over log lambda chooses them. Where the masks have
+not settled a lambda is tried on; in a short search fewer are. The masks in the end are those of the lambda
+whose support is the cheapest that still costs as much as the budget; the ranking (the support by |m|, then the others
+by how near they are to it) cuts it to within a unit. The summary of the search lists `lambdas`.
 
 One search for all budgets (pipeline=lasso_path) gives the path: lambda changes by a constant factor from step to step,
 each step starting from the masks of the last. direction=up starts with the dense network and a small lambda and ranks
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 KINDS = ("budget ranking", "ranking")
 """What a search may end in; see spp.methods.registry."""
 
-PATH_FIELDS = ("lam", "direction")
+PATH_FIELDS = ("lam", "direction", "lam_max", "lam_ratio")
 BUDGET_FIELDS = ("num_lambdas",)
 
 
@@ -49,14 +50,14 @@ class LassoConfig(RankingConfig):
     direction: str = "down"
     """Path only: down (lambda falls, units enter) or up (lambda rises, units leave)."""
     lam_max: float | None = None
-    """Largest lambda of the path, or of the range in which bisection begins; null: the largest scaled gradient with all
-    masks at 0; up, 10."""
+    """Path only: its largest lambda; null: down, the largest scaled gradient with all masks at 0; up, 10."""
     lam_ratio: float = 1e-3
-    """Smallest lambda over the largest."""
-    num_lambdas: int = 6
+    """Path only: smallest lambda over the largest."""
+    num_lambdas: int = 5
     """One search for each budget only: lambdas that share its steps."""
-    lr: float = 0.03
-    """Step size of the masks, in units of 1 / (s c_u)."""
+    lr: float | None = None
+    """Step size of the masks, in units of 1 / (s c_u); null: 0.03, or in one search for each budget up to 0.1, if a
+    lambda has few steps."""
     momentum: float = 0.9
     """Momentum of the running mean of the gradient."""
     priced: bool = True
@@ -64,11 +65,10 @@ class LassoConfig(RankingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lam", "lam_max"):
+        for name in ("lam", "lam_max", "lr"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
-        require(self.num_lambdas > 0, "num_lambdas", self.num_lambdas, "1 or more", "use 6")
-        require(self.lr > 0, "lr", self.lr, "a positive number", "use 0.03")
+        require(self.num_lambdas > 0, "num_lambdas", self.num_lambdas, "1 or more", "use 5")
         require(self.direction in ("down", "up"), "direction", self.direction, "down, up", "use down")
         require(0 < self.lam_ratio < 1, "lam_ratio", self.lam_ratio, "(0, 1)", "use 1e-3")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "[0, 1)", "use 0.9")
