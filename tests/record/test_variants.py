@@ -15,9 +15,14 @@ def member(seed=0, budget=0.5, values=(0.5,), lr=0.1, dense_epochs=3, version=1)
 
 
 def variants_of(*stages, words=""):
-    point = Point("p", (), (), {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"})
-    named = told_apart((point, words, stage) for stage in stages)
-    return [named[stage.key] for stage in stages]
+    """Of stages of a point each, or of one point where several come as a list."""
+    points = [
+        (Point("p", (), (), {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"}), stage)
+        for stage in stages
+    ]
+    members = [(point, one) for point, stage in points for one in (stage if isinstance(stage, list) else [stage])]
+    named = told_apart((point, words, stage) for point, stage in members)
+    return [named[stage.key] for _, stage in members]
 
 
 def test_seeds_and_budgets_do_not_tell_members_apart():
@@ -35,6 +40,13 @@ def test_seeds_and_budgets_do_not_tell_members_apart():
 def test_settings_that_no_word_tells_of_do(changed, variants):
     assert variants_of(member(), member(seed=1, **changed)) == variants
     assert variants_of(member(), member(seed=1, **changed), words="a=1") == [f"a=1 {text}" for text in variants]
+
+
+def test_what_follows_from_the_budget_within_a_point_does_not_tell_its_members_apart():
+    family = [member(budget=0.5, lr=0.1), member(budget=0.3, lr=0.2)]
+    assert variants_of(family, [member(1, 0.5, lr=0.1), member(1, 0.3, lr=0.2)]) == [""] * 4
+    other = [member(1, 0.5, lr=0.2), member(1, 0.3, lr=0.2)]
+    assert variants_of(family, other) == ["finetune.lr=0.1/0.2"] * 2 + ["finetune.lr=0.2"] * 2
 
 
 def test_a_seed_that_has_a_budget_twice_is_told_apart_by_the_budgets_walked():

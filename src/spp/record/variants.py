@@ -32,17 +32,20 @@ def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
     """The variant of every member by its key, from its point, the variant of its words and its finetune stage.
 
     Members that words do not tell apart get the settings in which they differ, as of two sweeps with the same words
-    between which a default or a stage's version has changed. Seeds and budgets are no settings; the list of budgets
-    that was walked is one only where a seed has a budget twice.
+    between which a default or a stage's version has changed. Seeds and budgets are no settings, nor is what follows
+    from the budget within a point; the list of budgets that was walked is one only where a seed has a budget twice.
     """
     setups: dict[tuple[Any, ...], dict[str, Stage]] = {}
+    point_of: dict[str, int] = {}
     for point, words, stage in members:
         place = (*(point.meta.get(name) for name in ("method", "preset", "model", "data")), words)
         setups.setdefault(place, {})[stage.key] = stage
+        point_of[stage.key] = id(point)
     found: dict[str, str] = {}
     flat = cache(_flat)
     for (*_, words), stages in setups.items():
-        apart = differences({key: _settings(stage, flat) for key, stage in stages.items()})
+        settings = {key: _settings(stage, flat) for key, stage in stages.items()}
+        apart = differences(_of_points(settings, point_of))
         groups: dict[str, list[str]] = {}
         for key, text in apart.items():
             groups.setdefault(text, []).append(key)
@@ -69,6 +72,21 @@ def _settings(stage: Stage, flat: Callable[[Stage], Mapping[str, str]]) -> dict[
     for parent in stage.inputs.values():
         found |= _settings(parent, flat)
     return {**found, **flat(stage)}
+
+
+def _of_points(settings: Mapping[str, Mapping[str, str]], point_of: Mapping[str, int]) -> dict[str, dict[str, str]]:
+    """The settings of every member's point: one that its members do not share has all their values, as in 9/7/5."""
+    points: dict[int, list[Mapping[str, str]]] = {}
+    for key, values in settings.items():
+        points.setdefault(point_of[key], []).append(values)
+    joined = {
+        point: {
+            name: "/".join(dict.fromkeys(values.get(name, "null") for values in members))
+            for name in {name for values in members for name in values}
+        }
+        for point, members in points.items()
+    }
+    return {key: joined[point_of[key]] for key in settings}
 
 
 def _flat(stage: Stage) -> dict[str, str]:

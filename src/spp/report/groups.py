@@ -130,8 +130,11 @@ def missed(row: Row) -> float:
 
 
 def epochs_text(rows: Sequence[Row]) -> str:
-    """Epochs of search and walk, and of finetuning: 40 + 300."""
-    return ", ".join(sorted({f"{row['epochs_search']} + {row['epochs_finetune']}" for row in rows}))
+    """Epochs of search and walk, and of finetuning: 40 + 300; of members finetuned for 2 and for 9 epochs: 14 + 2/9."""
+    found: dict[int, set[int]] = {}
+    for row in rows:
+        found.setdefault(row["epochs_search"], set()).add(row["epochs_finetune"])
+    return ", ".join(f"{search} + {'/'.join(map(str, sorted(found[search])))}" for search in sorted(found))
 
 
 def devices_text(rows: Iterable[Row]) -> str:
