@@ -146,10 +146,11 @@ def test_a_search_for_the_lambda_of_a_budget_tells_what_it_tried(family):
     store, plan = family
     for search in of(plan, "search", "lasso"):
         summary, wanted = store.summary("search", search.key), search.config["budget"]["value"]
-        assert len(summary["lambdas"]) == 6
-        (chosen,) = (trial for trial in summary["lambdas"] if trial["lam"] == summary["lam"])
-        enough = [t["macs"] for t in summary["lambdas"] if t["macs"] >= wanted * summary["dense"]["macs"]]
-        assert chosen["macs"] == min(enough, default=max(t["macs"] for t in summary["lambdas"]))
+        assert len(summary["lambdas"]) == 5
+        ratios = [trial["macs"] / (wanted * summary["dense"]["macs"]) for trial in summary["lambdas"]]
+        distances = [max(ratio, 1 / ratio) for ratio in ratios]
+        chosen = max(index for index, distance in enumerate(distances) if distance == min(distances))
+        assert summary["lam"] == summary["lambdas"][chosen]["lam"]
 
 
 def test_extract_takes_a_ranking_as_well_as_a_path(family, tmp_path, capsys):

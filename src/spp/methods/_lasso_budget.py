@@ -29,8 +29,7 @@ class LassoBudgetSearch(LassoSearch):
     The cost of the support at the end of a segment decides which lambda is next; while the masks still move to where
     the answer would be another one, that is the same. A new lambda starts from the masks of the largest one whose
     support pays for the budget, the dense ones at first: from a support that is too small units come back slowly. After
-    the last segment the masks are those of the lambda whose support is the cheapest that still pays for the budget: cut
-    to it, only units of the support go. Where none does, those of the lambda that came nearest.
+    the last segment the masks are those of the segment whose support came nearest to the budget.
 
     Args:
         config: settings of the penalty and of the steps.
@@ -60,7 +59,7 @@ class LassoBudgetSearch(LassoSearch):
     def lam(self) -> float:
         """Lambda of the running segment; after the last one the chosen one."""
         if self.tried and len(self.tried) == self.num_lambdas:
-            return self.tried[self._chosen()]["lam"]
+            return self.tried[nearest(self._costs(self.tried), self.wanted)]["lam"]
         if self.tried and not self.tried[-1]["is_settled"]:
             return self.tried[-1]["lam"]
         settled = [tried for tried in self.tried if tried["is_settled"]]
@@ -104,7 +103,7 @@ class LassoBudgetSearch(LassoSearch):
         num_steps = math.ceil((self._first_step(segment + 1) - self._first_step(segment)) / 2)
         is_settled = (fall if pays else -fall) < SETTLED * self.lam * self.lr * num_steps
         self.tried.append({"lam": self.lam, **counts, "is_settled": is_settled})
-        if self._chosen() == len(self.tried) - 1:
+        if nearest(self._costs(self.tried), self.wanted) == len(self.tried) - 1:
             self._kept |= {"chosen_mask": self.mask.clone(), "chosen_pull": self.pull.clone()}
         if len(self.tried) == self.num_lambdas:
             self.mask, self.pull = self._kept["chosen_mask"].clone(), self._kept["chosen_pull"].clone()
@@ -112,12 +111,6 @@ class LassoBudgetSearch(LassoSearch):
             self._kept["enough_mask"] = self.mask.clone()
         elif is_settled:
             self.mask = self._kept["enough_mask"].clone()
-
-    def _chosen(self) -> int:
-        """Index of the lambda to keep, one that has settled if there is any."""
-        settled = [index for index, tried in enumerate(self.tried) if tried["is_settled"]]
-        candidates = settled or list(range(len(self.tried)))
-        return candidates[choose(self._costs([self.tried[index] for index in candidates]), self.wanted)]
 
     def _costs(self, tried: Sequence[Mapping[str, float]]) -> list[float]:
         return [one[self.budget.kind] for one in tried]
@@ -143,8 +136,7 @@ def next_lambda(lambdas: Sequence[float], costs: Sequence[float], wanted: float)
     return low * LAMBDA_FACTOR if math.isinf(high) else math.sqrt(low * high)
 
 
-def choose(costs: Sequence[float], wanted: float) -> int:
-    """Index of the least cost that is at least `wanted`, else of the largest; of equal ones the last."""
-    enough = [cost for cost in costs if cost >= wanted]
-    best = min(enough) if enough else max(costs)
-    return max(index for index, cost in enumerate(costs) if cost == best)
+def nearest(costs: Sequence[float], wanted: float) -> int:
+    """Index of the cost that is nearest to `wanted` by its ratio to it; of equal ones the last."""
+    ratios = [max(cost, wanted) / max(min(cost, wanted), 1e-12) for cost in costs]
+    return max(index for index, ratio in enumerate(ratios) if ratio == min(ratios))

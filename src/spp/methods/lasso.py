@@ -9,9 +9,9 @@ chooses the metric of the step, not the minimiser.
 One search for each budget (pipeline=lasso, the default; pipelines/one_lambda_per_budget.py) finds the lambda whose
 support costs what the budget pays for, achieved and in the budget's own kind: `num_lambdas` lambdas share the steps of
 the search, each starting from masks of the one before, and bisection over log lambda chooses them. Where the masks have
-not settled a lambda is tried on; in a short search fewer are. The masks in the end are those of the lambda
-whose support is the cheapest that still costs as much as the budget; the ranking (the support by |m|, then the others
-by how near they are to it) cuts it to within a unit. The summary of the search lists `lambdas`.
+not settled a lambda is tried on; in a short search fewer are. The masks in the end are those whose support came nearest
+to the budget; the ranking (the support by |m|, then the others by how near they are to it) cuts or fills it to within a
+unit. The summary of the search lists `lambdas`.
 
 One search for all budgets (pipeline=lasso_path) gives the path: lambda changes by a constant factor from step to step,
 each step starting from the masks of the last. direction=up starts with the dense network and a small lambda and ranks
