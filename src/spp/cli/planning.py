@@ -16,11 +16,9 @@ from spp.methods.registry import read_method
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.setup import Setup, read_setup
-from spp.record.variants import PLACE_WORDS
+from spp.record.variants import UNNAMED_WORDS
 
 IMAGENET_TEST_IMAGES = 50_000
-# What only says where and how something runs does not belong into the name of a point.
-_NOT_IN_NAMES = (*PLACE_WORDS, "paths.")
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _data_name(setup: Setup) -> str:
 
 def point_name(overrides: Sequence[str]) -> str:
     """The overrides that make a point what it is; they also tell a reader how to run it again."""
-    return " ".join(word for word in overrides if not word.lstrip("+~").startswith(_NOT_IN_NAMES)) or "default"
+    return " ".join(word for word in overrides if not word.lstrip("+~").startswith(UNNAMED_WORDS)) or "default"
 
 
 def visible_gpus() -> list[str]:

@@ -49,6 +49,11 @@ class Budget:
         return cls(kind, real_number(kind, value, 0.5))
 
 
+def sizes_of(cost: Cost, masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """The size of a compact model in every kind: its cost, and the units that its masks keep."""
+    return {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
+
+
 def unit_costs(pairs: Sequence[Pair], kind: str) -> Tensor:
     """Cost of every unit in `kind` next to all others, (num_units,) float64; an equal part for each head's own unit."""
     per_pair = {

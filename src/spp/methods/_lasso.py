@@ -23,34 +23,23 @@ DEFAULT_LR = 0.03
 class LassoSearch(RankingSearch):
     """Proximal gradient steps on the masks, all in one vector of float64.
 
-    The first steps only measure: s at the dense masks, and where it is wanted the largest lambda at masks 0.
+    The first steps only measure: s at the dense masks.
 
     Args:
         config: settings of the penalty and of the steps.
         masked: the network with its masks at 1.
         num_steps: training steps that the search will have.
-        start: value of all masks at the first step that moves them.
-        measures_lam_max: whether the largest lambda is measured.
 
     Attributes:
         mask: the masks, (num_units,).
         pull: lambda at which the last step would have left a unit just on the edge of the support, (num_units,).
         scale: s, 0 before it is known.
-        lam_max: largest lambda, 0 before it is known.
     """
 
     trains_weights = False
     _tensors: ClassVar[tuple[str, ...]] = ("mask", "velocity", "pull")
 
-    def __init__(
-        self,
-        config: LassoConfig,
-        masked: MaskedModel,
-        num_steps: int,
-        *,
-        start: float = 1.0,
-        measures_lam_max: bool = False,
-    ) -> None:
+    def __init__(self, config: LassoConfig, masked: MaskedModel, num_steps: int) -> None:
         super().__init__(masked, num_steps)
         self.config = config
         # The penalty has the costs in it: lambda is a worth per cost already.
@@ -60,14 +49,11 @@ class LassoSearch(RankingSearch):
         is_attention = torch.tensor([pair.kind != "mlp" for pair in self.pairs])[pair_indices(self.pairs)]
         self._is_attention = is_attention if is_attention.any() else torch.ones_like(is_attention)
         self._price = costs / costs[self._is_attention].mean() if config.priced else torch.ones_like(costs)
-        self.start = start
-        self.measures_lam_max = measures_lam_max
         self.num_calibration_steps = min(MAX_CALIBRATION_STEPS, math.ceil(num_steps / 20))
         self.mask = torch.ones_like(costs)
         self.velocity = torch.zeros_like(costs)
         self.pull = torch.zeros_like(costs)
         self.scale = 0.0
-        self.lam_max = 0.0
 
     @property
     @abstractmethod
@@ -77,7 +63,7 @@ class LassoSearch(RankingSearch):
     @property
     def num_measuring_steps(self) -> int:
         """Steps before the first one that moves the masks."""
-        return self.num_calibration_steps * (1 + self.measures_lam_max)
+        return self.num_calibration_steps
 
     def after_backward(self) -> None:
         gradient = take_gradients(self.masks) / self._price
@@ -86,10 +72,6 @@ class LassoSearch(RankingSearch):
         else:
             self._move(gradient / self.scale)
         self.num_steps_taken += 1
-        if self.measures_lam_max and self.num_steps_taken == self.num_calibration_steps:
-            self.mask.zero_()
-        if self.num_steps_taken == self.num_measuring_steps:
-            self.mask.fill_(self.start)
         write_masks(self.masked, self.mask)
 
     def scores(self) -> dict[str, Tensor]:
@@ -108,14 +90,13 @@ class LassoSearch(RankingSearch):
         return {
             **{name: getattr(self, name).clone() for name in self._tensors},
             "scale": self.scale,
-            "lam_max": self.lam_max,
             "num_steps_taken": self.num_steps_taken,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in self._tensors:
             setattr(self, name, state[name].cpu().clone())
-        self.scale, self.lam_max = float(state["scale"]), float(state["lam_max"])
+        self.scale = float(state["scale"])
         self.num_steps_taken = int(state["num_steps_taken"])
 
     @abstractmethod
@@ -123,13 +104,7 @@ class LassoSearch(RankingSearch):
         """One step by the gradient in the metric of the steps, (num_units,)."""
 
     def _measure(self, gradient: Tensor) -> None:
-        step, num_steps = self.num_steps_taken, self.num_calibration_steps
-        if step < num_steps:
-            self.scale += float(gradient[self._is_attention].abs().mean()) / num_steps
-            self.lam_max = self.config.lam_max or LAM_MAX_UP
-        else:
-            self.pull += gradient / self.scale / num_steps
-            self.lam_max = float(self.pull.abs().max())
+        self.scale += float(gradient[self._is_attention].abs().mean()) / self.num_calibration_steps
 
     def _take_step(self, gradient: Tensor, lam: float, num_taken: int) -> None:
         """The proximal step at a lambda, after `num_taken` others since the velocity was 0."""
@@ -153,20 +128,24 @@ class LambdaSearch(LassoSearch):
 
 
 class PathSearch(LassoSearch):
-    """The search along all lambdas.
+    """The search along all lambdas; on the way down it starts with masks 0 and first measures the largest lambda there.
 
     Attributes:
         critical: lambda at which a unit last changed sides, (num_units,); 0 where it never did.
+        lam_max: largest lambda, 0 before it is known.
     """
 
     _tensors: ClassVar[tuple[str, ...]] = (*LassoSearch._tensors, "critical")
 
     def __init__(self, config: LassoConfig, masked: MaskedModel, num_steps: int) -> None:
+        super().__init__(config, masked, num_steps)
         self.is_down = config.direction == "down"
-        measures_lam_max = self.is_down and config.lam_max is None
-        start = 0.0 if self.is_down else 1.0
-        super().__init__(config, masked, num_steps, start=start, measures_lam_max=measures_lam_max)
         self.critical = torch.zeros_like(self.mask)
+        self.lam_max = 0.0
+
+    @property
+    def num_measuring_steps(self) -> int:
+        return self.num_calibration_steps * (1 + (self.is_down and self.config.lam_max is None))
 
     @property
     def lam(self) -> float:
@@ -186,6 +165,23 @@ class PathSearch(LassoSearch):
         else:
             score = torch.where(is_in, self.lam * (1 + self.mask.abs()), self.critical)
         return split(self.pairs, score)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "lam_max": self.lam_max}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.lam_max = float(state["lam_max"])
+
+    def _measure(self, gradient: Tensor) -> None:
+        if self.num_steps_taken < self.num_calibration_steps:
+            super()._measure(gradient)
+            self.lam_max = self.config.lam_max or LAM_MAX_UP
+        else:
+            self.pull += gradient / self.scale / self.num_calibration_steps
+            self.lam_max = float(self.pull.abs().max())
+        if self.is_down and self.num_steps_taken + 1 >= self.num_calibration_steps:
+            self.mask.zero_()
 
     def _move(self, gradient: Tensor) -> None:
         lam, previous, was_in = self.lam_at(self.num_steps_taken), self.lam, self.mask != 0

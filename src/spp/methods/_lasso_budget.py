@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spp.dynamics.budget import Budget, absolute_size, cost_of
+from spp.dynamics.budget import Budget, absolute_size, cost_of, sizes_of
 from spp.methods._lasso import LassoSearch
 from spp.methods.lasso import LassoConfig
 from spp.structure.masked import MaskedModel
@@ -95,8 +95,7 @@ class LassoBudgetSearch(LassoSearch):
 
     def _end_segment(self) -> None:
         masks = self.support()
-        cost = cost_of(self.pairs, masks)
-        counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
+        counts = sizes_of(cost_of(self.pairs, masks), masks)
         pays = counts[self.budget.kind] >= self.wanted
         before, segment = self._kept["halfway_mask"].abs(), len(self.tried)
         fall = float((before - self.mask.abs()).sum()) / max(1, int((before != 0).sum()))

@@ -11,6 +11,9 @@ from spp.plan.spec import Stage
 PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 """How words begin that say where and how something runs, not what."""
 
+UNNAMED_WORDS = (*PLACE_WORDS, "paths.")
+"""How words begin that neither the name of a point nor a variant has: also those that say where its inputs are."""
+
 MOST_SETTINGS = 3
 """Of more that differ, as after a change of a recipe, the others are counted."""
 
@@ -63,7 +66,7 @@ def _is_told(word: str, point: Point) -> bool:
     field, _, value = word.partition("=")
     if field == "pipeline":
         return value == point.meta.get("method")
-    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith((*PLACE_WORDS, "paths."))
+    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith(UNNAMED_WORDS)
 
 
 def _settings(stage: Stage, flat: Callable[[Stage], Mapping[str, str]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from spp.dynamics.budget import sizes_of
 from spp.dynamics.path import SolutionPath
 from spp.dynamics.ranking import Ranking, open_path
 from spp.methods.registry import finish_member, method_module, read_method
@@ -99,7 +100,7 @@ class Family:
         file = self._stage.artifacts / member_file(size)
         value = {"kind": self._kind, "value": size}
         cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value, **header)
-        counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
+        counts = sizes_of(cost, masks)
         self.members[f"{size:.10g}"] = {"file": file.name, **counts}
         self._stage.log({"budget": size, **counts})
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spp.config import Config
-from spp.dynamics.budget import Budget, dense_total
+from spp.dynamics.budget import Budget, dense_total, sizes_of
 from spp.dynamics.ranking import Ranking
 from spp.methods._search import BudgetSearch, RankingSearch, Search
 from spp.methods.registry import finish_member, method_module, read_method
@@ -142,5 +142,4 @@ def _write_member(search: Search, config: Config, stage: StageRun) -> dict[str, 
     file = stage.artifacts / member_file(budget["value"])
     sparse = kept_weights.keys()
     cost = save_member(file, small, masks, search.pairs, architecture, sparse, budget=budget, **header)
-    counts = {"macs": cost.macs, "params": cost.params, "units": sum(int(mask.sum()) for mask in masks.values())}
-    return {"members": {f"{budget['value']:.10g}": {"file": file.name, **counts}}}
+    return {"members": {f"{budget['value']:.10g}": {"file": file.name, **sizes_of(cost, masks)}}}

@@ -94,8 +94,7 @@ class VitAdapter(TimmAdapter):
     compact_class = CompactAttention
 
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
-        height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
-        tokens = height * width + model.num_prefix_tokens
+        tokens = _num_patches(model) + model.num_prefix_tokens
         for name, block in model.blocks.named_children():
             tokens = len(block.kept) if isinstance(block, ShorterBlock) else tokens
             yield f"blocks.{name}", BlockSize(tokens, tokens, tokens)
@@ -103,15 +102,19 @@ class VitAdapter(TimmAdapter):
     def token_points(self, model: Any) -> list[TokenPoint]:
         if not _has_fixed_tokens(model):
             return []
-        height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
         return [
-            TokenPoint(name, (f"{name}.norm1", f"{name}.norm2"), model.num_prefix_tokens, height * width)
+            TokenPoint(name, (f"{name}.norm1", f"{name}.norm2"), model.num_prefix_tokens, _num_patches(model))
             for name, _ in self.blocks(model)
         ]
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         source: Any = model.get_submodule(block)
         model.set_submodule(block, ShorterBlock(source, kept.to(next(source.parameters()).device)))
+
+
+def _num_patches(model: Any) -> int:
+    height, width = model.patch_embed.dynamic_feat_size(model.patch_embed.img_size)
+    return int(height * width)
 
 
 def _has_fixed_tokens(model: Any) -> bool:
