@@ -29,6 +29,21 @@ def test_number_of_training_images_out_of_range(num_train):
         fingerprint("digits", None, num_train=num_train)
 
 
+def test_identities_stay_what_they_were():
+    """They are in the key of every stage: another one would make all that has been run anew."""
+    sha256 = "828af3e31d2543dd203c678276c3bb552e507d3d2b2691dccb2ba7b0d2af33a4"
+    whole = {"name": "digits", "splits": {"train": 1500, "test": 297}, "sha256": sha256}
+    assert fingerprint("digits", None) == whole
+    few = fingerprint("digits", None, num_train=20, download=True, on_error="skip", cache="nowhere")
+    assert few == {**whole, "splits": {"train": 20, "test": 297}, "on_error": "skip"}
+
+
+@pytest.mark.parametrize("function", [fingerprint, open_source])
+def test_an_option_that_nobody_reads_is_refused(function):
+    with pytest.raises(TypeError, match="num_trian"):
+        function("digits", None, num_trian=20)
+
+
 def test_planning_stays_light():
     code = """
 import sys

@@ -296,10 +296,9 @@ def test_tokens_cannot_leave_a_swin(tiny):
 
 def test_without_tokens_nothing_is_other_than_it_was(tiny):
     names = {"name", "w1", "w2", "priced", "lr", "tied", "released_quirks"}
-    assert set(ViTSlimConfig(token_weight=3.0).search()) == names
+    assert set(ViTSlimConfig().search()) == names
     assert ViTSlimConfig(tokens=0.7).search()["tokens"] == 0.7
-    (_, masked, search), (_, _, other) = shrunk(tiny), shrunk(tiny, token_weight=3.0)
-    assert torch.equal(search.gates, other.gates)
+    _, masked, search = shrunk(tiny)
     assert not any(name.startswith("token") for name in [*masked.state_dict(), *search.state_dict()])
     assert set(search.metrics()) == {"gate_attention", "gate_mlp"}
     assert search.kept_tokens() == {}
@@ -313,6 +312,14 @@ def test_settings():
     for wrong in wrongs:
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             ViTSlimConfig(**wrong)
+
+
+def test_a_weight_of_gates_on_tokens_that_are_not_there_is_refused():
+    for values in ({"token_weight": 3e-4}, {"token_weight": 3e-4, "tokens": 1}):
+        with pytest.raises(ValueError, match=r"^method\.token_weight: 0\.0003 is not allowed; allowed: 0\.0001, "):
+            ViTSlimConfig.read({"name": "vit_slim", **values}, "method")
+    assert ViTSlimConfig(tokens=1, token_weight=1e-4).search() == ViTSlimConfig().search()
+    assert ViTSlimConfig(tokens=0.7, token_weight=3e-4).search()["token_weight"] == 3e-4
 
 
 def test_short_searches_take_larger_steps(tiny):

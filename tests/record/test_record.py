@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from spp.cli.compose import compose_points
+from spp.cli.planning import plan_sweep
 from spp.record.record import read_record
 from spp.store.store import Store
 
@@ -60,3 +62,27 @@ def test_what_is_not_finished_is_missing_and_says_why(store, finished, tmp_path)
     empty.fail("dense", dense.key, "ValueError: x")
     assert {member.state for member in read_record(empty, ["s"]).missing} == {"failed"}
     assert missing[0].command.startswith("spp run debug=fast")
+
+
+def planned(*words):
+    return plan_sweep(compose_points(["debug=fast", *words], multirun=True)).plan
+
+
+def test_a_sweep_that_says_a_default_goes_on_with_one_that_does_not(tmp_path):
+    store = Store(tmp_path)
+    store.write_plan("plain", planned("method=taylor", "seed=0"))
+    store.write_plan("said", planned("method=taylor", "seed=0,1", "method.min_units=1,2"))
+    missing = read_record(store, ["plain", "said"]).missing
+    variants = {}
+    for member in missing:
+        variants.setdefault(member.variant, set()).add(member.seed)
+    assert variants == {"": {0, 1}, "method.min_units=2": {0, 1}}
+
+
+def test_what_is_missing_tells_the_search_that_it_shares(tmp_path):
+    store = Store(tmp_path)
+    store.write_plan("s", planned("method=spp,upop,lasso", "budget.values=[0.5,0.3]"))
+    keys = {}
+    for member in read_record(store, ["s"]).missing:
+        keys.setdefault(member.method, set()).add(member.search_key)
+    assert {method: len(found) for method, found in keys.items()} == {"spp": 1, "upop": 2, "lasso": 2}

@@ -14,15 +14,21 @@ def member(seed=0, budget=0.5, values=(0.5,), lr=0.1, dense_epochs=3, version=1)
     return Stage("finetune", config, {"family": family})
 
 
+META = {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"}
+
+
 def variants_of(*stages, words=""):
-    """Of stages of a point each, or of one point where several come as a list."""
-    points = [
-        (Point("p", (), (), {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"}), stage)
-        for stage in stages
-    ]
+    """Of stages of a point each, or of one point where several come as a list; of all points with the same words."""
+    points = [(Point("p", (), (), META), stage) for stage in stages]
     members = [(point, one) for point, stage in points for one in (stage if isinstance(stage, list) else [stage])]
     named = told_apart((point, words, stage) for point, stage in members)
     return [named[stage.key] for _, stage in members]
+
+
+def variants_of_words(members):
+    """Of stages of a point each, with the words of each."""
+    named = told_apart((Point("p", (), (), META), words, stage) for stage, words in members)
+    return [named[stage.key] for stage, _ in members]
 
 
 def test_seeds_and_budgets_do_not_tell_members_apart():
@@ -58,3 +64,15 @@ def test_many_settings_are_counted_and_still_differ():
     changes = [{"lr": lr, "dense_epochs": epochs, "version": v} for lr, epochs, v in ((1, 1, 1), (2, 2, 2), (2, 2, 3))]
     stages = [member(seed, **change) for seed, change in enumerate(changes)]
     assert len(set(variants_of(*stages))) == 3
+
+
+def test_a_word_that_says_the_default_does_not_tell_members_apart():
+    plain, said = (member(seed=0, lr=0.1), ""), (member(seed=1, lr=0.1), "finetune.lr=0.1")
+    other = (member(seed=1, lr=0.2), "finetune.lr=0.2")
+    assert variants_of_words([said, plain, other]) == ["", "", "finetune.lr=0.2"]
+    assert variants_of_words([said, other]) == ["finetune.lr=0.1", "finetune.lr=0.2"]
+
+
+def test_words_that_say_the_same_leave_a_seed_that_has_a_budget_twice_told_apart():
+    plain, said = (member(values=(0.5, 0.3)), ""), (member(values=(0.5,)), "finetune.lr=0.1")
+    assert variants_of_words([plain, said]) == ["budget.values=[0.5,0.3]", "budget.values=[0.5]"]

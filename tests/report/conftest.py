@@ -38,8 +38,8 @@ def make_row() -> Callable[..., dict[str, Any]]:
 def make_record() -> Callable[..., Record]:
     """A record of rows alone."""
 
-    def make(*rows: dict[str, Any], missing: Any = ()) -> Record:
-        return Record(list(rows), (), missing, "test")
+    def make(*rows: dict[str, Any], missing: Any = (), out_of_reach: Any = ()) -> Record:
+        return Record(list(rows), (), missing, "test", out_of_reach)
 
     return make
 

@@ -112,7 +112,7 @@ def test_the_same_record_gives_the_same_page(source):
 def test_whatever_a_user_named_is_text_and_nothing_else():
     names = ("point", "sweep", "command", "method", "variant", "model", "data", "device")
     row = {**ROW, **dict.fromkeys(names, HOSTILE), "config": {HOSTILE: HOSTILE}}
-    missing = Missing("p", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0, "macs", 0.5, "failed", HOSTILE)
+    missing = Missing("p", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0, "macs", 0.5, "failed", HOSTILE, "a")
     table = table_of(Cell(HOSTILE, marks=HOSTILE, hint=HOSTILE), title=HOSTILE, todo=(HOSTILE,))
     tags = Tags(page_of([row], parts=[Part(REPORTS["family"], [table], [])], missing=[missing]))
     assert not [tag for tag, _ in tags.tags if tag == "img"]
@@ -217,7 +217,9 @@ def test_of_what_was_not_run_the_command_is_copied():
         "upop, deit_small on imagenet: spp run experiment=upop_deit_small (about 310 GPU-hours, as measured on a (b))"
     )
     missing = [
-        Missing("p", "s", "spp", "priced", "", "vit", "digits", 1, "macs", budget, "not finished", "spp run seed=1")
+        Missing(
+            "p", "s", "spp", "priced", "", "vit", "digits", 1, "macs", budget, "not finished", "spp run seed=1", "a"
+        )
         for budget in (0.5, 0.3)
     ]
     parts = [Part(REPORTS["family"], [table_of(Cell("x"), todo=(line,))], [])]

@@ -48,7 +48,7 @@ def test_a_budget_that_others_have_is_run_by_its_command(make_row):
 
 
 def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
-    missing = Missing("p", "s", "spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "failed", "spp run seed=3")
+    missing = Missing("p", "s", "spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "failed", "spp run seed=3", "a3")
     row = make_row(search_gpu_seconds=3600.0, finetune_gpu_seconds=7200.0, device="A100")
     line = missing_todo([missing], [row], PUBLISHED)
     assert "seed 3, failed: spp run seed=3" in line
@@ -61,21 +61,28 @@ def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
     )
 
 
-def test_a_search_for_all_budgets_is_estimated_once_for_each_seed(make_row):
-    wanted = [
-        Missing("p", "s", "spp", "priced", "", "vit", "digits", seed, "macs", budget, "failed", "spp run")
-        for seed in (3, 4)
-        for budget in (0.5, 0.3)
-    ]
+def test_searches_are_estimated_as_often_as_they_are_planned(make_row):
+    def wanted(search_key):
+        place = ("p", "s", "spp", "priced", "", "vit", "digits")
+        return [
+            Missing(*place, seed, "macs", budget, "failed", "spp run", search_key.format(seed=seed, budget=budget))
+            for seed in (3, 4)
+            for budget in (0.5, 0.3)
+        ]
+
     # 30 s of search and walk for each of two seeds, 20 s of finetuning for each of four members.
-    assert "about 140 s on CPU" in missing_todo(wanted, [make_row()], PUBLISHED)
-    assert "about 200 s on CPU" in missing_todo(wanted, [make_row(num_members_of_search=1)], PUBLISHED)
+    assert "about 140 s on CPU" in missing_todo(wanted("a{seed}"), [make_row()], PUBLISHED)
+    # The same whether those alike had other budgets beside them or not.
+    assert "about 140 s on CPU" in missing_todo(wanted("a{seed}"), [make_row(num_members_of_search=1)], PUBLISHED)
+    assert "about 200 s on CPU" in missing_todo(
+        wanted("a{seed}-{budget}"), [make_row(num_members_of_search=1)], PUBLISHED
+    )
 
 
 def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, make_row):
     def missing(seed, budget, state="not finished"):
         command = f"spp run method=taylor 'budget.values=[0.5,0.3]' seed={seed}"
-        return Missing("p", "s", "taylor", None, "", "vit", "digits", seed, "macs", budget, state, command)
+        return Missing("p", "s", "taylor", None, "", "vit", "digits", seed, "macs", budget, state, command, f"a{seed}")
 
     wanted = [missing(seed, budget) for seed in (0, 1) for budget in (0.5, 0.3)]
     wanted += [missing(2, 0.3), missing(3, 0.5, "failed")]
@@ -89,12 +96,18 @@ def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, 
     assert "seed 3, failed" in lines[2]
 
 
-def test_a_member_of_the_papers_model_is_estimated_by_its_recipe():
-    missing = Missing(
-        "p", "s", "spp", "priced", "", "deit_small", "imagenet", 0, "params", 0.5, "not finished", "spp run"
-    )
-    hours = 3 * 1_281_167 * 4.6083e9 * (40 + 300 * 0.5) / 46.8e12 / 3600
-    assert f"about {hours:.0f} GPU-hours with the epochs of Table 6" in missing_todo([missing], [], PUBLISHED)
+def test_members_of_the_papers_model_are_estimated_by_its_recipe():
+    def hours(method, budgets, search_keys):
+        place = ("p", "s", method, None, "", "deit_small", "imagenet", 0, "params")
+        members = [Missing(*place, b, "not finished", "spp run", k) for b, k in zip(budgets, search_keys, strict=True)]
+        return missing_todo(members, [], PUBLISHED)
+
+    def by_hand(epochs):
+        return f"about {3 * 1_281_167 * 4.6083e9 * epochs / 46.8e12 / 3600:.0f} GPU-hours with the epochs of Table 6"
+
+    assert by_hand(40 + 300 * 0.5) in hours("spp", [0.5], ["a"])
+    assert by_hand(40 + 300 * (0.7 + 0.5 + 0.3)) in hours("spp", [0.7, 0.5, 0.3], ["a", "a", "a"])
+    assert by_hand(3 * 40 + 300 * (0.7 + 0.5 + 0.3)) in hours("upop", [0.7, 0.5, 0.3], ["a", "b", "c"])
 
 
 def test_the_cifar10_command_is_what_its_estimate_says():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from spp.cli.compose import compose_points
 from spp.cli.execute import carry_out, check_fits
 from spp.cli.planning import Planned, plan_sweep, with_points
 from spp.cli.table import count
-from spp.plan.graph import Plan
+from spp.plan.graph import Plan, Point
 from spp.store.store import Store
 
 _SWEEPER_WORDS = ("hydra/sweeper=", "hydra.sweeper.")
@@ -95,8 +95,13 @@ def _within_reach(planned: Planned, store: Store, console: Console) -> Plan:
         raise ValueError(min(reasons))
     for reason in sorted(reasons):
         console.print(f"left out: {escape(reason)}")
-    return Plan.merge(
-        replace(point, stages=stages)
-        for point in points
-        if (stages := tuple(s for s in point.stages if s.config["budget"]["value"] not in refused.get(point.name, {})))
-    )
+    served = (_without(point, refused.get(point.name, {})) for point in points)
+    return Plan.merge(point for point in served if point.stages)
+
+
+def _without(point: Point, budgets: Collection[float]) -> Point:
+    """The point without some budgets, which it remembers for the report."""
+    if not budgets:
+        return point
+    stages = tuple(stage for stage in point.stages if stage.config["budget"]["value"] not in budgets)
+    return replace(point, stages=stages, meta={**point.meta, "out_of_reach": list(budgets)})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,32 @@ OnError = Literal["fail", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Where a data set lies and how it is to be read; see spp.data.registry.fingerprint."""
+    """Where a data set lies and how it is to be read."""
 
     root: Path | None
+    """Folder of the data set; None for those that travel with a package."""
     num_train: int | None = None
+    """Use only the first so many training images; None uses all."""
     download: bool = False
+    """Fetch the files into `root` if they are not there, where the data set can."""
     format: str | None = None
+    """The form in which the files lie, for data sets with several; None finds it out."""
     on_error: OnError = "fail"
+    """fail names the first missing or broken file and ends; skip leaves it out, and images that cannot be decoded are
+    replaced while training. What was trained on may then be less than the manifest says, so "skip" is part of the
+    identity."""
     cache: Path | None = None
+    """Folder in which to remember the identities and the indices of large folders."""
+
+
+class Options(TypedDict, total=False):
+    """The fields of an Access beside its root, as callers may give them: unchecked."""
+
+    num_train: int | None
+    download: bool
+    format: str | None
+    on_error: str
+    cache: str | Path | None
 
 
 class Split(Protocol):

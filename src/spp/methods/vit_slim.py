@@ -67,6 +67,11 @@ class ViTSlimConfig(RankingConfig):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1e-4")
         require(0 < self.tokens <= 1, "tokens", self.tokens, "more than 0, up to 1", "use 1")
         require(self.token_weight > 0, "token_weight", self.token_weight, "more than 0", "use 1e-4")
+        weight, default = self.token_weight, type(self).token_weight
+        allowed = f"{default}, as tokens=1 has no gates on tokens"
+        require(
+            self.tokens < 1 or weight == default, "token_weight", weight, allowed, "leave it out, or use tokens=0.7"
+        )
         require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
 
     def search(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.record.rows import Facts, Row, RowMaker, command, identity
+from spp.record.rows import Facts, Row, RowMaker, command, identity, parts_of
 from spp.record.variants import told_apart, variants
 from spp.store.store import ARTIFACTS, Store
 
@@ -27,7 +27,10 @@ class PathSource:
 
 @dataclass(frozen=True)
 class Missing:
-    """A member that was asked for and is not finished; `state` is failed or not finished."""
+    """A member that was asked for and is not finished; `state` is failed or not finished.
+
+    `search_key`: of the search that it comes from, which it may share with others.
+    """
 
     point: str
     sweep: str
@@ -41,6 +44,21 @@ class Missing:
     budget_asked: float
     state: str
     command: str
+    search_key: str
+
+
+@dataclass(frozen=True)
+class OutOfReach:
+    """A budget that a sweep has left out because the method cannot serve it."""
+
+    method: str
+    preset: str | None
+    variant: str
+    model: str
+    data: str
+    seed: int
+    budget_kind: str
+    budget_asked: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Record:
     paths: Sequence[PathSource]
     missing: Sequence[Missing]
     source: str
+    out_of_reach: Sequence[OutOfReach] = ()
 
 
 def read_record(store: Store, sweeps: Sequence[str]) -> Record:
@@ -82,7 +101,12 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
         if path is not None and path.kind == "update" and path.key not in paths and facts.is_done("update", path.key):
             folder = facts.stage_dir("update", path.key) / ARTIFACTS
             paths[path.key] = PathSource(key=path.key, **identity(point, variant), artifacts=folder)
-    return Record(rows, list(paths.values()), missing, source)
+    out_of_reach = dict.fromkeys(
+        OutOfReach(**identity(point, names[stage.key]), budget_kind=stage.config["budget"]["kind"], budget_asked=budget)
+        for _, point, stage in _members(plans)
+        for budget in point.meta.get("out_of_reach", ())
+    )
+    return Record(rows, list(paths.values()), missing, source, tuple(out_of_reach))
 
 
 def _members(plans: Mapping[str, Plan]) -> Iterator[tuple[str, Point, Stage]]:
@@ -101,6 +125,7 @@ def _missing(facts: Facts, point: Point, sweep: str, variant: str, stage: Stage)
         budget_asked=stage.config["budget"]["value"],
         state="failed" if has_failed else "not finished",
         command=command(point),
+        search_key=parts_of(stage)["search"].key,
     )
 
 

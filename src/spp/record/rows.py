@@ -48,7 +48,7 @@ class RowMaker:
 
     def _measured(self, stage: Stage) -> Row:
         summary = self._summary("finetune", stage.key)
-        dense = self._summary("dense", _parts(stage)["dense"].key)
+        dense = self._summary("dense", parts_of(stage)["dense"].key)
         return {
             "budget_kind": summary["budget"]["kind"],
             "budget_asked": summary["budget"]["value"],
@@ -65,7 +65,7 @@ class RowMaker:
         }
 
     def _cost(self, stage: Stage) -> Row:
-        parts = _parts(stage)
+        parts = parts_of(stage)
         summary, family = self._summary("finetune", stage.key), self._summary(parts["family"].kind, parts["family"].key)
         searching = {part.key: self._summary(part.kind, part.key) for part in (parts["search"], parts["family"])}
         recipe, data = stage.config["recipe"], stage.config["data"]
@@ -90,7 +90,7 @@ class RowMaker:
         }
 
     def _origin(self, stage: Stage) -> Row:
-        parts = _parts(stage)
+        parts = parts_of(stage)
         return {
             "key": stage.key,
             "family_key": parts["family"].key,
@@ -105,7 +105,7 @@ class RowMaker:
         }
 
 
-def _parts(stage: Stage) -> dict[str, Stage]:
+def parts_of(stage: Stage) -> dict[str, Stage]:
     """The stages that a member comes from."""
     family = stage.inputs["family"]
     # A search for one budget hands out its member itself; others end in an order, which is then walked.

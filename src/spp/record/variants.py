@@ -34,21 +34,23 @@ def variants(points: Mapping[str, Point]) -> dict[str, str]:
 def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
     """The variant of every member by its key, from its point, the variant of its words and its finetune stage.
 
+    Words do not tell members apart whose settings are all the same, as where one says what is the default anyway.
     Members that words do not tell apart get the settings in which they differ, as of two sweeps with the same words
     between which a default or a stage's version has changed. Seeds and budgets are no settings, nor is what follows
     from the budget within a point; the list of budgets that was walked is one only where a seed has a budget twice.
     """
+    members, flat = list(members), cache(_flat)
+    settings = _of_points(
+        {stage.key: _settings(stage, flat) for _, _, stage in members},
+        {stage.key: id(point) for point, _, stage in members},
+    )
+    words_of = _fewest_words(members, settings)
     setups: dict[tuple[Any, ...], dict[str, Stage]] = {}
-    point_of: dict[str, int] = {}
-    for point, words, stage in members:
-        place = (*(point.meta.get(name) for name in ("method", "preset", "model", "data")), words)
-        setups.setdefault(place, {})[stage.key] = stage
-        point_of[stage.key] = id(point)
+    for point, _, stage in members:
+        setups.setdefault((*_place(point), words_of[stage.key]), {})[stage.key] = stage
     found: dict[str, str] = {}
-    flat = cache(_flat)
     for (*_, words), stages in setups.items():
-        settings = {key: _settings(stage, flat) for key, stage in stages.items()}
-        apart = differences(_of_points(settings, point_of))
+        apart = differences({key: settings[key] for key in stages})
         groups: dict[str, list[str]] = {}
         for key, text in apart.items():
             groups.setdefault(text, []).append(key)
@@ -57,6 +59,24 @@ def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
             for key in keys:
                 walked = f"budget.values={_budgets(stages[key])}" if len(cells) < len(keys) else ""
                 found[key] = " ".join(part for part in (words, text, walked) if part)
+    return found
+
+
+def _place(point: Point) -> tuple[Any, ...]:
+    return tuple(point.meta.get(name) for name in ("method", "preset", "model", "data"))
+
+
+def _fewest_words(
+    members: Iterable[tuple[Point, str, Stage]], settings: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """The words of every member by its key: the fewest that a member with the same settings has."""
+    alike: dict[tuple[Any, ...], dict[str, str]] = {}
+    for point, words, stage in members:
+        alike.setdefault((*_place(point), frozenset(settings[stage.key].items())), {})[stage.key] = words
+    found: dict[str, str] = {}
+    for same in alike.values():
+        fewest = min(same.values(), key=lambda words: (len(words.split()), words))
+        found |= dict.fromkeys(same, fewest)
     return found
 
 

@@ -84,19 +84,21 @@ def recipe_todo(recipe: PublishedRecipe, published: Published) -> str | None:
     """How to run a row of Table 6; None where this project cannot."""
     if recipe.words is None:
         return None
-    training = _recipe_training(recipe, recipe.budgets, published)
+    training = _recipe_training(recipe, recipe.budgets, 1, published)
     count = f"{len(recipe.budgets)} member{'s'[: len(recipe.budgets) > 1]}"
     what = f"spp (priced), {recipe.model} on {recipe.data}, {count}"
     return todo(what, f"spp run {recipe.words} paths.data=DIR", hours_text(training.gpu_hours))
 
 
-def _recipe_training(recipe: PublishedRecipe, fractions: Sequence[float], published: Published) -> Training:
-    """A row of Table 6 with members at fractions of the dense model."""
+def _recipe_training(
+    recipe: PublishedRecipe, fractions: Sequence[float], num_more_searches: int, published: Published
+) -> Training:
+    """A row of Table 6 with members at fractions of the dense model, which come from so many searches."""
     dense = published.dense[recipe.model]
     return Training(
         dense.macs,
         published.setting.num_train_images,
-        recipe.update_epochs + recipe.prune_epochs,
+        num_more_searches * (recipe.update_epochs + recipe.prune_epochs),
         recipe.finetune_epochs,
         tuple(fraction * dense.macs for fraction in fractions),
     )
@@ -118,16 +120,17 @@ def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Pub
     if len(seeds) > 1:
         command = sweep_command(first.command, first.method, [f"seed={','.join(map(str, seeds))}"])
     names = ("method", "model", "data")
+    num_more_searches = len({m.search_key for m in members})
     alike = [row for row in rows if all(row[name] == getattr(first, name) for name in names)]
     recipe = published.recipe(first.model)
     if alike or recipe is None or first.data != recipe.data or first.budget_kind == "units":
         exact = [row for row in alike if (row["preset"], row["variant"]) == (first.preset, first.variant)]
         other = ", by members with other settings" if alike and not exact else ""
-        return todo(what, command, f"{cost_of_alike(exact or alike, len(members), len(seeds))}{other}")
+        return todo(what, command, f"{cost_of_alike(exact or alike, len(members), num_more_searches)}{other}")
     dense = published.dense[first.model]
     total = dense.macs if first.budget_kind == "macs" else dense.params
-    fractions = [budget if budget <= 1 else budget / total for budget in budgets]
-    hours = len(seeds) * _recipe_training(recipe, fractions, published).gpu_hours
+    fractions = [budget if budget <= 1 else budget / total for budget in _budgets(members)]
+    hours = _recipe_training(recipe, fractions, num_more_searches, published).gpu_hours
     return todo(what, command, f"{hours_text(hours)} with the epochs of Table 6")
 
 
@@ -177,16 +180,15 @@ def budget_todo(group: Group, rows: Sequence[Row]) -> str:
     return todo(what, command, cost_of_alike(rows, len(seeds), len(seeds)))
 
 
-def cost_of_alike(rows: Sequence[Row], num_members: int = 1, num_seeds: int = 1) -> str:
-    """About what more members cost, by what those like them took; a search that made several serves all of a seed."""
+def cost_of_alike(rows: Sequence[Row], num_members: int = 1, num_more_searches: int = 1) -> str:
+    """About what more members cost, and the searches that they come from, by what those like them took."""
     if not rows:
         return "nothing alike has been run, so no estimate"
-    num_needed = num_seeds if any(row["num_members_of_search"] > 1 for row in rows) else num_members
     searches, count = search_rows(rows), num_searches(rows)
 
     def total(unit: str) -> float:
         search = sum(row[f"search_{unit}"] for row in searches) / count
-        return float(num_needed * search + num_members * mean(row[f"finetune_{unit}"] for row in rows))
+        return float(num_more_searches * search + num_members * mean(row[f"finetune_{unit}"] for row in rows))
 
     if total("gpu_seconds"):
         return f"{hours_text(total('gpu_seconds') / 3600)}, as measured on {rows[0]['device']}"

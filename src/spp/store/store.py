@@ -11,7 +11,6 @@ repeats that record, so it comes out the same whoever writes it, and where a wor
 one makes up for it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -36,6 +35,7 @@ from spp.store.atomic import (
     write_json,
     write_text,
 )
+from spp.store.manifest import RECORD, differences, manifest_of
 from spp.store.process import is_alive, this_process
 
 DONE = "DONE"
@@ -45,7 +45,6 @@ CHECKPOINT = "last.ckpt"
 PARTIAL = "partial"
 """Artifacts that belong to the checkpoint."""
 
-_RECORD = ".record.json"
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _FORGET_WORK_SECONDS = 7 * 24 * 3600.0
 _TRACEBACK_LINES = 40
@@ -136,7 +135,7 @@ class Store:
         marker = read_json(self.stage_dir(kind, key) / DONE)
         if marker is None:
             return [f"{kind} {key}: it is not done"]
-        problems = _differences(self.artifacts_dir(kind, key), marker["artifacts"])
+        problems = differences(self.artifacts_dir(kind, key), marker["artifacts"])
         return [f"{kind} {key}: artifact {problem}" for problem in problems]
 
     # Stages: the work
@@ -150,9 +149,9 @@ class Store:
         folder = self.stage_dir(kind, key)
         if (folder / DONE).exists():
             return None
-        record = read_json(folder / ARTIFACTS / _RECORD)
+        record = read_json(folder / ARTIFACTS / RECORD)
         if record is not None:
-            if not _differences(folder / ARTIFACTS, record["artifacts"]):
+            if not differences(folder / ARTIFACTS, record["artifacts"]):
                 _publish(folder, record)
                 return None
             shutil.rmtree(folder / ARTIFACTS)
@@ -174,19 +173,19 @@ class Store:
         work = self._work[StageRef(kind, key)]
         provenance = read_json(folder / "provenance.json") or {}
         record = {
-            "artifacts": _hashes(work),
+            "artifacts": manifest_of(work),
             "finished_at": utc_now(),
             "seconds": summary.get("seconds"),
             "code_hash": provenance.get("code_hash"),
             "summary": dict(summary),
         }
-        write_json(work / _RECORD, record)
+        write_json(work / RECORD, record)
         del self._work[StageRef(kind, key)]
         try:
             work.rename(folder / ARTIFACTS)
         except OSError:
             # The record makes sure that no artifacts folder is empty, so this rename never replaces one.
-            first = read_json(folder / ARTIFACTS / _RECORD)
+            first = read_json(folder / ARTIFACTS / RECORD)
             if first is None:
                 raise
             shutil.rmtree(work, ignore_errors=True)
@@ -344,32 +343,6 @@ def _publish(folder: Path, record: Mapping[str, Any]) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     write_json(folder / DONE, {name: value for name, value in record.items() if name != "summary"})
-
-
-def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and sha256 of every file below `folder`, which are on disk when this returns."""
-    hashes = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _RECORD):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        hashes[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
-    return hashes
-
-
-def _differences(artifacts: Path, recorded: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    problems = []
-    for name, expected in recorded.items():
-        path = artifacts / name
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-        elif (size := path.stat().st_size) != expected["size"]:
-            problems.append(f"{name} has {size} bytes instead of {expected['size']}")
-        else:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    problems.append(f"{name} has another sha256 than when it was written")
-    return problems
 
 
 def _remove_left_work(folder: Path) -> None:

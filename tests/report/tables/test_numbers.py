@@ -5,6 +5,7 @@ from statistics import mean, stdev
 
 import pytest
 
+from spp.record.record import OutOfReach
 from spp.report.published import load_published
 from spp.report.tables import compare, cost, family, figures, stability, table1, table6, table8
 
@@ -235,6 +236,17 @@ def test_budgets_that_only_others_have_are_not_run(make_row, make_record):
     (table,) = compare.tables(record, PUBLISHED)
     assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "not run", "96.0"]
     assert ["budget=macs 'budget.values=[0.3]'" in line for line in table.todo] == [True, False]
+
+
+def test_what_a_method_cannot_serve_is_no_command(make_row, make_record):
+    rows = [make_row(), make_row(budget_asked=0.3), make_row(method="dsp", preset=None, command="spp run method=dsp")]
+    place = ("dsp", None, "", "vit", "digits", 0)
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[OutOfReach(*place, "macs", 0.3)]), PUBLISHED)
+    assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "out of reach"]
+    assert table.todo == ()
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[OutOfReach(*place, "params", 0.3)]), PUBLISHED)
+    assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "not run"]
+    assert len(table.todo) == 1
 
 
 def test_gpu_seconds_are_compared_where_there_are_any(make_row, make_record):

@@ -1,8 +1,8 @@
 """The comparison: methods down, budgets across, mean and deviation over seeds, and what the searches cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from spp.record.record import Record
+from spp.record.record import Missing, OutOfReach, Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
@@ -52,7 +52,7 @@ def tables(record: Record, published: Published) -> list[Table]:
 
 
 def _table(name: str, title: str, rows: Sequence[Row], record: Record, published: Published) -> Table:
-    groups = group_rows(rows)
+    groups, kind = group_rows(rows), rows[0]["budget_kind"]
     budgets = sorted({row["budget_asked"] for row in rows}, reverse=True)
     has_gpu = any(row["search_gpu_seconds"] for row in rows)
     columns = (
@@ -73,7 +73,8 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
     todo = []
     for setup in dict.fromkeys(group.setup for group in groups):
         by_budget = {group.budget_asked: members for group, members in groups.items() if group.setup == setup}
-        lines.append((Cell(setup.short_label), *_accuracies(by_budget, budgets), *_cost(by_budget, has_gpu)))
+        accuracies = _accuracies(by_budget, budgets, _budgets_of(setup, kind, record.out_of_reach))
+        lines.append((Cell(setup.short_label), *accuracies, *_cost(by_budget, has_gpu)))
         todo += _not_run(setup, by_budget, budgets, record)
     here = [m for m in record.missing if (m.model, m.data, m.budget_kind) == _place(rows[0])]
     todo += missing_todos(record, here, published)
@@ -84,9 +85,22 @@ def _place(row: Row) -> tuple[str, str, str]:
     return row["model"], row["data"], row["budget_kind"]
 
 
-def _accuracies(by_budget: Mapping[float, Sequence[Row]], budgets: Sequence[float]) -> list[Cell]:
+def _budgets_of(setup: Setup, kind: str, members: Iterable[Missing | OutOfReach]) -> set[float]:
+    """The budgets of one kind that members of a setup were asked for."""
+    return {
+        m.budget_asked
+        for m in members
+        if Setup(m.method, m.preset, m.variant, m.model, m.data) == setup and m.budget_kind == kind
+    }
+
+
+def _accuracies(
+    by_budget: Mapping[float, Sequence[Row]], budgets: Sequence[float], out_of_reach: Collection[float]
+) -> list[Cell]:
     return [
-        spread_cell([row[column] for row in by_budget[budget]]) if budget in by_budget else Cell("not run")
+        spread_cell([row[column] for row in by_budget[budget]])
+        if budget in by_budget
+        else Cell("out of reach" if budget in out_of_reach else "not run")
         for column in ("top1", "top1_before")
         for budget in budgets
     ]
@@ -98,11 +112,7 @@ def _not_run(
     """How to fill the budgets that nobody asked of a setup; those that were asked for are told of elsewhere."""
     rows = [row for members in by_budget.values() for row in members]
     kind = rows[0]["budget_kind"]
-    asked = {
-        m.budget_asked
-        for m in record.missing
-        if Setup(m.method, m.preset, m.variant, m.model, m.data) == setup and m.budget_kind == kind
-    }
+    asked = _budgets_of(setup, kind, [*record.missing, *record.out_of_reach])
     absent = [budget for budget in budgets if budget not in by_budget and budget not in asked]
     return [budget_todo(Group(setup, kind, budget), rows) for budget in absent]
 
