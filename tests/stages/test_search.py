@@ -202,6 +202,26 @@ def epochs_after(size: float, prune: dict) -> int:
     return round((1 - came / num_steps) * recipe["epochs"])
 
 
+def epochs_of(stage) -> int:
+    """Epochs of a stage and of all that it came from, but for the dense network."""
+    if stage.kind == "dense":
+        return 0
+    sources = {source.key: source for source in stage.inputs.values()}
+    return stage.config["recipe"]["epochs"] + sum(epochs_of(source) for source in sources.values())
+
+
+@pytest.mark.parametrize("method", ["spp", "taylor", "magnitude", "random", "vit_slim", "upop", "leap"])
+def test_without_a_walk_all_methods_have_equal_epochs_too(method):
+    """What a search leaves over is for the finetuning, unless no weight shall be trained."""
+    words = ["experiment=equal_epochs", f"method={method}", "budget.values=[0.5]", "update.epochs=5", "prune.epochs=0"]
+    found = {}
+    for epochs in (11, 0):
+        (point,) = plan_sweep(compose_points([*words, f"finetune.epochs={epochs}"], False)).plan.points
+        (found[epochs],) = point.stages
+    assert epochs_of(found[11]) == 16
+    assert found[0].config["recipe"]["epochs"] == 0
+
+
 def test_without_the_rest_of_the_walk_all_members_are_finetuned_alike(tmp_path, capsys):
     words = ["method=taylor", "budget.values=[0.8,0.4]"]
     found = {}

@@ -88,18 +88,22 @@ class Setup:
     def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
-        What is left over goes to the walk, unless that trains nothing: all methods have equal epochs in all. Where
-        the weights stand still the labels are clean, as in `update`: a loss that asks for less confidence would score
-        the units by what they do to that.
+        What is left over goes to the walk or, where there is none, to the finetuning (`finetune_of`): all methods have
+        equal epochs in all. Where the weights stand still the labels are clean, as in `update`: a loss that asks for
+        less confidence would score the units by what they do to that.
         """
-        limit: int | None = getattr(self.method, "MAX_SEARCH_EPOCHS", None)
-        needed = self.search.epochs if limit is None else min(limit, self.search.epochs)
-        warmup = min(self.search.warmup_epochs, needed)
-        unspent = self.search.epochs - needed if self.prune.epochs > 0 else 0
-        search = replace(self.search, epochs=needed, warmup_epochs=warmup)
+        needed = self.search.epochs - self._unspent_epochs
+        search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
         if not getattr(self.method, "TRAINS_WEIGHTS", True):
             search = replace(search, label_smoothing=0, mixup=0, cutmix=0)
-        return search, replace(self.prune, epochs=self.prune.epochs + unspent)
+        more = self._unspent_epochs if self.prune.epochs > 0 else 0
+        return search, replace(self.prune, epochs=self.prune.epochs + more)
+
+    @property
+    def _unspent_epochs(self) -> int:
+        """Epochs of `search` that the method's search does not need."""
+        limit: int | None = getattr(self.method, "MAX_SEARCH_EPOCHS", None)
+        return 0 if limit is None else max(0, self.search.epochs - limit)
 
     def joint_epochs(self) -> SearchConfig:
         """The recipe of a search that is the walk at the same time: it has the epochs of both."""
@@ -108,9 +112,13 @@ class Setup:
     def finetune_of(self, size: float, walk: PruneConfig) -> RecipeConfig:
         """The finetuning of the member that a walk to all budgets takes at `size`.
 
-        With `rest_of_walk` it also has, in whole epochs, what comes of the walk after the member is taken: the weights
-        of every member then train for as many epochs as those of the smallest.
+        Without a walk it also has what the search has left over, unless nothing is trained at all. With `rest_of_walk`
+        it has, in whole epochs, what comes of the walk after the member is taken: the weights of every member then
+        train for as many epochs as those of the smallest.
         """
+        if walk.epochs == 0:
+            more = self._unspent_epochs if self.finetune.epochs > 0 else 0
+            return replace(self.finetune, epochs=self.finetune.epochs + more)
         if not self.rest_of_walk:
             return self.finetune
         smallest = min(self.budget.values)
