@@ -112,7 +112,7 @@ def test_the_same_record_gives_the_same_page(source):
 def test_whatever_a_user_named_is_text_and_nothing_else():
     names = ("point", "sweep", "command", "method", "variant", "model", "data", "device")
     row = {**ROW, **dict.fromkeys(names, HOSTILE), "config": {HOSTILE: HOSTILE}}
-    missing = Missing("p", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0, "macs", 0.5, "failed", HOSTILE, "a")
+    missing = Missing(*[HOSTILE] * 5, 0, "macs", 0.5, "p", HOSTILE, "failed", HOSTILE, "a")
     table = table_of(Cell(HOSTILE, marks=HOSTILE, hint=HOSTILE), title=HOSTILE, todo=(HOSTILE,))
     tags = Tags(page_of([row], parts=[Part(REPORTS["family"], [table], [])], missing=[missing]))
     assert not [tag for tag, _ in tags.tags if tag == "img"]
@@ -218,7 +218,7 @@ def test_of_what_was_not_run_the_command_is_copied():
     )
     missing = [
         Missing(
-            "p", "s", "spp", "priced", "", "vit", "digits", 1, "macs", budget, "not finished", "spp run seed=1", "a"
+            "spp", "priced", "", "vit", "digits", 1, "macs", budget, "p", "s", "not finished", "spp run seed=1", "a"
         )
         for budget in (0.5, 0.3)
     ]

@@ -48,7 +48,7 @@ def test_a_budget_that_others_have_is_run_by_its_command(make_row):
 
 
 def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
-    missing = Missing("p", "s", "spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "failed", "spp run seed=3", "a3")
+    missing = Missing("spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "p", "s", "failed", "spp run seed=3", "a3")
     row = make_row(search_gpu_seconds=3600.0, finetune_gpu_seconds=7200.0, device="A100")
     line = missing_todo([missing], [row], PUBLISHED)
     assert "seed 3, failed: spp run seed=3" in line
@@ -63,9 +63,11 @@ def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
 
 def test_searches_are_estimated_as_often_as_they_are_planned(make_row):
     def wanted(search_key):
-        place = ("p", "s", "spp", "priced", "", "vit", "digits")
+        place = ("spp", "priced", "", "vit", "digits")
         return [
-            Missing(*place, seed, "macs", budget, "failed", "spp run", search_key.format(seed=seed, budget=budget))
+            Missing(
+                *place, seed, "macs", budget, "p", "s", "failed", "spp run", search_key.format(seed=seed, budget=budget)
+            )
             for seed in (3, 4)
             for budget in (0.5, 0.3)
         ]
@@ -82,7 +84,7 @@ def test_searches_are_estimated_as_often_as_they_are_planned(make_row):
 def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, make_row):
     def missing(seed, budget, state="not finished"):
         command = f"spp run method=taylor 'budget.values=[0.5,0.3]' seed={seed}"
-        return Missing("p", "s", "taylor", None, "", "vit", "digits", seed, "macs", budget, state, command, f"a{seed}")
+        return Missing("taylor", None, "", "vit", "digits", seed, "macs", budget, "p", "s", state, command, f"a{seed}")
 
     wanted = [missing(seed, budget) for seed in (0, 1) for budget in (0.5, 0.3)]
     wanted += [missing(2, 0.3), missing(3, 0.5, "failed")]
@@ -98,8 +100,11 @@ def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, 
 
 def test_members_of_the_papers_model_are_estimated_by_its_recipe():
     def hours(method, budgets, search_keys):
-        place = ("p", "s", method, None, "", "deit_small", "imagenet", 0, "params")
-        members = [Missing(*place, b, "not finished", "spp run", k) for b, k in zip(budgets, search_keys, strict=True)]
+        place = (method, None, "", "deit_small", "imagenet", 0, "params")
+        members = [
+            Missing(*place, b, "p", "s", "not finished", "spp run", k)
+            for b, k in zip(budgets, search_keys, strict=True)
+        ]
         return missing_todo(members, [], PUBLISHED)
 
     def by_hand(epochs):

@@ -26,7 +26,21 @@ class PathSource:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Asked:
+    """A member that was asked for."""
+
+    method: str
+    preset: str | None
+    variant: str
+    model: str
+    data: str
+    seed: int
+    budget_kind: str
+    budget_asked: float
+
+
+@dataclass(frozen=True)
+class Missing(Asked):
     """A member that was asked for and is not finished; `state` is failed or not finished.
 
     `search_key`: of the search that it comes from, which it may share with others.
@@ -34,42 +48,23 @@ class Missing:
 
     point: str
     sweep: str
-    method: str
-    preset: str | None
-    variant: str
-    model: str
-    data: str
-    seed: int
-    budget_kind: str
-    budget_asked: float
     state: str
     command: str
     search_key: str
 
 
 @dataclass(frozen=True)
-class OutOfReach:
-    """A budget that a sweep has left out because the method cannot serve it."""
-
-    method: str
-    preset: str | None
-    variant: str
-    model: str
-    data: str
-    seed: int
-    budget_kind: str
-    budget_asked: float
-
-
-@dataclass(frozen=True)
 class Record:
-    """What one or several sweeps have measured; `source` says where it was read."""
+    """What one or several sweeps have measured; `source` says where it was read.
+
+    `out_of_reach`: what sweeps have left out because the method cannot serve the budget.
+    """
 
     rows: Sequence[Row]
     paths: Sequence[PathSource]
     missing: Sequence[Missing]
     source: str
-    out_of_reach: Sequence[OutOfReach] = ()
+    out_of_reach: Sequence[Asked] = ()
 
 
 def read_record(store: Store, sweeps: Sequence[str]) -> Record:
@@ -102,7 +97,7 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
             folder = facts.stage_dir("update", path.key) / ARTIFACTS
             paths[path.key] = PathSource(key=path.key, **identity(point, variant), artifacts=folder)
     out_of_reach = dict.fromkeys(
-        OutOfReach(**identity(point, names[stage.key]), budget_kind=stage.config["budget"]["kind"], budget_asked=budget)
+        Asked(**identity(point, names[stage.key]), budget_kind=stage.config["budget"]["kind"], budget_asked=budget)
         for _, point, stage in _members(plans)
         for budget in point.meta.get("out_of_reach", ())
     )

@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from spp.record.record import OutOfReach
+from spp.record.record import Asked
 from spp.report.published import load_published
 from spp.report.tables import compare, cost, family, figures, stability, table1, table6, table8
 
@@ -241,10 +241,10 @@ def test_budgets_that_only_others_have_are_not_run(make_row, make_record):
 def test_what_a_method_cannot_serve_is_no_command(make_row, make_record):
     rows = [make_row(), make_row(budget_asked=0.3), make_row(method="dsp", preset=None, command="spp run method=dsp")]
     place = ("dsp", None, "", "vit", "digits", 0)
-    (table,) = compare.tables(make_record(*rows, out_of_reach=[OutOfReach(*place, "macs", 0.3)]), PUBLISHED)
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[Asked(*place, "macs", 0.3)]), PUBLISHED)
     assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "out of reach"]
     assert table.todo == ()
-    (table,) = compare.tables(make_record(*rows, out_of_reach=[OutOfReach(*place, "params", 0.3)]), PUBLISHED)
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[Asked(*place, "params", 0.3)]), PUBLISHED)
     assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "not run"]
     assert len(table.todo) == 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from spp.record.record import Missing, OutOfReach, Record
+from spp.record.record import Asked, Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
@@ -75,7 +75,7 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
         by_budget = {group.budget_asked: members for group, members in groups.items() if group.setup == setup}
         accuracies = _accuracies(by_budget, budgets, _budgets_of(setup, kind, record.out_of_reach))
         lines.append((Cell(setup.short_label), *accuracies, *_cost(by_budget, has_gpu)))
-        todo += _not_run(setup, by_budget, budgets, record)
+        todo += _not_run(setup, kind, by_budget, budgets, record)
     here = [m for m in record.missing if (m.model, m.data, m.budget_kind) == _place(rows[0])]
     todo += missing_todos(record, here, published)
     return Table(name, title, columns, tuple(lines), (_legend(rows, has_gpu),), tuple(todo), member_data(rows))
@@ -85,7 +85,7 @@ def _place(row: Row) -> tuple[str, str, str]:
     return row["model"], row["data"], row["budget_kind"]
 
 
-def _budgets_of(setup: Setup, kind: str, members: Iterable[Missing | OutOfReach]) -> set[float]:
+def _budgets_of(setup: Setup, kind: str, members: Iterable[Asked]) -> set[float]:
     """The budgets of one kind that members of a setup were asked for."""
     return {
         m.budget_asked
@@ -107,11 +107,10 @@ def _accuracies(
 
 
 def _not_run(
-    setup: Setup, by_budget: Mapping[float, Sequence[Row]], budgets: Sequence[float], record: Record
+    setup: Setup, kind: str, by_budget: Mapping[float, Sequence[Row]], budgets: Sequence[float], record: Record
 ) -> list[str]:
     """How to fill the budgets that nobody asked of a setup; those that were asked for are told of elsewhere."""
     rows = [row for members in by_budget.values() for row in members]
-    kind = rows[0]["budget_kind"]
     asked = _budgets_of(setup, kind, [*record.missing, *record.out_of_reach])
     absent = [budget for budget in budgets if budget not in by_budget and budget not in asked]
     return [budget_todo(Group(setup, kind, budget), rows) for budget in absent]
