@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from spp.dynamics import path_file
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 TENSORS = {
     f"{key}/{name}": torch.tensor(values)

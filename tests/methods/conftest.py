@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input, find_pairs
+from spp.structure.find import example_inputs, find_pairs
 
 VIT = {"img_size": 8, "patch_size": 4, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
 SWIN = {
@@ -41,7 +41,7 @@ def build_tiny(name: str = "vit", seed: int = 0) -> nn.Module:
 
 def tiny_batches(masked: MaskedModel, num_steps: int, seed: int = 1) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
-    shape = (8, *example_input(masked.model).shape[1:])
+    shape = (8, *example_inputs(masked.model)["x"].shape[1:])
     return [
         (torch.randn(shape, generator=generator), torch.randint(4, (8,), generator=generator)) for _ in range(num_steps)
     ]
@@ -69,7 +69,7 @@ def run_search(
 
 def achieved(model: nn.Module, masks: dict[str, Tensor]) -> Cost:
     """Cost of the compact model, counted and not priced."""
-    return count_cost(compact(model, masks), example_input(model))
+    return count_cost(compact(model, masks), example_inputs(model))
 
 
 def assert_compact_is_masked(masked: MaskedModel, masks: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from spp.dynamics.ranking import Ranking
 from spp.methods import vit_slim
 from spp.methods._vit_slim_tokens import select_tokens
 from spp.methods.vit_slim import ViTSlimConfig
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.tokens import drop_tokens
 
 

@@ -11,7 +11,7 @@ from spp.methods.wdpruning import WDPruningConfig, build_search
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input
+from spp.structure.find import example_inputs
 
 
 def forward_masks(scores, thresholds, rounds=False):
@@ -272,7 +272,7 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
     assert [name for name, _ in model.named_children() if name == "rest"] == []
     assert len(model.blocks) == 1
     small = compact(model, masks)
-    cost = count_cost(small, example_input(model))
+    cost = count_cost(small, example_inputs(model))
     if kind == "units":
         spent, asked, unit = sum(int(mask.sum()) for mask in masks.values()), 0.4 * dense_units, 1
     else:

@@ -16,7 +16,7 @@ from spp.stages.worker import run_stage
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.tokens import kept_tokens
 
 MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}

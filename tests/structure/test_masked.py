@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import Pair, find_pairs
+from spp.structure.find import find_pairs
+from spp.structure.pair import Pair
 
 
 def folded(model: nn.Module, pairs: list[Pair], masks: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from spp.dynamics.family import Family, as_path
 from spp.dynamics.order import add_ties, key_per_cost, unit_order
 from spp.dynamics.presets import PRESETS
 from spp.dynamics.recorder import Trace
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 SCORES = ("entry", "V", "S")
 

@@ -14,7 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 FILE_NAME = "path.safetensors"
 HEADER = "spp"

@@ -14,7 +14,7 @@ from spp.dynamics.family import Family, as_path
 from spp.dynamics.order import key_per_cost, unit_order
 from spp.dynamics.path import SolutionPath
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 from spp.structure.tokens import Kept
 
 

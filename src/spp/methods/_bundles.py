@@ -17,7 +17,7 @@ from spp.dynamics.budget import ROUNDING, Budget, absolute_size, cost_of, dense_
 from spp.dynamics.order import pair_indices, rank_within, unit_order
 from spp.structure.cost import Cost
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spp.structure.pairs import Pair, unit_weights
+from spp.structure.find import unit_weights
+from spp.structure.pair import Pair
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from spp.dynamics.budget import Budget
 from spp.structure.masked import MaskedModel, Masks
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 from spp.structure.tokens import Kept
 
 

@@ -12,9 +12,10 @@ from spp.methods._bundles import take_gradients
 from spp.methods._devices import mean_over_devices
 from spp.methods._search import RankingSearch
 from spp.methods.taylor import TaylorConfig
-from spp.structure.adapters.registry import MaskPoint, adapter_for
+from spp.structure.adapters.adapter import MaskPoint
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 Collect = Callable[[Tensor, Tensor], None]
 

@@ -13,7 +13,7 @@ from spp.methods._bundles import Bundles, take_gradients, write_masks
 from spp.methods._search import BudgetSearch
 from spp.methods.upop import UPopConfig
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs, unit_weights
+from spp.structure.find import find_pairs, unit_weights
 
 RELEASED_ATTENTION_WEIGHT = 12.0
 

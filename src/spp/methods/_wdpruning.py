@@ -13,7 +13,7 @@ from spp.methods._depth import TrainedAlong, shorten
 from spp.methods._search import BudgetSearch
 from spp.methods.wdpruning import WDPruningConfig
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 
 FIRST_THRESHOLD = 10.0
 RELEASED_LR = 0.0025

@@ -14,7 +14,8 @@ from spp.stages.context import StageRun
 from spp.stages.models import WEIGHTS_FILE, build_for, load_weights, read_checkpoint
 from spp.stages.training import Classifier, build_data, evaluate, fit
 from spp.structure.cost import count_cost
-from spp.structure.pairs import Pair, example_input, find_pairs
+from spp.structure.find import example_inputs, find_pairs
+from spp.structure.pair import Pair
 
 EVALUATION_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
 

@@ -13,7 +13,8 @@ from spp.plan.config import ModelConfig
 from spp.stages.models import build_model, load_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
-from spp.structure.pairs import Pair, example_input
+from spp.structure.find import example_inputs
+from spp.structure.pair import Pair
 from spp.structure.tokens import drop_tokens, kept_tokens
 
 FILE_NAME = "member.safetensors"

@@ -18,7 +18,7 @@ from spp.plan.setup import Setup
 from spp.stages.models import build_for, load_weights, read_checkpoint
 from spp.stages.training import build_data
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 
 
 def check_all(setups: Mapping[str, Setup]) -> dict[str, dict[float, str]]:

@@ -20,7 +20,7 @@ from spp.stages.models import WEIGHTS_FILE
 from spp.stages.training import Classifier, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.tokens import drop_tokens
 
 

@@ -1,6 +1,7 @@
 """The masked model: one number per unit multiplies it; at 1 it is the model itself."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spp.structure.adapters.registry import MaskPoint, TokenPoint, adapter_for
-from spp.structure.pairs import Pair
+from spp.structure.adapters.adapter import MaskPoint, TokenPoint
+from spp.structure.adapters.registry import adapter_for, unwrapped
+from spp.structure.pair import Pair
 
 
 class Masks(dict[str, nn.Parameter]):
@@ -48,7 +50,8 @@ class MaskedModel(nn.Module):
     stays half.
 
     Args:
-        model: a model with an adapter; it is held, not copied.
+        model: a model with an adapter; it is held, not copied. What torch.compile or DataParallel have wrapped is held
+            without the wrapper; a compiled part of it runs uncompiled while the masks are on.
         pairs: pairs of that model, found or made by hand under their names; units of the others are left alone.
 
     Raises:
@@ -57,7 +60,7 @@ class MaskedModel(nn.Module):
 
     def __init__(self, model: nn.Module, pairs: Iterable[Pair]) -> None:
         super().__init__()
-        self.model = model
+        self.model = model = unwrapped(model)
         self.pairs = list(pairs)
         adapter = adapter_for(model)
         known = {pair.name: pair for pair in adapter.pairs(model, per_head=False)}
@@ -133,7 +136,8 @@ class MaskedModel(nn.Module):
                 handles.append(self._attach(pair))
             for point in self._token_points:
                 handles.extend(self._attach_tokens(point))
-            return self.model(*args, **kwargs)
+            with _uncompiled(self.model):
+                return self.model(*args, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()
@@ -163,6 +167,14 @@ class MaskedModel(nn.Module):
                 "grad_checkpointing: True is not allowed: must be False while masks are on;"
                 " use model.set_grad_checkpointing(False)"
             )
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run what torch.compile has made as it was written: compiled code would not see the hooks."""
+    if any(hasattr(module, "_orig_mod") for module in model.modules()):
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 def _key(name: str) -> str:
