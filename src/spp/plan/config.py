@@ -95,7 +95,7 @@ class RecipeConfig(Config):
     select: str = "best"
     """Weights kept at the end: best (highest validation accuracy) or last."""
     augment: dict[str, Any] = field(default_factory=dict)
-    """Image transforms, see spp.data.module: crop, hflip, rand_augment, color_jitter, random_erasing, ..."""
+    """Image transforms, see spp.data.images.module: crop, hflip, rand_augment, color_jitter, random_erasing, ..."""
 
     def __post_init__(self) -> None:
         _check_common(self)

@@ -15,7 +15,7 @@ from spp.store.provenance import code_hash
 from spp.store.store import Store
 
 if TYPE_CHECKING:
-    from spp.data.module import ImageData
+    from spp.data.images.module import ImageData
     from spp.stages.checkpoint import CheckpointFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5

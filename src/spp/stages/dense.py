@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from spp.data.module import ImageData
+from spp.data.images.module import ImageData
 from spp.plan.config import DataConfig, ModelConfig, RecipeConfig, UpdateConfig
 from spp.plan.setup import sha256_of
 from spp.stages.context import StageRun

@@ -25,7 +25,7 @@ from pytorch_lightning.trainer.connectors.checkpoint_connector import _Checkpoin
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
 
-from spp.data.module import ImageData
+from spp.data.images.module import ImageData
 from spp.plan.config import RuntimeConfig
 from spp.stages.checkpoint import OURS, UnusableCheckpointError, random_state, set_random_state
 from spp.stages.context import StageRun

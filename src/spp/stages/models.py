@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spp.plan.config import ModelConfig
 
 if TYPE_CHECKING:
-    from spp.data.module import ImageData
+    from spp.data.images.module import ImageData
 
 WEIGHTS_FILE = "model.safetensors"
 """Name of the artifact that holds a dense network."""

@@ -7,8 +7,8 @@ from typing import Any
 import timm
 import torch
 
-from spp.data.module import ImageData
-from spp.data.transforms import Augment
+from spp.data.images.module import ImageData
+from spp.data.images.transforms import Augment
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import kinds_of, method_module
 from spp.methods.spp import SPPConfig, build_optimizer

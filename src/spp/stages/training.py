@@ -13,7 +13,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from spp.data.module import ImageData
+from spp.data.images.module import ImageData
 from spp.plan.config import DataConfig, RecipeConfig, RuntimeConfig, UpdateConfig
 from spp.stages.context import StageRun
 from spp.stages.fitting import Trainable, build_trainer, known_warnings, run_fit

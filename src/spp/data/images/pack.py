@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from spp.data.broken import is_of_the_file
+from spp.data.images.broken import is_of_the_file
 from spp.data.handles import FileHandles
 
 OFFSET_BYTES = 8

@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerStatus
 
-from spp.data.broken import BrokenImageError
-from spp.data.module import ImageData
+from spp.data.images.broken import BrokenImageError
+from spp.data.images.module import ImageData
 from spp.data.registry import open_source
 
 RECIPE = {"crop": "pad4", "hflip": 0.5, "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25}
@@ -37,7 +37,7 @@ def batches(loader):
 
 def test_digits():
     data = image_data()
-    assert (data.num_classes, data.in_chans, data.num_train_samples, data.steps_per_epoch) == (10, 1, 1350, 21)
+    assert (data.facts.num_classes, data.facts.inputs["in_chans"], data.num_train_samples, data.steps_per_epoch) == (10, 1, 1350, 21)
     images, labels = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype) == ((64, 1, 8, 8), torch.float32)
     assert (labels.shape, labels.dtype) == ((64,), torch.int64)

@@ -26,7 +26,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
 
-from spp.data.source import Source
+from spp.data.images.source import Source
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -130,17 +130,32 @@ def train_transform(augment: Augment, source: Source, img_size: int) -> Transfor
 def eval_transform(augment: Augment, source: Source, img_size: int) -> Transform:
     """The fixed transform of validation and test images; returns tensors of shape (C, img_size, img_size)."""
     mean, std = _statistics(augment, source)
-    usual = 1.0 if img_size <= LARGEST_SMALL_SIZE else 224 / 256
     return _compose(
         create_transform(
             img_size,
             is_training=False,
-            crop_pct=augment.crop_pct or usual,
+            crop_pct=augment.crop_pct or _usual_crop_pct(img_size),
             interpolation=_fixed(augment.interpolation),
             mean=mean,
             std=std,
         ).transforms
     )
+
+
+def describe_transform(augment: Augment, source: Source, img_size: int) -> dict[str, Any]:
+    """How raw images become inputs, in timm's words: for those who use a network elsewhere."""
+    mean, std = _statistics(augment, source)
+    return {
+        "input_size": [source.in_chans, img_size, img_size],
+        "interpolation": _fixed(augment.interpolation),
+        "crop_pct": augment.crop_pct or _usual_crop_pct(img_size),
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _usual_crop_pct(img_size: int) -> float:
+    return 1.0 if img_size <= LARGEST_SMALL_SIZE else 224 / 256
 
 
 def _mend_posterize(augmentation: RandAugment) -> None:

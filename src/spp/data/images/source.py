@@ -1,4 +1,4 @@
-"""What every data set looks like to the rest of the package."""
+"""What every image set looks like to the data module."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from spp.data.broken import BrokenImageError, decode, reading
+from spp.data.images.broken import BrokenImageError, decode, reading
 
 
 def encoded(kind):

@@ -6,8 +6,8 @@ from multiprocessing import RawArray
 
 from PIL import Image
 
-from spp.data.broken import BrokenImageError
-from spp.data.source import Labels, Split
+from spp.data.images.broken import BrokenImageError
+from spp.data.images.source import Labels, Split
 from spp.data.split import Indices
 
 _log = logging.getLogger(__name__)
@@ -19,9 +19,9 @@ class SkippedImages:
     Each is logged when it is found.
     """
 
-    def __init__(self, num_images: int) -> None:
+    def __init__(self, num_samples: int) -> None:
         # One byte per image, which every process only ever sets: no lock is needed.
-        self._is_broken = RawArray("B", num_images)
+        self._is_broken = RawArray("B", num_samples)
 
     def __contains__(self, position: int) -> bool:
         return bool(self._is_broken[position])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spp.data.broken import BrokenImageError
-from spp.data.selection import Selection, SkippedImages
+from spp.data.images.broken import BrokenImageError
+from spp.data.images.selection import Selection, SkippedImages
 
 
 class Numbers:
