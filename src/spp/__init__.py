@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from spp.stages.member import load_member
     from spp.structure.compact import compact
     from spp.structure.cost import Cost, count_cost
-    from spp.structure.masked import MaskedModel
     from spp.structure.find import find_pairs
+    from spp.structure.masked import MaskedModel
     from spp.structure.pair import Pair
 
 __version__ = "0.1.0"

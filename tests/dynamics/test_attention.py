@@ -12,8 +12,8 @@ from spp.dynamics.budget import Budget, budget_range, cost_of, prefix_masks, uni
 from spp.dynamics.order import unit_order
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
-from spp.structure.masked import MaskedModel
 from spp.structure.find import example_inputs, find_pairs
+from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
 

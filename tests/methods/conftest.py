@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
-from spp.structure.masked import MaskedModel
 from spp.structure.find import example_inputs, find_pairs
+from spp.structure.masked import MaskedModel
 
 VIT = {"img_size": 8, "patch_size": 4, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
 SWIN = {

@@ -10,8 +10,8 @@ from spp.methods.registry import read_method
 from spp.methods.wdpruning import WDPruningConfig, build_search
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
-from spp.structure.masked import MaskedModel
 from spp.structure.find import example_inputs
+from spp.structure.masked import MaskedModel
 
 
 def forward_masks(scores, thresholds, rounds=False):

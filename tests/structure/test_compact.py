@@ -10,8 +10,8 @@ from torch import nn
 
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
-from spp.structure.masked import MaskedModel
 from spp.structure.find import example_inputs, find_pairs
+from spp.structure.masked import MaskedModel
 
 KINDS = ("qk", "vo", "mlp")
 

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from spp.structure.masked import MaskedModel
 from spp.structure.find import find_pairs
+from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
 

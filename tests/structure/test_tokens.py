@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
-from spp.structure.masked import MaskedModel
 from spp.structure.find import example_inputs, find_pairs
+from spp.structure.masked import MaskedModel
 from spp.structure.tokens import drop_tokens, kept_tokens, token_points
 
 PLAIN = ["deit", "deit_distilled", "vit_plain"]

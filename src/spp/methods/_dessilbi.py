@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from spp.dynamics.budget import split
 from spp.methods._search import RankingSearch
 from spp.methods.dessilbi import DessiLBIConfig
-from spp.structure.masked import MaskedModel
 from spp.structure.find import unit_weights
+from spp.structure.masked import MaskedModel
 
 TIME_CONSTANT = 1 / 20
 """Share of the search within which Gamma follows the weights."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from spp.methods._static import StaticSearch
 from spp.methods.magnitude import MagnitudeConfig
-from spp.structure.masked import MaskedModel
 from spp.structure.find import unit_weights
+from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
 

@@ -12,8 +12,8 @@ from spp.dynamics.order import rank_within
 from spp.methods._bundles import Bundles, take_gradients, write_masks
 from spp.methods._search import BudgetSearch
 from spp.methods.upop import UPopConfig
-from spp.structure.masked import MaskedModel
 from spp.structure.find import find_pairs, unit_weights
+from spp.structure.masked import MaskedModel
 
 RELEASED_ATTENTION_WEIGHT = 12.0
 

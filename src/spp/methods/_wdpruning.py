@@ -12,8 +12,8 @@ from spp.methods._bundles import Bundles, cosine, remaining_share, take_gradient
 from spp.methods._depth import TrainedAlong, shorten
 from spp.methods._search import BudgetSearch
 from spp.methods.wdpruning import WDPruningConfig
-from spp.structure.masked import MaskedModel
 from spp.structure.find import find_pairs
+from spp.structure.masked import MaskedModel
 
 FIRST_THRESHOLD = 10.0
 RELEASED_LR = 0.0025

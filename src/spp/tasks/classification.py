@@ -26,9 +26,10 @@ class Classification(Task):
         Metric("loss", "cross entropy", "nats", LOWER),
     )
     headline = "top1"
-    samples = "images"
+    outputs = "logits"
 
     def __init__(self, facts: DataFacts) -> None:
+        super().__init__(facts)
         if facts.num_classes is None:
             raise ValueError(
                 f"task.name: classification needs classes, and {facts.name} has none; allowed: data with classes, such as "
@@ -37,8 +38,8 @@ class Classification(Task):
         self.num_outputs = facts.num_classes
 
     def inputs(self, batch: Batch) -> Inputs:
-        images: Inputs = batch[0]
-        return images
+        inputs: Inputs = batch[0]
+        return inputs
 
     def targets(self, batch: Batch) -> Tensor:
         labels: Tensor = batch[1]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from spp.data.facts import DataFacts
 from spp.structure.inputs import Inputs
 
 Batch = Any
@@ -75,19 +76,25 @@ class TrainingLoss(ABC):
 class Task(ABC):
     """What a network is for.
 
+    Args:
+        facts: of the data that it is trained and measured on.
+
     Attributes:
         name: of the task.
         metrics: what is measured, in the order of the record.
         headline: name of the metric that picks weights and stands in tables.
-        samples: what samples are called, in the plural.
+        outputs: what a network's outputs are called.
         num_outputs: width of the network's last layer; None where the task does not say.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     headline: ClassVar[str]
-    samples: ClassVar[str] = "samples"
+    outputs: ClassVar[str] = "outputs"
     num_outputs: int | None = None
+
+    def __init__(self, facts: DataFacts) -> None:
+        self.facts = facts
 
     @abstractmethod
     def inputs(self, batch: Batch) -> Inputs:
@@ -119,19 +126,28 @@ class Task(ABC):
         if self.num_outputs is not None and shape != (num_samples, self.num_outputs):
             raise ValueError(
                 f"model: outputs of shape {shape} do not fit {self.name}; allowed: ({num_samples}, {self.num_outputs}) for "
-                f"{num_samples} {self.samples}; give the network {self.num_outputs} outputs"
+                f"{num_samples} {self.facts.samples}; give the network {self.num_outputs} outputs"
             )
 
-    def distillation_loss(self, outputs: Any, teacher_outputs: Any, temperature: float, kind: str) -> Tensor:
-        """How far outputs are from a teacher's for the same inputs, mean over the samples.
-
-        Args:
-            kind: soft (whole outputs at a temperature) or hard (the teacher's answer).
+    def check_distillation(self) -> None:
+        """Refuse a teacher, where the task cannot learn from one.
 
         Raises:
-            ValueError: one line, if the task cannot learn from a teacher.
+            ValueError: one line.
         """
-        raise ValueError(f"distill_weight: {self.name} does not learn from a teacher; allowed: 0; leave it out")
+        if type(self).distillation_loss is Task.distillation_loss:
+            raise ValueError(f"distill_weight: {self.name} does not learn from a teacher; allowed: 0; leave it out")
+
+    def distillation_loss(self, outputs: Any, teacher_outputs: Any, temperature: float, kind: str) -> Tensor:
+        """How far outputs are from a teacher's for the same inputs, mean over the samples; for tasks that can tell.
+
+        Args:
+            outputs: of the network.
+            teacher_outputs: of the teacher.
+            temperature: of soft outputs.
+            kind: soft (whole outputs) or hard (the teacher's answer).
+        """
+        raise NotImplementedError
 
     @property
     def headline_metric(self) -> Metric:
@@ -145,7 +161,7 @@ class Task(ABC):
                 "value": values[metric.name],
                 **{name: text for name, text in asdict(metric).items() if name != "name"},
                 "count": num_samples,
-                "of": self.samples,
+                "of": self.facts.samples,
             }
             for metric in self.metrics
             if metric.name in values

@@ -37,7 +37,12 @@ def batches(loader):
 
 def test_digits():
     data = image_data()
-    assert (data.facts.num_classes, data.facts.inputs["in_chans"], data.num_train_samples, data.steps_per_epoch) == (10, 1, 1350, 21)
+    assert (data.facts.num_classes, data.facts.inputs["in_chans"], data.num_train_samples, data.steps_per_epoch) == (
+        10,
+        1,
+        1350,
+        21,
+    )
     images, labels = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype) == ((64, 1, 8, 8), torch.float32)
     assert (labels.shape, labels.dtype) == ((64,), torch.int64)

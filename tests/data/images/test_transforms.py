@@ -3,10 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from spp.data.registry import open_source
-from spp.data.sampling import seed_transforms
 from spp.data.images.source import Source
 from spp.data.images.transforms import Augment, eval_transform, train_transform
+from spp.data.registry import open_source
+from spp.data.sampling import seed_transforms
 
 COLOUR = Source(10, 3, 32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), open_split=None)
 GREY = open_source("digits", None)

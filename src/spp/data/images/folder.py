@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from spp.data.images.broken import decode
 from spp.data.files import Stamp
+from spp.data.images.broken import decode
 from spp.data.images.form import PARTS, complain, is_visible, refuse, stamp_with
 from spp.data.images.source import Access, Labels, SplitName
 
