@@ -1,4 +1,4 @@
-"""A user's own code by name, `my.module:make_model`: found without running it, hashed, and imported only where it is used."""
+"""A user's own code by name, `my.module:make_model`: found without running it, hashed, imported where it is used."""
 
 import functools
 import hashlib
@@ -75,8 +75,8 @@ def load_factory(name: str, folder: str | None, source: str, field: str) -> Call
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"{field}: {name!r} cannot be imported ({type(error).__name__}: {reason}); allowed: {_ALLOWED}; try python -c "
-            f"'import {module_name}'"
+            f"{field}: {name!r} cannot be imported ({type(error).__name__}: {reason}); allowed: {_ALLOWED}; try "
+            f"python -c 'import {module_name}'"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

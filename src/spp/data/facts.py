@@ -15,7 +15,7 @@ class DataFacts:
         inputs: arguments that a network's constructor needs for them: of images img_size and in_chans.
         num_classes: number of classes; None where samples have none.
         class_names: their names, where they are known.
-        preprocessing: how raw samples become inputs, for those who use a network elsewhere; empty where it is not known.
+        preprocessing: how raw samples become inputs, for those who use a network elsewhere; empty where unknown.
     """
 
     name: str

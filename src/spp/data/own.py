@@ -52,8 +52,8 @@ class OwnData(DataModule):
         self.made = _checked(call_factory(factory, config.kwargs, config.factory, "data.factory"), config.factory)
         if config.num_train is not None and not 0 < config.num_train <= len(self.made["train"]):
             raise ValueError(
-                f"data.num_train: {config.num_train} is not allowed; allowed: 1 to {len(self.made['train'])}, or null for "
-                "all; use data.num_train=null"
+                f"data.num_train: {config.num_train} is not allowed; allowed: 1 to {len(self.made['train'])}, or null "
+                "for all; use data.num_train=null"
             )
 
     @property

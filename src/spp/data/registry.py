@@ -134,8 +134,8 @@ def open_data(
 
         if any(augment.values()):
             raise ValueError(
-                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in its "
-                "train set"
+                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in "
+                "its train set"
             )
         return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
     from spp.data.images.module import ImageData
@@ -156,7 +156,7 @@ def open_data(
 
 
 def num_train_samples(config: DataConfig) -> int | None:
-    """Samples that an epoch draws from: those of train less the validation split; None where only opening them tells."""
+    """Samples that an epoch draws from: train less the validation split; None where only opening them tells."""
     splits = config.fingerprint.get("splits")
     return None if splits is None else splits["train"] - num_held_out(splits["train"], config.val_fraction)
 

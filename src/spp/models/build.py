@@ -29,7 +29,7 @@ def config_of(architecture: Mapping[str, Any]) -> ModelConfig:
 
 
 def build(architecture: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> nn.Module:
-    """The dense network of a description, freshly initialised, or with its own weights where the config says pretrained.
+    """The dense network of a description: freshly initialised, or with its own weights where it is pretrained.
 
     Args:
         architecture: see `architecture_of`.

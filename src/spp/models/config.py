@@ -21,7 +21,7 @@ class ModelConfig(Config):
     source: str | None = None
     """sha256 of the factory's source, filled in when planning."""
     weights: str = TRAIN
-    """Where the dense weights come from: train, pretrained (the library's, or those that the factory's network has), or a
+    """Where the dense weights come from: train, pretrained (the library's, or what the factory's network has), or a
     checkpoint's path, hashed as sha256:..."""
     per_head: bool = False
     """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""

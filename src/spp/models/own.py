@@ -23,6 +23,7 @@ def build(
     network = call_factory(factory, config.kwargs, config.factory, "model.factory")
     if not isinstance(network, nn.Module):
         raise ValueError(
-            f"model.factory: {config.factory!r} returned a {type(network).__name__}; allowed: a torch.nn.Module; return one"
+            f"model.factory: {config.factory!r} returned a {type(network).__name__}; allowed: a torch.nn.Module; "
+            "return one"
         )
     return network.cpu().train()

@@ -1,4 +1,4 @@
-"""What planning asks of networks; imports neither torch nor a library. Each library's builder is a module of this room."""
+"""What planning asks of networks, without torch. Each library's builder is a module of this room."""
 
 import difflib
 import hashlib

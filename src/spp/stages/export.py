@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spp.stages.member import describe_member, load_member
+from spp.structure.find import example_inputs
 
 TOLERANCE = 1e-4
 """Largest difference of any output from the member's, in float32 and relative to the largest output."""

@@ -96,7 +96,7 @@ def _open_task(setup: Setup, data: DataModule) -> Task:
 
 
 def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule) -> None:
-    """Refuse what data or task do not know, and a batch that is larger than data whose number only opening them tells."""
+    """Refuse what data or task do not know, and a batch larger than data whose number only opening them tells."""
     if recipe.epochs == 0:
         return
     try:
@@ -110,8 +110,8 @@ def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule)
         raise ValueError(f"{name}.{error}" if is_of_recipe else str(error)) from None
     if recipe.batch_size > data.num_train_samples:
         raise ValueError(
-            f"{name}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the {data.num_train_samples} "
-            f"training {data.facts.samples}; use a smaller one"
+            f"{name}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
+            f"{data.num_train_samples} training {data.facts.samples}; use a smaller one"
         )
 
 
@@ -152,8 +152,8 @@ def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"model: {type(model).__name__} cannot take the {data.facts.samples} of {data.facts.name} ({reason}); allowed: "
-            "networks for inputs of their shape; correct the model or the data"
+            f"model: {type(model).__name__} cannot take the {data.facts.samples} of {data.facts.name} ({reason}); "
+            "allowed: networks for inputs of their shape; correct the model or the data"
         ) from None
     finally:
         model.train()

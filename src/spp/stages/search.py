@@ -1,5 +1,4 @@
-"""Stages `update` (SPP's) and `search` (every other method's): one search, which ends in an order of all units or in one
-member."""
+"""Stages `update` (SPP's) and `search` (every other method's): one search for an order of all units, or a member."""
 
 from typing import Any
 
@@ -106,16 +105,14 @@ def run(stage: StageRun) -> dict[str, Any]:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)
     stage.leave_to_leader()
 
-    found = (
-        _write_order(search, config, stage) if isinstance(search, OrderSearch) else _write_member(search, config, stage)
-    )
+    write = _write_order if isinstance(search, OrderSearch) else _write_member
     return {
         "num_steps": num_steps,
         "num_units": sum(pair.size for pair in opened.pairs),
         "epochs": recipe.epochs,
         "search_seconds": stage.fit_seconds,
         "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
-        **found,
+        **write(search, config, stage),
         **search.summary(),
     }
 
@@ -129,7 +126,8 @@ def _module(
     return MaskSearch(search, opened, recipe, stage)
 
 
-def _write_order(search: OrderSearch, config: MethodConfig, stage: StageRun) -> dict[str, Any]:
+def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:
+    assert isinstance(search, OrderSearch)
     order = search.order({"method": stage.config["method"], "stage": stage.key, "seed": stage.config["seed"]})
     order.save(stage.artifacts)
     if isinstance(order, SolutionPath):

@@ -1,4 +1,4 @@
-"""A pass of a network over the training samples on Lightning's Trainer: the loss of its task, its weights by a recipe."""
+"""A pass of a network over the training samples on Lightning's Trainer: the task's loss, weights by a recipe."""
 
 from typing import Any
 

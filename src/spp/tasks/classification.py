@@ -32,8 +32,8 @@ class Classification(Task):
         super().__init__(facts)
         if facts.num_classes is None:
             raise ValueError(
-                f"task.name: classification needs classes, and {facts.name} has none; allowed: data with classes, such as "
-                "data=digits; name them in what data.factory returns, or use another task"
+                f"task.name: classification needs classes, and {facts.name} has none; allowed: data with classes, such "
+                "as data=digits; name them in what data.factory returns, or use another task"
             )
         self.num_outputs = facts.num_classes
 
@@ -53,8 +53,8 @@ class Classification(Task):
         return ClassificationEvaluator()
 
     def distillation_loss(self, outputs: Tensor, teacher_outputs: Tensor, temperature: float, kind: str) -> Tensor:
-        """soft: T^2 KL(teacher || student) of scores at temperature T (Hinton et al. 2015); hard: cross entropy with the
-        teacher's first class (DeiT, Touvron et al. 2021)."""
+        """soft: T^2 KL(teacher || student) of scores at temperature T (Hinton et al. 2015); hard: cross entropy with
+        the teacher's first class (DeiT, Touvron et al. 2021)."""
         if kind == "hard":
             return F.cross_entropy(outputs, teacher_outputs.argmax(1))
         student, teacher = (F.log_softmax(scores / temperature, dim=1) for scores in (outputs, teacher_outputs))

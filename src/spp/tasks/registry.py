@@ -61,6 +61,7 @@ def build_task(config: TaskConfig, runtime: Mapping[str, Any], facts: "DataFacts
     task = call_factory(factory, {"facts": facts, **config.kwargs}, config.factory, "task.factory")
     if not isinstance(task, Task):
         raise ValueError(
-            f"task.factory: {config.factory!r} returned a {type(task).__name__}; allowed: a spp.tasks.task.Task; return one"
+            f"task.factory: {config.factory!r} returned a {type(task).__name__}; allowed: a spp.tasks.task.Task; "
+            "return one"
         )
     return task

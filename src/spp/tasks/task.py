@@ -1,4 +1,4 @@
-"""What a task is: all that stages must know of what a network is for. A stage owns the loop, the weights, the record."""
+"""What a task is: all that stages must know of what a network is for; loop, weights and record are the stages'."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics by name over the samples of all devices; called on all of them at once (see `sum_over_devices`)."""
+        """The metrics by name over the samples of all devices; called on all at once (see `sum_over_devices`)."""
 
 
 class TrainingLoss(ABC):
@@ -125,8 +125,8 @@ class Task(ABC):
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if self.num_outputs is not None and shape != (num_samples, self.num_outputs):
             raise ValueError(
-                f"model: outputs of shape {shape} do not fit {self.name}; allowed: ({num_samples}, {self.num_outputs}) for "
-                f"{num_samples} {self.facts.samples}; give the network {self.num_outputs} outputs"
+                f"model: outputs of shape {shape} do not fit {self.name}; allowed: ({num_samples}, {self.num_outputs}) "
+                f"for {num_samples} {self.facts.samples}; give the network {self.num_outputs} outputs"
             )
 
     def check_distillation(self) -> None:

@@ -73,7 +73,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def example_inputs(self, model: nn.Module) -> dict[str, Tensor]:
-        """Inputs of the model's own size by the names of its forward, batch 1, of the device and dtype of its weights."""
+        """Inputs of the model's own size by the names of its forward: batch 1, device and dtype of its weights."""
 
     @abstractmethod
     def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:

@@ -51,8 +51,8 @@ def adapter_for(model: nn.Module) -> Adapter:
     if len(held) > 1:
         names = ", ".join(name for name, _ in held)
         raise ValueError(
-            f"model: {type(model).__name__} is not allowed: it holds several networks ({names}), and an adapter knows one;"
-            " give that network itself, or write an adapter for the whole (see spp/structure/adapters/adapter.py)"
+            f"model: {type(model).__name__} is not allowed: it holds several networks ({names}), and an adapter knows"
+            " one; give that network itself, or write an adapter for the whole (see spp/structure/adapters/adapter.py)"
         )
     return HeldAdapter(*held[0])
 
