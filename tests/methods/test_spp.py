@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from spp.dynamics.path import SolutionPath
-from spp.methods.registry import finish_member, method_names, read_method
-from spp.methods.spp import SPPConfig, build_optimizer, learning_rate, select
+from spp.methods.registry import method_names, read_method
+from spp.methods.units.spp.config import SPPConfig
+from spp.methods.units.spp.search import build_optimizer, learning_rate
 from spp.structure.compact import compact
 
 
@@ -32,9 +33,9 @@ def test_wrong_settings_are_refused_in_one_line(values, named):
 
 def test_what_chooses_a_member_does_not_shape_the_path():
     one, other = SPPConfig(score="V", min_units=4), SPPConfig(score="entry", min_units=1)
-    assert one.search() == other.search()
-    assert one.selection() != other.selection()
-    assert SPPConfig.read({**one.search(), **one.selection()}, "method") == one
+    assert one.search_settings("path") == other.search_settings("path")
+    assert one.selection_settings() != other.selection_settings()
+    assert SPPConfig.read({**one.search_settings("path"), **one.selection_settings()}, "method") == one
 
 
 def test_only_the_released_preset_lowers_its_step_size():
@@ -43,13 +44,6 @@ def test_only_the_released_preset_lowers_its_step_size():
     expected = [1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * e / 300)) for e in range(300)]
     assert rates == pytest.approx(expected)
     assert learning_rate(SPPConfig(), 0.03, 7, 10) == 0.03
-
-
-def test_families_cut_without_quirks_keep_their_key():
-    assert "released_quirks" not in SPPConfig().selection()
-    quirky = SPPConfig(released_quirks=True)
-    assert quirky.search() == SPPConfig().search()
-    assert SPPConfig.read({**quirky.search(), **quirky.selection()}, "method") == quirky
 
 
 def searched_path(masked, num_steps=12):
@@ -71,7 +65,7 @@ def test_the_released_selection_adds_what_ties_with_the_last_unit_and_nothing_el
     mended, quirky = (SPPConfig(score="S", scope="family", released_quirks=quirks) for quirks in (False, True))
     num_added = 0
     for size in (0.8, 0.6, 0.4):
-        off, on = (select(config, path, "units", size) for config in (mended, quirky))
+        off, on = (tiny.select(config, path, "units", size) for config in (mended, quirky))
         assert all(
             torch.equal(off[name], mask) for name, mask in path.masks(units=size, scope="family", score="S").items()
         )
@@ -98,8 +92,8 @@ def test_the_released_scale_is_all_that_changes_in_a_member(tiny, name, per_head
         heads[:, : 1 + index % 3] = 1
         masks[pair.name] = heads.flatten().bool()
     off, on = compact(masked.model, masks).eval(), compact(masked.model, masks).eval()
-    assert finish_member(SPPConfig(), off, 0) == {}
-    assert finish_member(SPPConfig(released_quirks=True), on, 0) == {"is_scaled_by_kept_width": True}
+    assert tiny.finish_member(SPPConfig(), off, 0) == {}
+    assert tiny.finish_member(SPPConfig(released_quirks=True), on, 0) == {"is_scaled_by_kept_width": True}
     assert all(torch.equal(value, on.state_dict()[key]) for key, value in off.state_dict().items())
     images = tiny.batches(masked, 1, seed=5)[0][0]
     with torch.no_grad():
@@ -123,7 +117,7 @@ def test_a_scale_by_no_width_is_refused_in_one_line(tiny):
     with pytest.raises(
         ValueError, match=r"^masks: blocks\.1\.attn without a query-key unit .* method\.min_units=1"
     ) as caught:
-        finish_member(quirky, compact(model, {"blocks.1.attn.qk": none}), 0)
+        tiny.finish_member(quirky, compact(model, {"blocks.1.attn.qk": none}), 0)
     assert "\n" not in str(caught.value)
     without_heads = compact(model, {"blocks.1.attn.qk": none, "blocks.1.attn.vo": none})
-    assert finish_member(quirky, without_heads, 0) == {"is_scaled_by_kept_width": True}
+    assert tiny.finish_member(quirky, without_heads, 0) == {"is_scaled_by_kept_width": True}
