@@ -5,10 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 from spp.dynamics.ranking import Ranking
-from spp.locations import CONF
 from spp.methods.units.dessilbi.config import DessiLBIConfig
 
 
@@ -198,9 +196,7 @@ def test_mistakes_are_named(values, message):
         DessiLBIConfig(**values)
 
 
-def test_the_file_has_the_defaults_and_the_selection_is_not_of_the_search():
-    with (CONF / "method" / "dessilbi.yaml").open() as file:
-        assert DessiLBIConfig.read(yaml.safe_load(file), "method") == DessiLBIConfig()
+def test_the_selection_is_not_of_the_search():
     config = DessiLBIConfig(scope="family", min_units=2)
     assert config.selection_settings() == {"name": "dessilbi", "scope": "family", "min_units": 2}
     assert config.search_settings("ranking") == DessiLBIConfig().search_settings("ranking")

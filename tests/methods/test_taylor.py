@@ -35,6 +35,17 @@ def test_the_score_is_the_mean_over_samples_or_batches(tiny, name, per_head, per
         assert torch.equal(masked.masks[pair.name].detach(), torch.ones(pair.size))
 
 
+def test_networks_called_by_keyword_have_the_same_scores(tiny):
+    masked, batches = tiny.masked(), tiny.batches(tiny.masked(), 2)
+    by_position, by_keyword = (tiny.search(TaylorConfig(), masked, 2) for _ in range(2))
+    tiny.run(by_position, batches)
+    for images, labels in batches:
+        by_keyword.before_forward()
+        F.cross_entropy(masked(attn_mask=None, x=images), labels).backward()
+        by_keyword.after_backward()
+    assert all(torch.equal(by_keyword.scores()[name], score) for name, score in by_position.scores().items())
+
+
 def test_a_search_leaves_no_hook_behind(tiny):
     masked = tiny.masked()
     search = tiny.search(TaylorConfig(), masked, 2)

@@ -7,7 +7,6 @@ from spp.dynamics.ranking import Ranking
 from spp.methods.units.vit_slim.config import ViTSlimConfig
 from spp.methods.units.vit_slim.tokens import select_tokens
 from spp.structure.pairs import find_pairs
-from spp.structure.tokens import drop_tokens
 
 
 def plain_gates(masked, batches, config, lr, steps_of_weights):
@@ -260,9 +259,12 @@ def test_members_without_tokens_fill_their_budget_and_compact_is_masked(tiny, pe
     assert len(kept["blocks.1"]) < 5
     assert set(kept["blocks.1"]) <= set(kept["blocks.0"])
     assert kept["blocks.1"][0] == 0
-    drop_tokens(masked.model, kept)
-    pairs = find_pairs(masked.model, per_head=per_head)
-    ranking = Ranking.from_scores(search.scores(), pairs, tokens=kept, dense=dense)
+    ranking = search.order({})
+    pairs = ranking.pairs
+    assert ranking.tokens == kept
+    assert ranking.dense_total("macs") == dense.macs
+    assert pairs == find_pairs(masked.model, per_head=per_head)
+    assert pairs[0].model_cost.macs < dense.macs
     masks = tiny.select(config, ranking, "macs", 0.4)
     missed = 0.4 * dense.macs - tiny.achieved(masked.model, masks).macs
     assert missed >= 0

@@ -277,6 +277,17 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
     tiny.assert_compact_is_masked(search.masked, masks)
 
 
+def test_both_heads_are_as_wide_as_the_one_there_was(tiny):
+    masked = tiny.masked()
+    masked.model.head = nn.Linear(masked.model.head.in_features, 1)  # of a regression
+    search = tiny.search(WDPruningConfig(depth=1), masked, 4, Budget("macs", 0.4))
+    ((images, _),) = tiny.batches(search.masked, 1)
+    outputs = search.masked(images)
+    (whole,) = search.auxiliary_outputs()
+    assert outputs.shape == whole.shape == (8, 1)
+    assert not torch.allclose(outputs, whole)
+
+
 @pytest.mark.parametrize(
     ("name", "depth", "named"),
     [
