@@ -49,13 +49,11 @@ def searched(tiny, name, kind, num_steps=12):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_have_a_name_docstrings_and_a_file_with_all_of_them(name):
+def test_settings_have_a_name_and_docstrings_and_their_file_has_the_defaults(name):
     cls = config_class(name)
     assert cls().name == name
     assert {field.name for field in fields(cls)} <= documented_fields(cls)
-    values = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
-    assert set(values) == {field.name for field in fields(cls)}
-    assert read_method(values) == cls()
+    assert read_method(yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())) == cls()
 
 
 @pytest.mark.parametrize("name", NAMES)

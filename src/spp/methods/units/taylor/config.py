@@ -19,7 +19,7 @@ class TaylorConfig(RankingConfig):
     """Settings of the score and of the selection."""
 
     max_search_epochs: ClassVar[int | None] = 1
-    """One pass over the training images is more than the score needs to settle."""
+    """One pass over the training samples is more than the score needs to settle."""
     trains_weights: ClassVar[bool] = False
 
     name: str = "taylor"

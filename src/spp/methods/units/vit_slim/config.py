@@ -18,7 +18,7 @@ the tokens leave is known when the search is done: only then is a budget in macs
 a token that leaves is gone before its block. As released it is set to zero behind the norms, and still is a key and a
 value (of the bias): no network without it computes the same, nothing is saved, and the FLOP counts are those of another
 function. Mended, and without a quirk that brings it back: the class token and whatever else stands before the patches
-have no gates and stay, for the classifier reads them. Tokens cannot leave the windows of a Swin.
+have no gates and stay, for the output head reads them. Tokens cannot leave the windows of a Swin.
 
 Ours: the step size of the gates grows in a search so short that gates could not get from 1 to 0 by the released
 one; `priced=true` weighs a gate by the cost of its unit instead of its family, and ranks the gates as they are in one

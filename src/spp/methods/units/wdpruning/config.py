@@ -14,10 +14,10 @@ budget's share, in its kind. Momentum carries e below R, far in a short search: 
 until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
 sizes default to larger ones for searches too short for the released ones.
 
-Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and classifier stand behind block k, and the loss is
-the sum of both classifiers'; the member has k blocks and that classifier. Ours: which depth is said before the search,
-not after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind
-them stay dense, as nothing of them is in the member.
+Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and output head stand behind block k, and the loss is
+the sum of both output heads'; the member has k blocks and that head. Ours: which depth is said before the search, not
+after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind them
+stay dense, as nothing of them is in the member.
 """
 
 from dataclasses import dataclass
