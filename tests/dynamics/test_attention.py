@@ -55,7 +55,7 @@ def test_the_cost_of_masks_is_what_is_counted_and_the_compact_model_is_the_maske
     pairs = find_pairs(model, per_head=per_head)
     masks = draw_masks(data.draw, pairs)
     small = compact(model, masks)
-    example = example_inputs(model)
+    example = example_inputs(model)["x"]
     counted = count_cost(small, example)
     assert cost_of(pairs, masks) == counted
     masked = MaskedModel(model, pairs)

@@ -10,6 +10,11 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spp.dynamics.budget import Budget
+from spp.dynamics.ordered_units import OrderedUnits
+from spp.methods.method import MethodConfig
+from spp.methods.registry import load_method
+from spp.methods.search import Search, SearchRequest
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs, find_pairs
@@ -47,8 +52,23 @@ def tiny_batches(masked: MaskedModel, num_steps: int, seed: int = 1) -> list[tup
     ]
 
 
+def build_search(
+    config: MethodConfig, masked: MaskedModel, num_steps: int, budget: Budget | None = None, *, seed: int = 0
+) -> Search:
+    request = SearchRequest(num_steps=num_steps, seed=seed, budget=budget)
+    return load_method(config.name).build_search(config, masked, request)
+
+
+def select(config: MethodConfig, path: OrderedUnits, kind: str, size: float) -> dict[str, Tensor]:
+    return load_method(config.name).select(config, path, kind, size)
+
+
+def finish_member(config: MethodConfig, small: nn.Module, seed: int) -> dict[str, object]:
+    return load_method(config.name).finish_member(config, small, seed)
+
+
 def run_search(
-    search: object, batches: Iterable[tuple[Tensor, Tensor]], *, lr: float = 0.0, after_step: Callable | None = None
+    search: Search, batches: Iterable[tuple[Tensor, Tensor]], *, lr: float = 0.0, after_step: Callable | None = None
 ) -> None:
     """Take one step per batch as the stage does; weights by plain SGD."""
     parameters = list(search.masked.model.parameters())
@@ -82,7 +102,7 @@ def assert_compact_is_masked(masked: MaskedModel, masks: dict[str, Tensor]) -> N
 
 @pytest.fixture
 def tiny() -> SimpleNamespace:
-    """build(name, seed), masked(name, per_head), batches, run, achieved, assert_compact_is_masked."""
+    """Networks (build, masked), a method's functions (search, select, finish_member), batches, run, achieved, ..."""
 
     def masked(name: str = "vit", *, per_head: bool = False, seed: int = 0) -> MaskedModel:
         model = build_tiny(name, seed)
@@ -91,6 +111,9 @@ def tiny() -> SimpleNamespace:
     return SimpleNamespace(
         build=build_tiny,
         masked=masked,
+        search=build_search,
+        select=select,
+        finish_member=finish_member,
         batches=tiny_batches,
         run=run_search,
         achieved=achieved,
