@@ -1,5 +1,6 @@
 """A network that another module holds, such as `.backbone`: the adapter of the inner one, under the outer names."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from spp.structure.pair import Pair
 
 
 class HeldAdapter(Adapter):
-    """Serves a module through the network at `name` inside it; the module takes what that network takes.
+    """Serves a module through the network at `name` inside it; the module takes what that network takes, under names of its own.
 
     Args:
         name: dotted name of the network in the module.
@@ -23,7 +24,11 @@ class HeldAdapter(Adapter):
         self.name, self.inner = name, inner
 
     def example_inputs(self, model: nn.Module) -> dict[str, Tensor]:
-        return self.inner.example_inputs(self._network(model))
+        inputs = self.inner.example_inputs(self._network(model))
+        parameters = inspect.signature(model.forward).parameters.values()
+        names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        # A module that hands on whatever it gets has no names of its own.
+        return inputs if len(names) < len(inputs) else dict(zip(names, inputs.values(), strict=False))
 
     def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
         found = self.inner.pairs(self._network(model), per_head=per_head)
