@@ -1,13 +1,20 @@
-"""The base of all configs: a dataclass that is built strictly from a mapping and checked once, when it is built."""
+"""The base of all configs: a dataclass that is built strictly from a mapping and checked once, when it is built.
+
+A field that is added once keys of finished stages exist is declared with `later`: at its neutral value, which stands
+for how things were without it, it is left out of the identity that keys hash, so that those stages keep their keys.
+"""
 
 import difflib
 import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
+
+_NEUTRAL = "neutral"
+"""Under which name the metadata of a field hold its neutral value."""
 
 
 def _fail(name: str, value: object, allowed: str, remedy: str) -> typing.NoReturn:
@@ -50,14 +57,34 @@ def _cached_hints(config_class: type["Config"]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(config_class)}
 
 
-def _copied(value: Any) -> Any:
+@functools.cache
+def _neutral_values(config_class: type["Config"]) -> dict[str, Any]:
+    """The neutral value of each field that came later, by its name."""
+    return {f.name: f.metadata[_NEUTRAL] for f in fields(config_class) if _NEUTRAL in f.metadata}
+
+
+def _copied(value: Any, of_config: Callable[["Config"], dict[str, Any]]) -> Any:
     if isinstance(value, Config):
-        return value.plain()
+        return of_config(value)
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _copied(item, of_config) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
+        return [_copied(item, of_config) for item in value]
     return value
+
+
+def later(default: Any = MISSING, *, neutral: Any, default_factory: Any = MISSING) -> Any:
+    """A field that came later than the keys of finished stages.
+
+    Args:
+        default: what holds where a user says nothing; may be another value than `neutral`.
+        neutral: the value that stands for how things were without the field; it must never change.
+        default_factory: makes the default where that is a list or a dict.
+    """
+    metadata = {_NEUTRAL: neutral}
+    if default_factory is not MISSING:
+        return field(default_factory=default_factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +121,45 @@ class Config:
         except ValueError as error:
             raise ValueError(f"{prefix}{error}") from None
 
+    @classmethod
+    def from_spec(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Build from what `identity` gave, as a spec holds it: a later field that is absent has its neutral value.
+
+        Raises:
+            ValueError: as `read` does.
+        """
+        return cls.read({**_neutral_values(cls), **values}, where)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The default of every field that has one, as plain values."""
+        found = {}
+        for f in fields(cls):
+            if f.default is not MISSING or f.default_factory is not MISSING:
+                default = f.default if f.default_factory is MISSING else f.default_factory()
+                found[f.name] = _copied(default, Config.plain)
+        return found
+
+    @classmethod
+    def required(cls) -> list[str]:
+        """Names of the fields without a default."""
+        return [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+
     def plain(self) -> dict[str, Any]:
         """The config as nested dicts and lists of JSON values."""
-        return {name: _copied(getattr(self, name)) for name in _hints(type(self))}
+        return {name: _copied(getattr(self, name), Config.plain) for name in _hints(type(self))}
+
+    def identity(self) -> dict[str, Any]:
+        """What keys hash and specs hold: `plain` without the later fields that have their neutral value."""
+        neutral = _neutral_values(type(self))
+        values = {name: getattr(self, name) for name in _hints(type(self))}
+        return {
+            name: _copied(value, Config.identity)
+            for name, value in values.items()
+            if name not in neutral or not _is_same(value, neutral[name])
+        }
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values are one setting: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)

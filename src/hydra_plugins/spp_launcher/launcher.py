@@ -29,7 +29,7 @@ class SppLauncher(Launcher):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from spp.cli.composer import Composer
+        from spp.cli.cached_composer import Composer
 
         self._composer = Composer(hydra_context.config_loader, config.hydra.job.config_name)
         self._sweeper = config.hydra.sweeper._target_

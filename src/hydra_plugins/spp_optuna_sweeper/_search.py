@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from spp.cli.hydra_app import PointFailed
-from spp.cli.planning import point_name
+from spp.cli.objective import PointFailed
+from spp.cli.sweep_plan import point_name
 from spp.config import Config, require
 from spp.store.process import Process, is_alive, this_process
 
