@@ -57,9 +57,13 @@ def _cached_hints(config_class: type["Config"]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(config_class)}
 
 
-@functools.cache
-def _neutral_values(config_class: type["Config"]) -> dict[str, Any]:
+def _neutral_values(config_class: Any) -> dict[str, Any]:
     """The neutral value of each field that came later, by its name."""
+    return _cached_neutral_values(config_class)
+
+
+@functools.cache
+def _cached_neutral_values(config_class: type["Config"]) -> dict[str, Any]:
     return {f.name: f.metadata[_NEUTRAL] for f in fields(config_class) if _NEUTRAL in f.metadata}
 
 

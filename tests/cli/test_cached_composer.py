@@ -1,21 +1,21 @@
 """What is composed once and changed for each point is what Hydra composes for each point."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from spp.cli.compose import compose_each, expand_shorthand, one_line
 
 from spp.cli.cached_composer import Composer
-from spp.locations import CONF
+from spp.cli.config_loader import CONFIG_NAME, hydra_application
+from spp.cli.points import compose_each
+from spp.cli.words import expand, one_line
 
 WORDS = [
     # groups: chosen, deleted, added, what follows from them
-    "data=cifar10", "data=imagenet", "stage=digits", "stage=cifar10", "model=deit_small", "method=spp", "budget=params",
+    "data=cifar10", "data=imagenet", "recipe=digits", "recipe=cifar10", "model=deit_small", "method=spp", "budget=params",
     "cluster=local", "experiment=table6_deit_small", "experiment=table6_swin_tiny", "debug=fast", "paths=default",
     "~debug", "~experiment", "~logger", "+data=cifar10", "model@extra=deit_tiny", "+model@extra=deit_tiny",
     # values, also of groups that others choose
@@ -28,7 +28,7 @@ WORDS = [
     "paths.data=/d", "paths.store=${paths.data}/store", "finetune.lr=${dense.lr}", "prune.epochs=${update.epochs}",
     "data.root=${paths.store}/${data.name}", "seed=${oc.env:HOME}", "model.kwargs.depth=${seed}", "update=${prune}",
     # mistakes
-    "model=vit_macro", "finetune.epoch=3", "+seed=3", "foo=1", "~foo", "model=3", "stage=null", "seed=???",
+    "model=vit_macro", "finetune.epoch=3", "+seed=3", "foo=1", "~foo", "model=3", "recipe=null", "seed=???",
     "seed=${foo}", "seed=${oc.env:NO_SUCH_VARIABLE}", "method.lam.deep=1", "~model", "++model=vit_micro", "dense=3",
     "update.x.y=1",
 ]  # fmt: skip
@@ -36,8 +36,8 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def composer():
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield Composer(GlobalHydra.instance().config_loader())
+    with hydra_application() as hydra:
+        yield Composer(hydra.config_loader, CONFIG_NAME)
 
 
 def composed_by_hydra(overrides, composer):
@@ -47,7 +47,7 @@ def composed_by_hydra(overrides, composer):
         model = cfg.hydra.runtime.choices["model"]
         OmegaConf.set_struct(cfg, False)
         del cfg["hydra"]
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True), model
+        return OmegaConf.to_container(cfg, resolve=True), model
     except (HydraException, OmegaConfBaseException) as error:
         return one_line(error, overrides, composer)
     except ValueError as error:
@@ -66,13 +66,13 @@ def composed_here(overrides, composer):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=6))
 def test_any_words_give_what_hydra_gives(composer, words):
-    overrides = expand_shorthand(words)
+    overrides = expand(words)
     assert composed_here(overrides, composer) == composed_by_hydra(overrides, composer)
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_gives_what_hydra_gives(composer, word):
-    overrides = expand_shorthand([word])
+    overrides = expand([word])
     expected = composed_by_hydra(overrides, composer)
     assert composed_here(overrides, composer) == expected
     # Once more, from what is remembered by now.

@@ -4,8 +4,8 @@ import io
 
 import pytest
 from rich.console import Console
-from spp.cli.run import _within_reach
 
+from spp.cli.launch import leave_out_unreachable
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
 from spp.record.record import read_record
@@ -17,7 +17,7 @@ BUDGETS = "budget=macs:[0.7,0.3]"
 def within_reach(tmp_path, *words):
     said = io.StringIO()
     planned = plan_sweep(compose_points(["debug=fast", BUDGETS, *words], multirun=True))
-    plan = _within_reach(planned, Store(tmp_path), Console(file=said, soft_wrap=True))
+    plan = leave_out_unreachable(planned, Store(tmp_path), Console(file=said, soft_wrap=True))
     served = {p.meta["method"]: [s.config["budget"]["value"] for s in p.stages] for p in plan.points}
     return served, said.getvalue(), plan
 

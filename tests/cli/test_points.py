@@ -1,13 +1,15 @@
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import OmegaConf
 
-from spp.cli.points import compose_points, expand_shorthand
+from spp.cli.config_loader import hydra_application
+from spp.cli.points import compose_points
+from spp.cli.words import expand
 from spp.locations import CONF
 
 
 def test_composes_what_hydra_composes():
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+    with hydra_application():
         expected = OmegaConf.to_container(compose("config", ["data=cifar10", "seed=3"]), resolve=True)
     (point,) = compose_points(["data=cifar10", "seed=3"], multirun=False)
     assert point.cfg == expected
@@ -29,7 +31,7 @@ def test_lists_are_not_swept_over():
 
 
 def test_the_short_form_of_a_budget():
-    assert expand_shorthand(["budget=macs:[0.5,0.3]", "seed=1"]) == ["budget=macs", "budget.values=[0.5,0.3]", "seed=1"]
+    assert expand(["budget=macs:[0.5,0.3]", "seed=1"]) == ["budget=macs", "budget.values=[0.5,0.3]", "seed=1"]
     (point,) = compose_points(["budget=params:[15.7M]"], multirun=False)
     assert point.cfg["budget"] == {"kind": "params", "values": ["15.7M"]}
 
@@ -53,7 +55,7 @@ def test_an_open_dictionary_is_replaced_as_a_whole_and_takes_new_entries():
 def test_the_recipe_follows_the_data():
     (point,) = compose_points(["data=cifar10"], multirun=False)
     assert point.cfg["dense"]["augment"]["crop"] == "pad4"
-    (point,) = compose_points(["data=cifar10", "stage=digits"], multirun=False)
+    (point,) = compose_points(["data=cifar10", "recipe=digits"], multirun=False)
     assert point.cfg["dense"]["input_noise"] == 0.4
 
 

@@ -35,8 +35,8 @@ class SppLauncher(Launcher):
         self._sweeper = config.hydra.sweeper._target_
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One return per point: nothing if it was submitted, else its objective (see `spp.cli.hydra_app.launch`)."""
-        from spp.cli.hydra_app import launch
+        """One return per point: nothing if it was submitted, else its objective; see spp.cli.hydra_multirun."""
+        from spp.cli.hydra_multirun import launch
 
         needs_values = self._sweeper != BASIC_SWEEPER
         if needs_values and initial_job_idx == 0:

@@ -1,6 +1,6 @@
 """What a sweeper chooses by: the headline metric of a point on the validation split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,15 @@ class MetricValue(float):
     """higher or lower"""
 
     @classmethod
-    def of(cls, value: float, metric: dict[str, Any]) -> "MetricValue":
-        """A value of the metric that a summary describes."""
-        made = cls(value)
-        made.label, made.unit, made.better = metric["label"], metric["unit"], metric["better"]
+    def read(cls, values: Mapping[str, Any]) -> "MetricValue":
+        """From value, label, unit and better."""
+        made = cls(values["value"])
+        made.label, made.unit, made.better = values["label"], values["unit"], values["better"]
         return made
+
+    def plain(self) -> dict[str, Any]:
+        """What `read` takes."""
+        return {"value": float(self), "label": self.label, "unit": self.unit, "better": self.better}
 
     def __str__(self) -> str:
         return f"{self.label} {float(self):.4g} {self.unit}"
@@ -48,4 +52,4 @@ def objective_of(root: Path, stages: Sequence[Stage]) -> MetricValue | None:
         found.append(summary.get("metrics", {}).get("val", {}).get(summary.get("headline")))
     if not found or None in found:
         return None
-    return MetricValue.of(sum(metric["value"] for metric in found) / len(found), found[0])
+    return MetricValue.read({**found[0], "value": sum(metric["value"] for metric in found) / len(found)})

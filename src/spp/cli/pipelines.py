@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from spp.locations import PIPELINES
+from spp.methods.method import MethodConfig
 from spp.methods.registry import check_kind, config_class, method_names
-from spp.plan.setup import MethodSettings, Setup
+from spp.plan.setup import Setup
 from spp.plan.spec import Stage
 
 NICKNAMES = {"lasso_path": "one_search"}
@@ -30,7 +31,7 @@ class Pipeline:
     stages: Callable[[Setup], tuple[Stage, ...]]
 
 
-def find_pipeline(name: str | None, method: MethodSettings) -> Pipeline:
+def find_pipeline(name: str | None, method: MethodConfig) -> Pipeline:
     """The pipeline that a user names, else the one of the method.
 
     Args:

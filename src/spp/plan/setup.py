@@ -196,10 +196,10 @@ class Setup:
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
         # How it will be masked is none of its concern.
-        given = {"task": self.task, "model": replace(self.model, per_head=False), "data": self.data}
-        if self.model.weights == "train":
-            return self.stage("dense", label="dense", **given, recipe=self.dense, seed=self.seed)
-        return self.stage("dense", label="dense", **given)
+        model = replace(self.model, per_head=False)
+        is_trained = self.model.weights == "train"
+        trained: dict[str, Any] = {"recipe": self.dense, "seed": self.seed} if is_trained else {}
+        return self.stage("dense", label="dense", task=self.task, model=model, data=self.data, **trained)
 
     def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
