@@ -11,34 +11,33 @@ Smoke:      spp run method=lasso debug=fast
 import sys
 from dataclasses import replace
 
-from spp.methods.registry import check_kind
 from spp.plan.numbers import format_size
 from spp.plan.setup import Setup
 from spp.plan.spec import Stage
 
+KIND = "budget ranking"
+"""What its searches end in; it is the pipeline of the methods of this kind."""
+RECIPES = ("dense", "search", "prune", "finetune")
+"""The recipes that it uses."""
+
 
 def stages(run: Setup) -> tuple[Stage, ...]:
     """The final stages of one point; everything before them hangs on their inputs."""
-    check_kind(run.method, "budget ranking")
-    shared = {"model": run.model, "data": run.data, "seed": run.seed}
-
     # 1. A dense network: trained here, or the one we were given.
     dense = run.dense_network()
 
     search_recipe, walk_recipe = run.share_epochs()
     members = []
     for size in run.budget.values:
-        budget = {"kind": run.budget.kind, "value": size}
-
         # 2. Its weights frozen, the search finds the penalty at which the support has this size.
         ranking = run.stage(
             "search",
             label=f"search {format_size(size)}",
             inputs={"dense": dense},
-            **shared,
+            **run.shared,
             recipe=search_recipe,
-            method=run.method.budget_search(),
-            budget=budget,
+            method=run.method.search_settings(KIND),
+            budget={"kind": run.budget.kind, "value": size},
         )
 
         # 3. The ranking is walked from dense to this size while the weights train.
@@ -46,23 +45,14 @@ def stages(run: Setup) -> tuple[Stage, ...]:
             "prune",
             label=f"walk to {format_size(size)}",
             inputs={"dense": dense, "path": ranking},
-            **shared,
+            **run.shared,
             recipe=walk_recipe,
-            method=run.method.selection(),
+            method=run.method.selection_settings(),
             budget=replace(run.budget, values=[size]),
         )
 
-        # 4. The member, now a small dense network, is trained on.
-        members.append(
-            run.stage(
-                "finetune",
-                label=f"member {format_size(size)}",
-                inputs={"family": family},
-                **shared,
-                recipe=run.finetune,
-                budget=budget,
-            )
-        )
+        # 4. The member, now a small dense network, is trained on and measured.
+        members.append(run.finetune_and_measure(family, dense, size, run.finetune))
     return tuple(members)
 
 

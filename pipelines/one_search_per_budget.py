@@ -10,46 +10,36 @@ Smoke:      spp run method=upop debug=fast
 
 import sys
 
-from spp.methods.registry import check_kind
 from spp.plan.numbers import format_size
 from spp.plan.setup import Setup
 from spp.plan.spec import Stage
 
+KIND = "budget"
+"""What its searches end in; it is the pipeline of the methods of this kind."""
+RECIPES = ("dense", "search", "prune", "finetune")
+"""The recipes that it uses."""
+
 
 def stages(run: Setup) -> tuple[Stage, ...]:
     """The final stages of one point; everything before them hangs on their inputs."""
-    check_kind(run.method, "budget")
-    shared = {"model": run.model, "data": run.data, "seed": run.seed}
-
     # 1. A dense network: trained here, or the one we were given.
     dense = run.dense_network()
 
     members = []
     for size in run.budget.values:
-        budget = {"kind": run.budget.kind, "value": size}
-
         # 2. Masks and weights move together until the size is reached; that is the member.
         found = run.stage(
             "search",
             label=f"search {format_size(size)}",
             inputs={"dense": dense},
-            **shared,
+            **run.shared,
             recipe=run.joint_epochs(),
-            method=run.method.search(),
-            budget=budget,
+            method=run.method.search_settings(KIND),
+            budget={"kind": run.budget.kind, "value": size},
         )
 
-        # 3. The member, now a small dense network, is trained on.
-        members.append(
-            run.stage(
-                "finetune",
-                label=f"member {format_size(size)}",
-                inputs={"family": found},
-                **shared,
-                recipe=run.finetune,
-                budget=budget,
-            )
-        )
+        # 3. The member, now a small dense network, is trained on and measured.
+        members.append(run.finetune_and_measure(found, dense, size, run.finetune))
     return tuple(members)
 
 

@@ -9,15 +9,17 @@ Smoke:      spp run pipeline=spp debug=fast
 
 import sys
 
-from spp.plan.numbers import format_size
 from spp.plan.setup import Setup
 from spp.plan.spec import Stage
+
+KIND = "path"
+"""What its searches end in; it is the pipeline of the methods of this kind."""
+RECIPES = ("dense", "update", "prune", "finetune")
+"""The recipes that it uses."""
 
 
 def stages(run: Setup) -> tuple[Stage, ...]:
     """The final stages of one point; everything before them hangs on their inputs."""
-    shared = {"model": run.model, "data": run.data, "seed": run.seed}
-
     # 1. A dense network: trained here, or the one we were given.
     dense = run.dense_network()
 
@@ -26,9 +28,9 @@ def stages(run: Setup) -> tuple[Stage, ...]:
         "update",
         label="path",
         inputs={"dense": dense},
-        **shared,
+        **run.shared,
         recipe=run.update,
-        method=run.method.search(),
+        method=run.method.search_settings(KIND),
     )
 
     # 3. The path is walked from dense to sparse while the weights train; a member is kept at each budget.
@@ -36,23 +38,15 @@ def stages(run: Setup) -> tuple[Stage, ...]:
         "prune",
         label="family",
         inputs={"dense": dense, "path": path},
-        **shared,
+        **run.shared,
         recipe=run.prune,
-        method=run.method.selection(),
+        method=run.method.selection_settings(),
         budget=run.budget,
     )
 
-    # 4. Each member, now a small dense network, is trained on.
+    # 4. Each member, now a small dense network, is trained on and measured.
     return tuple(
-        run.stage(
-            "finetune",
-            label=f"member {format_size(size)}",
-            inputs={"family": family},
-            **shared,
-            recipe=run.finetune_of(size, run.prune),
-            budget={"kind": run.budget.kind, "value": size},
-        )
-        for size in run.budget.values
+        run.finetune_and_measure(family, dense, size, run.finetune_of(size, run.prune)) for size in run.budget.values
     )
 
 

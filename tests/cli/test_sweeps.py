@@ -1,6 +1,6 @@
 import pytest
 
-from spp.cli.sweeps import command, find_sweep, look, noted_runner, runners
+from spp.cli.sweeps import command, find_sweep, noted_runner, runners, view_sweep
 from spp.store.claim import claim
 from spp.store.process import this_process
 
@@ -35,10 +35,10 @@ def test_commands_name_the_store_only_where_it_is_not_the_usual_one(monkeypatch,
 
 def test_a_runner_is_known_as_long_as_it_runs(sweep):
     store, name = sweep
-    assert look(store, name).surely_abandoned
+    assert view_sweep(store, name).surely_abandoned
     with noted_runner(store, name, "local"):
         assert runners(store, name) == [this_process()]
-        assert not look(store, name).abandoned
+        assert not view_sweep(store, name).abandoned
     assert runners(store, name) == []
 
 
@@ -46,10 +46,10 @@ def test_a_runner_that_was_killed_runs_nothing(sweep, start):
     store, name = sweep
     process = start(RUNNER, store.root, name)
     assert process.stdout.readline() == "noted\n"
-    assert not look(store, name).abandoned
+    assert not view_sweep(store, name).abandoned
     process.kill()
     process.wait()
-    assert look(store, name).surely_abandoned
+    assert view_sweep(store, name).surely_abandoned
 
 
 def test_a_sweep_settles_when_nothing_can_go_on(chain, sweep, finish):
@@ -57,14 +57,14 @@ def test_a_sweep_settles_when_nothing_can_go_on(chain, sweep, finish):
     dense, update, *tunes = chain.stages.values()
     finish(store, dense)
     with claim(store, update.kind, update.key):
-        seen = look(store, name)
-        assert (seen.settled, seen.abandoned, seen.ok) == (False, False, False)
+        view = view_sweep(store, name)
+        assert (view.settled, view.abandoned, view.ok) == (False, False, False)
     store.fail(update.kind, update.key, "ValueError: no")
-    seen = look(store, name)
-    assert (seen.settled, seen.ok, [stage.key for stage in seen.failures]) == (True, False, [update.key])
+    view = view_sweep(store, name)
+    assert (view.settled, view.ok, [stage.key for stage in view.failures]) == (True, False, [update.key])
     store.clear_failed(update.kind, update.key)
-    assert not look(store, name).settled
+    assert not view_sweep(store, name).settled
     for stage in (update, *tunes):
         finish(store, stage)
-    seen = look(store, name)
-    assert (seen.settled, seen.ok, seen.failures) == (True, True, [])
+    view = view_sweep(store, name)
+    assert (view.settled, view.ok, view.failures) == (True, True, [])

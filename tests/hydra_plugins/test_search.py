@@ -9,7 +9,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from hydra_plugins.spp_optuna_sweeper._search import Search, Settings
-from spp.cli.hydra_app import PointFailed
+from spp.cli.objective import PointFailed
 
 WORDS = ["finetune.lr=interval(0,1)", "seed=7"]
 

@@ -1,39 +1,20 @@
+from dataclasses import dataclass
+
 import pytest
 
-from spp.plan.config import BudgetConfig, DataConfig, ModelConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
-
-RECIPE = {"epochs": 3, "batch_size": 8, "lr": 1e-3}
-
-
-def test_reads_a_mapping_and_gives_it_back():
-    recipe = RecipeConfig.read({**RECIPE, "mixup": 0.8}, "dense")
-    assert recipe.plain()["mixup"] == 0.8
-    assert RecipeConfig.read(recipe.plain(), "dense") == recipe
-
-
-def test_an_unknown_field_is_named_with_what_was_probably_meant():
-    with pytest.raises(ValueError, match=r"dense\.epoch: unknown field.*did you mean dense\.epochs") as caught:
-        RecipeConfig.read({**RECIPE, "epoch": 3}, "dense")
-    assert "\n" not in str(caught.value)
+from spp.config import Config, later
+from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
 
 
 @pytest.mark.parametrize(
     ("config", "values", "named"),
     [
-        (RecipeConfig, {**RECIPE, "epochs": -1}, "x.epochs: -1"),
-        (RecipeConfig, {**RECIPE, "epochs": "many"}, "x.epochs: 'many'"),
-        (RecipeConfig, {**RECIPE, "epochs": True}, "x.epochs: True"),
-        (RecipeConfig, {**RECIPE, "lr": 0}, "x.lr: 0"),
-        (RecipeConfig, {**RECIPE, "drop_path": 1.5}, "x.drop_path: 1.5"),
-        (RecipeConfig, {**RECIPE, "select": "worst"}, "x.select: 'worst'"),
-        (RecipeConfig, {"epochs": 3}, "x: required fields are missing"),
-        (PruneConfig, {**RECIPE, "shape": "round"}, "x.shape: 'round'"),
-        (UpdateConfig, {"epochs": 0, "batch_size": 8}, "x.epochs: 0"),
-        (DataConfig, {"name": "digits", "img_size": 8, "val_fraction": 1.0}, "x.val_fraction: 1.0"),
         (BudgetConfig, {"kind": "flops", "values": [0.5]}, "x.kind: 'flops'"),
         (BudgetConfig, {"kind": "macs", "values": []}, "x.values: \\[\\]"),
         (BudgetConfig, {"kind": "macs", "values": ["120%"]}, "x.values: 120%"),
-        (ModelConfig, {"name": 3}, "x.name: 3"),
+        (LoggerConfig, {"mode": "loud", "project": "spp"}, "x.mode: 'loud'"),
+        (RuntimeConfig, {"accelerator": "tpu"}, "x.accelerator: 'tpu'"),
+        (RuntimeConfig, {"num_workers": -1}, "x.num_workers: -1"),
     ],
 )
 def test_wrong_values_are_refused_in_one_line(config, values, named):
@@ -48,30 +29,57 @@ def test_budgets_are_sizes_largest_first_each_once():
     assert budget.values == [2.6e9, 0.5, 0.2]
 
 
-def test_the_yaml_lists_every_field_of_the_recipes_with_its_default():
-    """So that any of them can be set on the command line without Hydra's plus."""
-    from dataclasses import MISSING, fields
+@dataclass(frozen=True, kw_only=True)
+class First(Config):
+    """A config as it was when keys were made of it."""
 
-    import yaml
+    size: int
+    rate: float = 0.5
 
-    from spp.locations import CONF
 
-    listed = yaml.safe_load((CONF / "recipes.yaml").read_text())
-    configs = {
-        "dense": RecipeConfig,
-        "update": UpdateConfig,
-        "search": SearchConfig,
-        "prune": PruneConfig,
-        "finetune": RecipeConfig,
-    }
-    assert listed.keys() == configs.keys()
-    for name, config in configs.items():
-        expected = {
-            f.name: f.default
-            if f.default is not MISSING
-            else f.default_factory()
-            if f.default_factory is not MISSING
-            else "???"
-            for f in fields(config)
-        }
-        assert {key: float(value) if key == "min_lr" else value for key, value in listed[name].items()} == expected
+@dataclass(frozen=True, kw_only=True)
+class Grown(First):
+    """The same config, some fields later: by now most people want `sharp`, which there was not before."""
+
+    sharp: bool = later(True, neutral=False)
+    tags: list = later(neutral=[], default_factory=list)
+    count: int = later(1, neutral=1)
+
+
+def test_a_later_field_is_no_part_of_the_identity_at_its_neutral_value():
+    assert Grown(size=3, sharp=False).identity() == First(size=3).identity() == {"size": 3, "rate": 0.5}
+    assert Grown(size=3).identity() == {"size": 3, "rate": 0.5, "sharp": True}
+    assert Grown(size=3, sharp=False, tags=["a"]).identity() == {"size": 3, "rate": 0.5, "tags": ["a"]}
+    assert "count" in Grown(size=3).plain()
+
+
+def test_a_value_that_only_compares_equal_to_the_neutral_one_is_another():
+    @dataclass(frozen=True, kw_only=True)
+    class Open(Config):
+        choice: int | bool = later(1, neutral=1)
+
+    assert Open(choice=1).identity() == {}
+    assert Open(choice=True).identity() == {"choice": True}
+
+
+def test_what_a_spec_does_not_hold_is_neutral_whatever_the_default_is():
+    old = Grown.from_spec({"size": 3, "rate": 0.5}, "x")
+    assert old == Grown(size=3, sharp=False, tags=[], count=1)
+    for config in (Grown(size=3), Grown(size=3, sharp=False, tags=["a"], count=2)):
+        assert Grown.from_spec(config.identity(), "x") == config
+    with pytest.raises(ValueError, match="x: required fields are missing"):
+        Grown.from_spec({"rate": 0.5}, "x")
+
+
+def test_a_config_within_a_config_keeps_its_identity_too():
+    @dataclass(frozen=True, kw_only=True)
+    class Outer(Config):
+        inner: Grown
+        name: str = "a"
+
+    assert Outer(inner=Grown(size=3, sharp=False)).identity() == {"inner": {"size": 3, "rate": 0.5}, "name": "a"}
+
+
+def test_defaults_and_required_fields_are_told_apart():
+    assert Grown.required() == ["size"]
+    assert Grown.defaults() == {"rate": 0.5, "sharp": True, "tags": [], "count": 1}

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spp.plan.keys import canonical, canonical_json, spec_difference, stage_key
-from spp.plan.spec import Stage
+from spp.plan.keys import canonical, canonical_json, stage_key
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 NAMES = st.text(max_size=3)
@@ -130,22 +129,3 @@ def test_what_json_cannot_hold_is_refused_by_name(config, message):
     with pytest.raises(ValueError, match=message) as caught:
         canonical(config)
     assert "\n" not in str(caught.value)
-
-
-@given(FEW_CONFIGS, FEW_CONFIGS)
-def test_difference_is_empty_exactly_for_equal_keys(one, other):
-    old, new = Stage("update", one), Stage("update", other)
-    assert (spec_difference(old.to_json(), new.to_json()) == []) == (old.key == new.key)
-
-
-def test_difference_names_each_field_once_and_nothing_that_is_not_hashed():
-    dense, taller = Stage("dense", {"depth": 3}), Stage("dense", {"depth": 4})
-    old = Stage("update", {"opt": {"lr": 0.1, "wd": 0}, "only_old": 1}, {"dense": dense}, label="x")
-    new = Stage("update", {"opt": {"lr": 0.2, "wd": 0.0}, "seed": [1]}, {"dense": taller}, 2, runtime={"a": 1})
-    assert spec_difference(old.to_json(), new.to_json()) == [
-        "config.only_old: 1 -> absent",
-        "config.opt.lr: 0.1 -> 0.2",
-        "config.seed: absent -> [1]",
-        f"inputs.dense: dense/{dense.key} -> dense/{taller.key}",
-        "version: 1 -> 2",
-    ]

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from spp.cli import compose
-from spp.cli.planning import plan_sweep
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 
 SITES = sorted((Path(__file__).parents[2] / "slurm" / "sites").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: site.stem)
-def test_a_template_is_a_cluster(site, tmp_path, monkeypatch):
-    conf = shutil.copytree(compose.CONF, tmp_path / "conf")
-    shutil.copy(site, conf / "cluster")
-    monkeypatch.setattr(compose, "CONF", conf)
+def test_a_template_is_a_cluster(site, tmp_path):
+    (tmp_path / "conf" / "cluster").mkdir(parents=True)
+    shutil.copy(site, tmp_path / "conf" / "cluster")
     words = ["debug=fast", f"cluster={site.stem}", f"paths.store={tmp_path}"]
-    planned = plan_sweep(compose.compose_points(words, multirun=False))
+    planned = plan_sweep(compose_points(words, multirun=False, config_dirs=[tmp_path / "conf"]))
     assert planned.cluster.name == "slurm"
     assert planned.cluster.signal_delay_s < 60 * min(s.resources["timeout_min"] for s in planned.plan.stages.values())
 

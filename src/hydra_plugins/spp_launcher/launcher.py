@@ -29,14 +29,14 @@ class SppLauncher(Launcher):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from spp.cli.composer import Composer
+        from spp.cli.cached_composer import Composer
 
         self._composer = Composer(hydra_context.config_loader, config.hydra.job.config_name)
         self._sweeper = config.hydra.sweeper._target_
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One return per point: nothing if it was submitted, else its objective (see `spp.cli.hydra_app.launch`)."""
-        from spp.cli.hydra_app import launch
+        """One return per point: nothing if it was submitted, else its objective; see spp.cli.hydra_multirun."""
+        from spp.cli.hydra_multirun import launch
 
         needs_values = self._sweeper != BASIC_SWEEPER
         if needs_values and initial_job_idx == 0:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from spp.cli.hydra_app import PointFailed
-from spp.cli.planning import point_name
+from spp.cli.objective import MetricValue, PointFailed
+from spp.cli.sweep_plan import point_name
 from spp.config import Config, require
 from spp.store.process import Process, is_alive, this_process
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from hydra.plugins.launcher import Launcher
 
-_PROCESS = "process"
+# What a trial remembers beside its result.
+_PROCESS, _METRIC = "process", "metric"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,12 @@ class Settings(Config):
     n_trials: int
     n_jobs: int
     seed: int
-    direction: str
     study_name: str | None
 
     def __post_init__(self) -> None:
         for name in ("n_trials", "n_jobs"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more", "use 2")
         require(0 <= self.seed < 2**31, "seed", self.seed, "an integer from 0 to 2^31 - 1", "use 0")
-        directions = ("maximize", "minimize")
-        require(self.direction in directions, "direction", self.direction, ", ".join(directions), "use maximize")
         is_file = self.study_name is None or (self.study_name != "" and "/" not in self.study_name)
         require(is_file, "study_name", self.study_name, "null, or a name without '/'", "leave it out")
 
@@ -69,8 +67,8 @@ class Search:
         self._num_launched = 0
         self._num_failed = 0
 
-    def run(self) -> float:
-        """Search until enough points have a result; returns the best one.
+    def run(self) -> MetricValue:
+        """Search until enough points have a result; returns the best one, as the metric's own direction has it.
 
         Raises:
             ValueError: one line if another process searches this study.
@@ -88,7 +86,7 @@ class Search:
         self._report(study.best_trial)
         if self._num_failed:
             raise PointFailed(f"{self._num_failed} points have no result")
-        return float(study.best_value)
+        return _metric_of(study.best_trial)
 
     def _open(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -97,7 +95,7 @@ class Search:
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(self._file), lock_obj=lock)),
             study_name=self._name,
-            direction=self._settings.direction,
+            direction="maximize",
             load_if_exists=True,
         )
         self._take_up(study)
@@ -137,18 +135,25 @@ class Search:
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             print(f"point {trial.number + 1}: {' '.join(point)}  no result")
             return
-        study.tell(trial, value, skip_if_finished=True)
-        print(f"point {trial.number + 1}: {' '.join(point)}  {value:.2f}  (best {study.best_value:.2f})")
+        trial.set_user_attr(_METRIC, value.plain())
+        # The direction is known with the first result only, and a study needs one before: so it always maximises.
+        study.tell(trial, -value if value.better == "lower" else value, skip_if_finished=True)
+        print(f"point {trial.number + 1}: {' '.join(point)}  {value}  (best {_metric_of(study.best_trial)})")
 
     def _report(self, best: FrozenTrial) -> None:
         words = [*self._fixed, *to_words(self._space, best.params)]
-        print(f"best: {best.value:.2f} % on the validation split; again: spp run {shlex.join(words)}")
+        print(f"best: {_metric_of(best)} on the validation split; again: spp run {shlex.join(words)}")
 
 
 def _with_result(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
+def _metric_of(trial: FrozenTrial) -> MetricValue:
+    """The result of a trial as it was measured."""
+    return MetricValue.read(trial.user_attrs[_METRIC])
+
+
 def _name_of(words: Sequence[str], settings: Settings) -> str:
-    content: list[Any] = [point_name(words), settings.seed, settings.direction]
+    content: list[Any] = [point_name(words), settings.seed]
     return f"optuna-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:6]}"

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class SppOptunaSweeperConf:
-    """Fields of hydra.sweeper."""
+    """Fields of hydra.sweeper; what is searched for is the best headline metric of the task on the validation split."""
 
     _target_: str = "hydra_plugins.spp_optuna_sweeper.sweeper.SppOptunaSweeper"
     n_trials: int = 20
@@ -20,8 +20,6 @@ class SppOptunaSweeperConf:
     """Points proposed at once, which may run side by side."""
     seed: int = 0
     """Seed of the proposals."""
-    direction: str = "maximize"
-    """maximize or minimize; the result is validation top-1 in percent."""
     study_name: str | None = None
     """Name of the study in the store; null: made from the words, so that the same words go on with it."""
 

@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -85,8 +86,8 @@ class RunDisplay:
 
     def _outcome(self, stage: Stage) -> str:
         summary = self.store.summary(stage.kind, stage.key)
-        if "test" in summary:
-            return f"test top-1 {summary['test']['top1']:.1f} %"
+        if "headline" in summary:
+            return _headline(summary)
         if "support" in summary:
             return f"{100 * summary['support']['all']:.0f} % of {summary['num_units']} units entered"
         return count(len(summary["members"]), "member") if "members" in summary else ""
@@ -114,6 +115,15 @@ class RunDisplay:
             self._last_line = time.monotonic()
             share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}  {progress.message}"
             self.console.print(f"    {escape(_title(stage)):<37} {escape(share)}")
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    """The metric that a stage's network is judged by: on the test set where it was looked at, else on validation."""
+    split, metrics = "test", summary.get("metrics", {}).get("test")
+    if metrics is None:
+        split, metrics = "validation", summary["val"]
+    metric = metrics[summary["headline"]]
+    return f"{split} {metric['label']} {metric['value']:.4g} {metric['unit']}"
 
 
 def _title(stage: Stage) -> str:

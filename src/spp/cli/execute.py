@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from spp.cli.display import RunDisplay
-from spp.cli.planning import visible_gpus
+from spp.cli.sweep_plan import visible_gpus
 from spp.cli.sweeps import command, noted_runner
 from spp.cli.table import count
 from spp.plan.cluster import ClusterConfig
@@ -126,9 +126,9 @@ def _send(plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console:
 
         code = take(store.root).absolute()
         sent = submit(plan, store, sweep, cluster, job=StageJob, code=code, observe=observe)
-    tell_submission(sent, console)
+    print_submission(sent, console)
     if wait:
-        from spp.cli.watch import follow
+        from spp.cli.follow import follow
 
         return follow(store, sweep, FOLLOW_SECONDS)
     console.print("It goes on without this process:")
@@ -138,7 +138,7 @@ def _send(plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console:
     return True
 
 
-def tell_submission(sent: "Submission", console: Console) -> None:
+def print_submission(sent: "Submission", console: Console) -> None:
     """Say what was sent to SLURM, and what was not because it is done or others are at it."""
     parts = [f"{count(sent.num_jobs, 'job')} submitted by {count(sent.num_arrays, 'call')} of sbatch"]
     if sent.cached:

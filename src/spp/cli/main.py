@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from spp import __version__
+from spp.cli.report_names import FORMATS, REPORTS
+from spp.cli.store_place import store_root
 from spp.plan.numbers import parse_size
 
-REPORTS = (
-    *("table1", "retrieval", "llm", "cifar10", "table6", "table7", "table8"),
-    *("cost", "stability", "figure1", "figure2", "family", "compare"),
-)
-FORMATS = ("md", "csv", "tex", "png", "pdf", "html")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 COMMANDS = {
@@ -50,7 +47,13 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
         parsers[name] = _Parser(prog=f"spp {name}", description=text, epilog=where)
     for name in ("run", "plan"):
         parsers[name].add_argument("-m", "--multirun", action="store_true", help="sweep: a,b,c in a value spans a grid")
+        text = (
+            "folder with more choices for the groups of conf/, such as DIR/model/mine.yaml; may be given several times"
+        )
+        parsers[name].add_argument("--config-dir", action="append", default=[], metavar="DIR", help=text)
         parsers[name].add_argument("words", nargs="*", metavar="OVERRIDE", help=_OVERRIDES_HELP)
+    text = "print the composed configuration as YAML, a document for each point, and run nothing"
+    parsers["run"].add_argument("--cfg", choices=["job"], help=text)
     for name in ("plan", "status", "watch", "logs", "cancel", "retry", "doctor"):
         text = "one JSON object per line" if name == "watch" else "print JSON"
         parsers[name].add_argument("--json", action="store_true", help=text)
@@ -98,7 +101,7 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
-    text = "key of a finished finetune stage, or how it begins; or a folder with a member"
+    text = "key of a finished stage that measured or finetuned a member, or how it begins; or a folder with a member"
     export.add_argument("words", nargs="*", metavar="MEMBER", help=text)
     forms = ["safetensors", "onnx", "torch"]
     export.add_argument("--format", choices=forms, required=True, help="torch: a program, .pt2")
@@ -132,14 +135,6 @@ def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     return command, parsers[command].parse_intermixed_args(argv[1:])
 
 
-def store_root(words: Sequence[str]) -> Path:
-    """The store that `words` or the environment name."""
-    for word in words:
-        if word.startswith("paths.store="):
-            return Path(word.partition("=")[2])
-    return Path(os.environ.get("SPP_STORE", "store"))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     command, arguments = parse(sys.argv[1:] if argv is None else argv)
@@ -163,22 +158,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(command: str, arguments: argparse.Namespace) -> int:
     if command == "run":
-        from spp.cli.run import run
+        from spp.cli.commands.run import run, show_config
 
-        return run(arguments.words, arguments.multirun)
+        if arguments.cfg:
+            return show_config(arguments.words, arguments.multirun, arguments.config_dir)
+        return run(arguments.words, arguments.multirun, arguments.config_dir)
     if command == "plan":
-        from spp.cli.plan import plan
+        from spp.cli.commands.plan import plan
 
-        return plan(arguments.words, arguments.multirun, as_json=arguments.json)
+        return plan(arguments.words, arguments.multirun, arguments.config_dir, as_json=arguments.json)
     _refuse_overrides(arguments.words)
     root = store_root(arguments.words)
     if command == "doctor":
-        from spp.cli.doctor import doctor
+        from spp.cli.commands.doctor import doctor
 
         _one_word(arguments.words, "OVERRIDE", at_most=0)
         return doctor(root, as_json=arguments.json)
     if command == "logs":
-        from spp.cli.logs import logs
+        from spp.cli.commands.logs import logs
 
         stage = _one_word(arguments.words, "STAGE", at_least=1)
         if arguments.lines < 0:
@@ -187,7 +184,7 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
     if command == "extract":
         return _extract(root, arguments)
     if command == "export":
-        from spp.cli.export import export
+        from spp.cli.commands.export import export
 
         member = _one_word(arguments.words, "MEMBER", at_least=1)
         return export(root, member, arguments.format, arguments.out)
@@ -197,33 +194,33 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
 def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
     sweep = _one_word(arguments.words, "SWEEP", at_least=command in ("cancel", "retry"))
     if command == "sync":
-        from spp.cli.sync import sync
+        from spp.cli.commands.sync import sync
 
         return sync(root, sweep or None)
     if command == "status":
-        from spp.cli.status import status
+        from spp.cli.commands.status import status
 
         return status(root, sweep or None, as_json=arguments.json)
     if command == "watch":
-        from spp.cli.watch import watch
+        from spp.cli.commands.watch import watch
 
         return watch(root, sweep or None, interval_s=arguments.interval, as_json=arguments.json)
     if command == "cancel":
-        from spp.cli.cancel import cancel
+        from spp.cli.commands.cancel import cancel
 
         return cancel(root, sweep, as_json=arguments.json)
     if command == "retry":
-        from spp.cli.retry import retry
+        from spp.cli.commands.retry import retry
 
         return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic)
-    from spp.cli.report import Asked, report
+    from spp.cli.commands.report import ReportRequest, report
 
-    asked = Asked(arguments.name, sweep or None, arguments.source, arguments.format, arguments.out)
-    return report(root, asked)
+    request = ReportRequest(arguments.name, sweep or None, arguments.source, arguments.format, arguments.out)
+    return report(root, request)
 
 
 def _extract(root: Path, arguments: argparse.Namespace) -> int:
-    from spp.cli.extract import extract
+    from spp.cli.commands.extract import extract
 
     given = {kind: getattr(arguments, kind) for kind in ("macs", "params", "units")}
     given = {kind: text for kind, text in given.items() if text is not None}

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spp.cli.main import store_root
+from spp.cli.store_place import store_root
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
 from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store, utc_now
 
 
 @dataclass(frozen=True)
-class Seen:
+class SweepView:
     """A sweep at one moment.
 
     `runners`: the processes of cluster=debug and local that carry it out, with whether each lives (None: it is one of
@@ -70,7 +70,7 @@ class Seen:
         return stage.state is State.QUEUED and (stage.job is not None or stage.error is not None)
 
 
-def look(store: Store, sweep: str) -> Seen:
+def view_sweep(store: Store, sweep: str) -> SweepView:
     """What files and, where the sweep was sent to SLURM, the queue say about a sweep.
 
     Raises:
@@ -83,7 +83,7 @@ def look(store: Store, sweep: str) -> Seen:
     cluster = store.read_cluster(sweep)
     name = str(cluster.get("name", "debug"))
     num_retries = int(cluster.get("num_retries", 0)) if name == "slurm" else 0
-    return Seen(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+    return SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
 
 
 @contextmanager

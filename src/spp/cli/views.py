@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from spp.cli.sweeps import Seen, command
+from spp.cli.sweeps import SweepView, command
 from spp.cli.table import (
     STYLES,
     count,
@@ -27,29 +27,29 @@ _BAR_WIDTH = 24
 _PROGRESS_WIDTH = 12
 
 
-def headline(seen: Seen, root: Path) -> str:
+def headline(view: SweepView, root: Path) -> str:
     """The first line: which sweep, how large, where."""
-    points = seen.status.points
+    points = view.status.points
     num_done = sum(point.state is State.DONE for point in points)
-    size = f"{num_done:,} of {count(len(points), 'point')} done, {count(len(seen.status.stages), 'stage')}"
-    return f"[bold]{escape(seen.status.sweep)}[/]  {size}, cluster={seen.cluster}, store {escape(str(root))}"
+    size = f"{num_done:,} of {count(len(points), 'point')} done, {count(len(view.status.stages), 'stage')}"
+    return f"[bold]{escape(view.status.sweep)}[/]  {size}, cluster={view.cluster}, store {escape(str(root))}"
 
 
-def by_kind(seen: Seen) -> Table:
+def by_kind(view: SweepView) -> Table:
     """One row per kind of stage: a bar, and the number in each state that occurs."""
-    states = [state for state in State if seen.totals.get(state.value)]
+    states = [state for state in State if view.totals.get(state.value)]
     table = make_table("stage", "", "stages>", *(f"{state.value}>" for state in states))
     for state, column in zip(states, table.columns[3:], strict=True):
         column.style = STYLES[state]
-    for kind, counts in seen.status.counts.items():
+    for kind, counts in view.status.counts.items():
         numbers = (f"{counts[state.value]:,}" if counts.get(state.value) else "" for state in states)
         table.add_row(kind, state_bar(counts, _BAR_WIDTH), f"{sum(counts.values()):,}", *numbers)
     return table
 
 
-def running(seen: Seen, most: int) -> Table | None:
+def running(view: SweepView, most: int) -> Table | None:
     """The stages that run, with how far they are and where; None if there are none."""
-    stages = [stage for stage in seen.status.stages if stage.state is State.RUNNING]
+    stages = [stage for stage in view.status.stages if stage.state is State.RUNNING]
     if not stages:
         return None
     table = make_table("running", "key", "since>", "progress", "", "where")
@@ -63,37 +63,37 @@ def running(seen: Seen, most: int) -> Table | None:
     return table
 
 
-def failed(seen: Seen, most: int) -> Table | None:
+def failed(view: SweepView, most: int) -> Table | None:
     """The stages that failed or were lost, one line each; None if there are none."""
-    if not seen.failures:
+    if not view.failures:
         return None
     table = make_table("failed", "key", "state", "why", "where")
-    for stage in seen.failures[:most]:
+    for stage in view.failures[:most]:
         why, where = escape(last_line(stage.error)), quiet(place_of(stage))
         table.add_row(escape(title_of(stage)), stage.key[:8], styled(stage.state), why, where)
-    if len(seen.failures) > most:
-        table.add_row(f"... and {len(seen.failures) - most:,} more")
+    if len(view.failures) > most:
+        table.add_row(f"... and {len(view.failures) - most:,} more")
     return table
 
 
-def notes(seen: Seen, root: Path) -> list[str]:
+def notes(view: SweepView, root: Path) -> list[str]:
     """Why queued stages wait, in SLURM's words, and what to do where nobody works on what is left."""
     lines = []
-    if seen.problem:
-        lines.append(f"[yellow]SLURM gives no answer[/], so this is what the files say: {escape(seen.problem)}")
-    reasons = Counter(stage.error for stage in seen.status.stages if stage.state is State.QUEUED and stage.error)
+    if view.problem:
+        lines.append(f"[yellow]SLURM gives no answer[/], so this is what the files say: {escape(view.problem)}")
+    reasons = Counter(stage.error for stage in view.status.stages if stage.state is State.QUEUED and stage.error)
     if reasons:
         listed = ", ".join(f"{number:,} {escape(reason)}" for reason, number in reasons.most_common())
         lines.append(f"waiting: {listed}")
-    if seen.ok:
-        lines.append(f"tables and figures: {escape(command('report all', seen.status.sweep, root))}")
-    elif seen.abandoned:
-        left = count(seen.totals.get(State.QUEUED.value, 0), "stage")
-        remedy = escape(command("retry", seen.status.sweep, root))
+    if view.ok:
+        lines.append(f"tables and figures: {escape(command('report all', view.status.sweep, root))}")
+    elif view.abandoned:
+        left = count(view.totals.get(State.QUEUED.value, 0), "stage")
+        remedy = escape(command("retry", view.status.sweep, root))
         lines.append(f"[yellow]nobody works on {left} left to do[/]; go on with: {remedy}")
-    elif seen.settled:
-        logs = escape(command("logs", seen.failures[0].key[:8], root))
-        failures = f"{count(len(seen.failures), 'stage')} failed or lost"
-        remedy = escape(command("retry", seen.status.sweep, root))
+    elif view.settled:
+        logs = escape(command("logs", view.failures[0].key[:8], root))
+        failures = f"{count(len(view.failures), 'stage')} failed or lost"
+        remedy = escape(command("retry", view.status.sweep, root))
         lines.append(f"{failures}; look with: {logs}; go on with: {remedy}")
     return lines

@@ -3,13 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 KEY_LENGTH = 20
 """Hexadecimal characters of a key: 80 bits, so that a billion stages collide with probability 4e-7."""
-
-_ABSENT = "absent"
 
 
 def canonical(value: Any, where: str = "config") -> Any:
@@ -63,33 +61,3 @@ def stage_key(kind: str, version: int, config: Any, input_keys: Mapping[str, str
 
 def _line(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def spec_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Why two specs (`Stage.to_json`) have different keys: one line `field: old -> new` per hashed field.
-
-    Empty exactly if the keys are equal. A list is compared as one value.
-    """
-    before, after = dict(_hashed_fields(old)), dict(_hashed_fields(new))
-    return [
-        f"{field}: {before.get(field, _ABSENT)} -> {after.get(field, _ABSENT)}"
-        for field in sorted(before.keys() | after.keys())
-        if before.get(field) != after.get(field)
-    ]
-
-
-def _hashed_fields(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "kind", spec["kind"]
-    yield "version", canonical_json(spec["version"])
-    yield from _leaves(spec["config"], "config")
-    for role, ref in spec["inputs"].items():
-        yield f"inputs.{role}", f"{ref['kind']}/{ref['key']}"
-
-
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            plain = "." not in key and '"' not in key
-            yield from _leaves(item, f"{where}.{key if plain else json.dumps(key)}")
-    else:
-        yield where, canonical_json(value)

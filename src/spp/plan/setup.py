@@ -1,56 +1,161 @@
-"""A resolved configuration as typed parts, and the stages that pipelines chain from them."""
+"""What a pipeline file works with: the checked configuration of one point, and the way to make its stages."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from spp.config import Config, require
+from spp.config import require
 from spp.plan.cluster import DEFAULT, ClusterConfig
-from spp.plan.config import (
-    BudgetConfig,
-    DataConfig,
-    LoggerConfig,
-    ModelConfig,
-    PruneConfig,
-    RecipeConfig,
-    RuntimeConfig,
-    SearchConfig,
-    UpdateConfig,
-)
+from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
+from spp.plan.numbers import format_size
+from spp.plan.recipes import RECIPES, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
 from spp.plan.walk import time_share_at
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1}
-"""Raised by hand whenever a stage's code starts to give other results for the same config."""
+STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "measure": 1}
+"""The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
-_DATA_RUNTIME = ("root", "download", "format", "on_error")
-TOP_LEVEL = (
-    "accelerator", "budget", "cluster", "data", "dense", "finetune", "logger", "method",
-    "model", "num_threads", "num_workers", "paths", "pipeline", "prune", "rest_of_walk", "search", "seed", "update",
+GENERAL_FIELDS = (
+    "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
+    "pipeline", "rest_of_walk", "seed", "task",
 )  # fmt: skip
+"""Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
+
+_MISSING = "???"
+"""How Hydra writes a field that has to be set."""
+
+_Recipe = TypeVar("_Recipe", bound=PassConfig)
+
+
+class Settings(Protocol):
+    """A config of another room; plan puts it into stages and looks at nothing but what the protocols below name."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def identity(self) -> dict[str, Any]:
+        """What a key hashes of it."""
+
+
+class TaskSettings(Settings, Protocol):
+    """What a network is for."""
+
+
+class ModelSettings(Settings, Protocol):
+    """The network and where its weights come from."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+
+    @property
+    def weights(self) -> str:
+        """`train`, or where given weights come from."""
+
+    @property
+    def per_head(self) -> bool:
+        """Whether every head's channels are masked by themselves."""
+
+
+class DataSettings(Settings, Protocol):
+    """The data set."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Identity of the files, filled in when planning."""
+
+
+class MethodSettings(Settings, Protocol):
+    """The method; see spp.methods.method.MethodConfig."""
+
+    kinds: ClassVar[tuple[str, ...]]
+    trains_weights: ClassVar[bool]
+    max_search_epochs: ClassVar[int | None]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def needs_heads(self) -> bool:
+        """Whether it works on a network that is masked per head."""
+
+    def search_settings(self, kind: str) -> dict[str, Any]:
+        """What shapes a search that ends in `kind`, of `kinds`."""
+
+    def selection_settings(self) -> dict[str, Any]:
+        """What chooses members from what a search has found."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """How the groups of other rooms become configs; plan calls on nobody, so they come from outside.
+
+    `task`, `model` and `data` return the config and how its files are found here (`RuntimeConfig`); the last argument
+    of `data` is the folder for its caches. `fingerprint` gets what `data` returned.
+    """
+
+    task: Callable[[dict[str, Any]], tuple[TaskSettings, dict[str, Any]]]
+    model: Callable[[dict[str, Any]], tuple[ModelSettings, dict[str, Any]]]
+    data: Callable[[dict[str, Any], str], tuple[DataSettings, dict[str, Any]]]
+    fingerprint: Callable[[DataSettings, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything a pipeline may use, checked."""
+    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
 
-    model: ModelConfig
-    data: DataConfig
-    dense: RecipeConfig
-    update: UpdateConfig
-    search: SearchConfig
-    prune: PruneConfig
-    finetune: RecipeConfig
-    rest_of_walk: bool
-    method: Config
+    task: TaskSettings
+    model: ModelSettings
+    data: DataSettings
+    method: MethodSettings
     budget: BudgetConfig
+    seed: int
+    recipes: Mapping[str, PassConfig]
+    rest_of_walk: bool
     runtime: RuntimeConfig
     cluster: ClusterConfig
     default_gpus: int
-    seed: int
+
+    @property
+    def dense(self) -> RecipeConfig:
+        """The recipe of the dense network."""
+        return self._recipe("dense", RecipeConfig)
+
+    @property
+    def update(self) -> UpdateConfig:
+        """The recipe of SPP's search."""
+        return self._recipe("update", UpdateConfig)
+
+    @property
+    def search(self) -> SearchConfig:
+        """The recipe of every other search."""
+        return self._recipe("search", SearchConfig)
+
+    @property
+    def prune(self) -> PruneConfig:
+        """The recipe of the walk."""
+        return self._recipe("prune", PruneConfig)
+
+    @property
+    def finetune(self) -> RecipeConfig:
+        """The recipe of the training after the cut."""
+        return self._recipe("finetune", RecipeConfig)
+
+    def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
+        if name not in self.recipes:
+            raise ValueError(
+                f"pipeline: it uses the recipe {name!r}; allowed: those that its RECIPES name; add {name!r} to them"
+            )
+        recipe = self.recipes[name]
+        assert isinstance(recipe, kind)
+        return recipe
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What the config of every stage that trains holds."""
+        return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
 
     def stage(
         self,
@@ -58,10 +163,13 @@ class Setup:
         *,
         label: str,
         inputs: Mapping[str, Stage] | None = None,
-        **config: Config | Mapping[str, Any] | float | str,
+        **config: Settings | Mapping[str, Any] | float | str,
     ) -> Stage:
         """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
-        plain = {name: value.plain() if isinstance(value, Config) else value for name, value in config.items()}
+        plain = {
+            name: value if isinstance(value, Mapping | int | float | str) else value.identity()
+            for name, value in config.items()
+        }
         runtime, resources = self._placement_of(kind)
         return Stage(
             kind=kind,
@@ -85,6 +193,14 @@ class Setup:
     def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         return {}
 
+    def dense_network(self) -> Stage:
+        """The dense network that every method starts from; given weights depend on no recipe and no seed."""
+        # How it will be masked is none of its concern.
+        model = replace(self.model, per_head=False)
+        is_trained = self.model.weights == "train"
+        trained: dict[str, Any] = {"recipe": self.dense, "seed": self.seed} if is_trained else {}
+        return self.stage("dense", label="dense", task=self.task, model=model, data=self.data, **trained)
+
     def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
@@ -94,16 +210,18 @@ class Setup:
         """
         needed = self.search.epochs - self._unspent_epochs
         search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
-        if not getattr(self.method, "TRAINS_WEIGHTS", True):
+        if not self.method.trains_weights:
             search = replace(search, label_smoothing=0, mixup=0, cutmix=0)
         more = self._unspent_epochs if self.prune.epochs > 0 else 0
         return search, replace(self.prune, epochs=self.prune.epochs + more)
 
     @property
     def _unspent_epochs(self) -> int:
-        """Epochs of `search` that the method's search does not need."""
-        limit: int | None = getattr(self.method, "MAX_SEARCH_EPOCHS", None)
-        return 0 if limit is None else max(0, self.search.epochs - limit)
+        """Epochs of `search` that the method's search does not need; 0 in pipelines without that recipe."""
+        limit = self.method.max_search_epochs
+        if limit is None or "search" not in self.recipes:
+            return 0
+        return max(0, self.search.epochs - limit)
 
     def joint_epochs(self) -> SearchConfig:
         """The recipe of a search that is the walk at the same time: it has the epochs of both."""
@@ -126,127 +244,130 @@ class Setup:
         rest = round((1 - time_share_at(walk.shape, way)) * walk.epochs)
         return replace(self.finetune, epochs=self.finetune.epochs + rest)
 
-    def dense_network(self) -> Stage:
-        """The dense network that every method starts from; given weights depend on no recipe and no seed."""
-        model = replace(self.model, per_head=False)  # how it will be masked is none of its concern
-        if self.model.weights == "train":
-            return self.stage("dense", label="dense", model=model, data=self.data, recipe=self.dense, seed=self.seed)
-        return self.stage("dense", label="dense", model=model, data=self.data)
+    def finetune_and_measure(self, family: Stage, dense: Stage, size: float, recipe: RecipeConfig) -> Stage:
+        """The end of every chain: the member of `family` at a budget is trained on and then measured beside `dense`.
+
+        Where the recipe has no epochs there is nothing to train, and the member is measured as it was cut.
+        """
+        budget = {"kind": self.budget.kind, "value": size}
+        member = family
+        if recipe.epochs > 0:
+            teacher = {"dense": dense} if recipe.distills else {}
+            label, inputs = f"member {format_size(size)}", {"family": family, **teacher}
+            member = self.stage("finetune", label=label, inputs=inputs, **self.shared, recipe=recipe, budget=budget)
+        inputs = {"member": member, "reference": self._measured("dense", {"member": dense})}
+        return self._measured(f"member {format_size(size)}", inputs, budget=budget)
+
+    def _measured(self, label: str, inputs: Mapping[str, Stage], **budget: Mapping[str, Any]) -> Stage:
+        """A look at the test set, with the batches of the finetuning."""
+        recipe = {"batch_size": self.finetune.batch_size, "augment": self.finetune.augment}
+        return self.stage(
+            "measure", label=label, inputs=inputs, task=self.task, data=self.data, recipe=recipe, **budget
+        )
 
 
-def sha256_of(file: Path) -> str:
-    """Hash of a checkpoint.
+def check_fields(cfg: Mapping[str, Any]) -> None:
+    """Refuse what no part of the program would read, and notice what is missing; `pipeline` follows from the method.
 
     Raises:
-        ValueError: if it is no file.
+        ValueError: one line.
     """
-    if not file.is_file():
-        raise ValueError(
-            f"model.weights: {str(file)!r} is no file; allowed: train, pretrained, or the path of a checkpoint; "
-            "check the path"
-        )
-    state = file.stat()
-    return _sha256(file, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _sha256(file: Path, size: int, mtime_ns: int) -> str:
-    """Hash of a file as it was when it had this size and this time of change: a sweep asks again for each point."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_names(cfg: Mapping[str, Any]) -> None:
-    """Refuse what no part of the program would read, and notice what is missing."""
+    known = (*GENERAL_FIELDS, *RECIPES)
     for name, value in cfg.items():
-        if name not in TOP_LEVEL:
-            raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(TOP_LEVEL)}; remove it")
-    for name in TOP_LEVEL:
-        if cfg.get(name) is None:
-            raise ValueError(f"{name}: None is not allowed; allowed: what conf/ has; leave it as it is there")
+        if name not in known:
+            raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(known)}; remove it")
+    for name in GENERAL_FIELDS:
+        if name != "pipeline":
+            _check_set(name, cfg.get(name))
+
+
+def _check_set(name: str, value: Any) -> None:
+    """Refuse a field that is not there, or holds one that still has to be set."""
+    if value is None:
+        raise ValueError(f"{name}: None is not allowed; allowed: what conf/ has; leave it as it is there")
+    if value == _MISSING:
+        raise ValueError(f"{name}: it is not set; allowed: a value; say {name}=...")
+    if isinstance(value, Mapping):
+        for field, inner in value.items():
+            if inner == _MISSING or isinstance(inner, Mapping):
+                _check_set(f"{name}.{field}", inner)
 
 
 def read_setup(
-    cfg: Mapping[str, Any],
-    read_method: Callable[[dict[str, Any]], Config],
-    fingerprint: Callable[..., dict[str, Any]],
-    default_gpus: int,
+    cfg: Mapping[str, Any], method: MethodSettings, recipes: Sequence[str], readers: Readers, default_gpus: int
 ) -> Setup:
     """Check a resolved configuration and turn it into a Setup.
 
     Args:
-        cfg: the composed configuration as plain dicts and lists.
-        read_method: builds the method's own config from the group `method`.
-        fingerprint: identifies the data set's files, see spp.data.registry.fingerprint.
+        cfg: the composed configuration as plain dicts and lists, after `check_fields`.
+        method: what was read from its group `method`.
+        recipes: names of the recipes that the pipeline uses; the others are not looked at.
+        readers: of the other rooms.
         default_gpus: GPUs of a stage whose resources leave their number open.
 
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
     """
-    _check_names(cfg)
-    data = dict(cfg["data"])
-    root, download, data_format, on_error = (data.pop(name, None) for name in _DATA_RUNTIME)
-    if "fingerprint" in data:
-        raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
-    data_config = DataConfig.read(data, "data")
-    model = ModelConfig.read(cfg["model"], "model")
-    weights_file = None
-    if model.weights not in ("train", "pretrained"):
-        weights_file = Path(model.weights).absolute()
-        model = replace(model, weights=f"sha256:{sha256_of(weights_file)}")
-    cluster = ClusterConfig.read(cfg["cluster"], "cluster")
-    for kind in cluster.resources:
-        kinds = (DEFAULT, *STAGE_VERSIONS)
-        require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
+    cluster = _read_cluster(cfg["cluster"])
+    task, task_runtime = readers.task(dict(cfg["task"]))
+    model, model_runtime = readers.model(dict(cfg["model"]))
+    data, data_runtime = readers.data(dict(cfg["data"]), str(Path(cfg["paths"]["store"], "cache").absolute()))
     runtime = RuntimeConfig.read(
         {
-            "data_root": root and str(Path(root).absolute()),
-            "download": download,
-            "data_format": data_format,
-            "data_on_error": on_error or "fail",
-            "weights_file": weights_file and str(weights_file),
+            "task": task_runtime,
+            "model": model_runtime,
+            "data": data_runtime,
             "num_workers": cfg["num_workers"],
             "num_threads": cfg["num_threads"],
             "accelerator": cfg["accelerator"],
             "checkpoint_minutes": cluster.checkpoint_minutes,
             "wandb": LoggerConfig.read(cfg["logger"], "logger").plain(),
-            "cache": str(Path(cfg["paths"]["store"], "cache").absolute()),
         },
         "",
     )
-    seed = cfg["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: {seed!r} is not allowed; allowed: an integer from 0 to 2^32 - 1; use seed=0")
-    budget, rest_of_walk = BudgetConfig.read(cfg["budget"], "budget"), cfg["rest_of_walk"]
-    require(isinstance(rest_of_walk, bool), "rest_of_walk", rest_of_walk, "true, false", "use false")
-    largest, allowed = max(budget.values), "fractions, with rest_of_walk=true"
-    require(not rest_of_walk or largest <= 1, "budget.values", largest, allowed, "use rest_of_walk=false")
-    method = read_method(dict(cfg["method"]))
-    if getattr(method, "needs_heads", False):
-        model = replace(model, per_head=True)
+    budget = BudgetConfig.read(cfg["budget"], "budget")
     setup = Setup(
-        model=model,
-        data=data_config,
-        dense=RecipeConfig.read(cfg["dense"], "dense"),
-        update=UpdateConfig.read(cfg["update"], "update"),
-        search=SearchConfig.read(cfg["search"], "search"),
-        prune=PruneConfig.read(cfg["prune"], "prune"),
-        finetune=RecipeConfig.read(cfg["finetune"], "finetune"),
-        rest_of_walk=rest_of_walk,
+        task=task,
+        model=replace(model, per_head=True) if method.needs_heads else model,
+        data=data,
         method=method,
         budget=budget,
+        seed=_read_seed(cfg["seed"]),
+        recipes={name: _read_recipe(cfg, name) for name in recipes},
+        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
         runtime=runtime,
         cluster=cluster,
         default_gpus=default_gpus,
-        seed=seed,
     )
-    identity = fingerprint(
-        data_config.name,
-        root,
-        num_train=data_config.num_train,
-        download=runtime.download,
-        format=runtime.data_format,
-        on_error=runtime.data_on_error,
-        cache=runtime.cache,
-    )
-    return replace(setup, data=replace(data_config, fingerprint=identity))
+    # Last, as it looks at files: what else is wrong has been said by then.
+    return replace(setup, data=replace(data, fingerprint=readers.fingerprint(data, data_runtime)))
+
+
+def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
+    cluster = ClusterConfig.read(values, "cluster")
+    for kind in cluster.resources:
+        kinds = (DEFAULT, *STAGE_VERSIONS)
+        require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
+    return cluster
+
+
+def _read_recipe(cfg: Mapping[str, Any], name: str) -> PassConfig:
+    _check_set(name, cfg.get(name))
+    recipe = RECIPES[name].read(cfg[name], name)
+    is_taught = name != "dense" or not recipe.distills
+    weight = "dense.distill_weight"
+    require(is_taught, weight, recipe.distill_weight, "0, as the dense network is the teacher", "use 0")
+    return recipe
+
+
+def _read_seed(seed: Any) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed: {seed!r} is not allowed; allowed: an integer from 0 to 2^32 - 1; use seed=0")
+    return seed
+
+
+def _read_rest_of_walk(rest_of_walk: Any, budget: BudgetConfig) -> bool:
+    require(isinstance(rest_of_walk, bool), "rest_of_walk", rest_of_walk, "true, false", "use false")
+    largest, allowed = max(budget.values), "fractions, with rest_of_walk=true"
+    require(not rest_of_walk or largest <= 1, "budget.values", largest, allowed, "use rest_of_walk=false")
+    return bool(rest_of_walk)

@@ -1,0 +1,120 @@
+"""spp report: tables, figures and a page from what was run, beside the paper's numbers."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spp.cli.report_names import FORMATS, REPORTS
+from spp.cli.sweeps import find_sweep
+from spp.record.record import Record, read_record
+from spp.report.files import PICTURES, Files
+from spp.report.published import load_published
+from spp.report.render import to_markdown
+from spp.report.reports import REPORTS as MAKERS
+from spp.report.reports import Drawings, Part, Report
+from spp.store.store import Store
+
+if TYPE_CHECKING:
+    from spp.report.drawing import Drawing
+
+PRINTED = ("family", "compare")
+"""What `all` shows on the terminal, too; what is asked for by name always is."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """The user's words. where: a sweep of the store, or what `source` reads; None is all there is."""
+
+    name: str
+    where: str | None
+    source: str
+    only_format: str | None
+    out: Path | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The reports asked for."""
+        return REPORTS if self.name == "all" else (self.name,)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats asked for."""
+        return FORMATS if self.only_format is None else (self.only_format,)
+
+    @property
+    def draws(self) -> bool:
+        """Whether any of the formats has pictures."""
+        return any(suffix in (*PICTURES, "html") for suffix in self.formats)
+
+
+def report(root: Path, request: ReportRequest) -> int:
+    """Write what was asked for and say where; tables are also printed.
+
+    Raises:
+        ValueError: if the name, the sweep or the source is not there, or if there is nothing of what was asked by name.
+    """
+    if not set(request.names) <= set(REPORTS):
+        raise ValueError(f"NAME: {request.name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
+    try:
+        return _report(root, request)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(
+            f"paths.store or --out: {error}; allowed: a whole store, a folder to write; check them"
+        ) from None
+
+
+def _report(root: Path, request: ReportRequest) -> int:
+    record, place = _read(root, request)
+    folder = request.out or root / "reports" / place
+    parts = [part for name in request.names if (part := _make(MAKERS[name], record, request)) is not None]
+    parts = _with_drawings(parts, record, request) if request.draws else parts
+    for part in parts:
+        if request.name != "all" or part.report.name in PRINTED:
+            print("\n".join(to_markdown(table) for table in part.tables))
+    files = Files(folder, request.formats, page_name="report" if request.name == "all" else request.name)
+    for file in files.write(parts, record, load_published()):
+        print(file)
+    return 0
+
+
+def _read(root: Path, request: ReportRequest) -> tuple[Record, str]:
+    """The record, and what its folder of reports is called."""
+    if request.source == "wandb":
+        from spp.record.wandb_source import read_wandb
+
+        where = request.where or ""
+        return read_wandb(where, root), Path(where).resolve().name if where else "wandb"
+    store = Store(root)
+    newest = find_sweep(root, request.where)  # also complains of a store without any
+    # The oldest first: it is the one that the others are compared with.
+    sweeps = store.list_sweeps()[::-1] if request.where is None else [newest]
+    return read_record(store, sweeps), "all" if request.where is None else newest
+
+
+def _make(report: Report, record: Record, request: ReportRequest) -> Part | None:
+    """The tables of a report; under `all` what has nothing to show is said and left out."""
+    try:
+        return Part(report, report.tables(record, load_published()), ())
+    except ValueError as error:
+        if request.name != "all":
+            raise
+        print(f"spp: left out: {error}", file=sys.stderr)
+        return None
+
+
+def _with_drawings(parts: Sequence[Part], record: Record, request: ReportRequest) -> list[Part]:
+    """The parts with their pictures; what several share is drawn once, and `all` does without what cannot be drawn."""
+    drawn: dict[Drawings, list[Drawing]] = {}
+    for draw in dict.fromkeys(draw for part in parts for draw in part.report.drawings):
+        try:
+            drawn[draw] = draw(record, load_published())
+        except ValueError as error:
+            if request.name != "all":
+                raise
+            drawn[draw] = []
+            print(f"spp: a figure is left out: {error}", file=sys.stderr)
+    return [
+        part._replace(drawings=[drawing for draw in part.report.drawings for drawing in drawn[draw]]) for part in parts
+    ]

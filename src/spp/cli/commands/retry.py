@@ -1,0 +1,66 @@
+"""spp retry: do again what is missing of a sweep, and nothing else."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from spp.cli.execute import carry_out, check_fits, print_submission
+from spp.cli.sweeps import command, find_sweep
+from spp.plan.cluster import ClusterConfig
+from spp.schedule.status import State, plan_status
+from spp.store.store import Store
+
+
+def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False) -> int:
+    """Carry the sweep out again as it was planned, on the cluster that it was planned for.
+
+    Args:
+        automatic: called by a job when others have failed: only what looks like the machine's fault, and not for ever.
+
+    Raises:
+        ValueError: if there is no such sweep.
+    """
+    store = Store(root)
+    sweep = find_sweep(root, sweep)
+    cluster = ClusterConfig.read(store.read_cluster(sweep) or {"name": "debug"}, "cluster")
+    if cluster.name == "slurm":
+        return _send_again(store, sweep, as_json=as_json, automatic=automatic)
+    return _run_again(store, sweep, cluster, as_json=as_json)
+
+
+def _send_again(store: Store, sweep: str, *, as_json: bool, automatic: bool) -> int:
+    from spp.cli.job import StageJob
+    from spp.schedule.slurm import retry as resubmit
+    from spp.store.snapshot import take
+
+    sent = resubmit(store, sweep, job=StageJob, code=take(store.root).absolute(), automatic=automatic)
+    if as_json:
+        numbers = {"num_jobs": sent.num_jobs, "num_arrays": sent.num_arrays}
+        stages = {"cached": list(sent.cached), "awaited": list(sent.awaited)}
+        print(json.dumps({"sweep": sweep, **numbers, **stages}, indent=1))
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    print_submission(sent, console)
+    console.print(f"follow with: {escape(command('watch', sweep, store.root))}")
+    return 0
+
+
+def _run_again(store: Store, sweep: str, cluster: ClusterConfig, *, as_json: bool) -> int:
+    plan = store.read_plan(sweep)
+    check_fits(plan, cluster)
+    # With --json only the result goes to stdout; what happens on the way is for the eyes.
+    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    console.print(f"sweep [bold]{escape(sweep)}[/], store {escape(str(store.root))}")
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        ok = carry_out(plan, store, sweep, cluster, console)
+    if as_json:
+        by_state: dict[str, Any] = {state.value: [] for state in State}
+        for key, stage in plan_status(store, plan).items():
+            by_state[stage.state.value].append(key)
+        print(json.dumps({"sweep": sweep, "ok": ok, "stages": by_state}, indent=1))
+    return 0 if ok else 1

@@ -1,0 +1,95 @@
+"""Writes a planned sweep down and carries it out."""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.markup import escape
+
+from spp.cli.execute import carry_out, check_fits
+from spp.cli.sweep_plan import Planned, with_points
+from spp.cli.table import count
+from spp.plan.graph import Plan, Point
+from spp.store.store import Store
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a sweep: `ok` unless a stage failed; with SLURM and without waiting, that it was submitted."""
+
+    sweep: str
+    ok: bool
+
+
+def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
+    """Write a sweep down and carry it out; what others or earlier calls have done of it is not done again.
+
+    Args:
+        wait: with SLURM, stay until everything has ended instead of returning after the submission.
+
+    Raises:
+        ValueError: one line, before anything is written, if it cannot work.
+    """
+    store, console = Store(planned.store), Console(soft_wrap=True, highlight=False)
+    check_fits(planned.plan, planned.cluster)
+    reachable = leave_out_unreachable(planned, store, console)
+    sweep = sweep_name(reachable)
+    plan = with_points(reachable, sweep)
+    num_uses = sum(len(plan.stages_of(point)) for point in plan.points)
+    shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
+    size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
+    console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
+    store.write_plan(sweep, plan, planned.cluster.plain())
+    return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, wait=wait))
+
+
+def sweep_name(plan: Plan) -> str:
+    """A name that says what the sweep is about and is the same for the same words."""
+    first = plan.points[0].meta
+    parts = [first["method"], first["model"], first["data"]]
+    content = json.dumps([[point.name, *(stage.key for stage in point.stages)] for point in plan.points])
+    # It becomes the name of a folder and of jobs, and models may be called hf-hub:a/b.
+    words = [re.sub(r"[^\w.-]+", "_", str(part)).lstrip(".") for part in parts]
+    return "-".join([*words, hashlib.sha256(content.encode()).hexdigest()[:6]])
+
+
+def leave_out_unreachable(planned: Planned, store: Store, console: Console) -> Plan:
+    """The plan without what cannot be; points that have finished need no check.
+
+    Where several methods share a sweep, a budget that one of them cannot serve is left out for that one, which is said.
+
+    Raises:
+        ValueError: one line, before anything is written, if it cannot work.
+    """
+    points = planned.plan.points
+    setups = {
+        point.name: planned.setups[point.name]
+        for point in points
+        if not all(store.is_done(stage.kind, stage.key) for stage in point.stages)
+    }
+    if not setups:
+        return planned.plan
+    from spp.stages.preflight import check_all
+
+    refused = check_all(setups)
+    if not refused:
+        return planned.plan
+    methods = {point.name: point.meta["method"] for point in points}
+    reasons = {f"method={methods[name]}: {reason}" for name, sizes in refused.items() for reason in sizes.values()}
+    if len(set(methods.values())) == 1:
+        raise ValueError(min(reasons))
+    for reason in sorted(reasons):
+        console.print(f"left out: {escape(reason)}")
+    served = (_without(point, refused.get(point.name, {})) for point in points)
+    return Plan.merge(point for point in served if point.stages)
+
+
+def _without(point: Point, budgets: Collection[float]) -> Point:
+    """The point without some budgets, which it remembers for the report."""
+    if not budgets:
+        return point
+    stages = tuple(stage for stage in point.stages if stage.config["budget"]["value"] not in budgets)
+    return replace(point, stages=stages, meta={**point.meta, "out_of_reach": list(budgets)})

@@ -1,0 +1,62 @@
+"""From the user's words to the configurations of the points that they ask for."""
+
+from collections.abc import Iterable, Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from spp.cli.cached_composer import ComposedPoint, Composer
+from spp.cli.config_loader import CONFIG_NAME, hydra_application
+from spp.cli.words import expand, one_line, parse_word, split_search_path
+
+
+def compose_points(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = ()) -> list[ComposedPoint]:
+    """The points of a sweep.
+
+    Args:
+        words: Hydra overrides; with `multirun`, comma-separated choices span a grid.
+        config_dirs: folders of the user with more choices for the groups of conf/.
+
+    Raises:
+        ValueError: one line for a word that Hydra cannot use.
+    """
+    words, more_dirs = split_search_path(words)
+    with hydra_application([*config_dirs, *more_dirs]) as hydra:
+        composer = Composer(hydra.config_loader, CONFIG_NAME)
+        return compose_each(composer, _split(composer, expand(words), multirun))
+
+
+def compose_each(composer: Composer, points: Iterable[Sequence[str]]) -> list[ComposedPoint]:
+    """The points with these overrides, one list for each.
+
+    Raises:
+        ValueError: one line for a word that Hydra cannot use.
+    """
+    composed = []
+    for overrides in points:
+        try:
+            composed.append(composer.point(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(one_line(error, overrides, composer)) from None
+    return composed
+
+
+def _split(composer: Composer, words: list[str], multirun: bool) -> list[tuple[str, ...]]:
+    """The words of each point."""
+    for word in words:
+        if word.lstrip("+~").startswith("hydra"):
+            raise ValueError(f"{word}: nothing here reads it; allowed: the fields of conf/; remove it")
+    overrides = [parse_word(composer, word) for word in words]
+    for override in overrides:
+        if override.is_sweep_override() and not multirun:
+            raise ValueError(
+                f"{override.get_key_element()}: {override.get_value_string()} asks for several values; allowed: one "
+                "value, or a list in brackets; add -m to sweep over them"
+            )
+    if not multirun:
+        return [tuple(words)]
+    brought = [parse_word(composer, word) for word in composer.sweep_of(words)]
+    overrides = [*brought, *overrides]
+    batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [tuple(point) for point in batches[0]]

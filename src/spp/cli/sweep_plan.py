@@ -1,0 +1,131 @@
+"""From composed configurations to the merged plan of a sweep."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spp.cli.cached_composer import ComposedPoint
+from spp.cli.pipelines import find_pipeline
+from spp.data.config import DataConfig
+from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
+from spp.methods.registry import read_method
+from spp.models.registry import read_model
+from spp.plan.batches import check_batches
+from spp.plan.cluster import ClusterConfig
+from spp.plan.graph import Plan, Point
+from spp.plan.keys import canonical_json
+from spp.plan.setup import Readers, Setup, check_fields, read_setup
+from spp.record.variants import UNNAMED_WORDS
+from spp.tasks.registry import read_task
+
+_OTHER_MODEL = ("model.name=", "model.factory=")
+"""How words begin that make the model another one than the chosen file says."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A sweep that could be run: its graph, the checked setup of every point by name, and where it would run."""
+
+    plan: Plan
+    setups: dict[str, Setup]
+    cluster: ClusterConfig
+    store: Path
+
+
+def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
+    """Chain the stages of every point and merge them.
+
+    Raises:
+        ValueError: if a configuration is wrong; one line.
+    """
+    gpus = visible_gpus()
+    readers = Readers(task=read_task, model=read_model, data=read_data, fingerprint=_remembered(fingerprint))
+    planned = [_read_point(point, readers, gpus) for point in composed]
+    first = composed[0].cfg
+    cluster = planned[0][1].cluster
+    for point, (_, setup) in zip(composed, planned, strict=True):
+        if setup.cluster != cluster or point.cfg["paths"]["store"] != first["paths"]["store"]:
+            field = "paths.store" if setup.cluster == cluster else "cluster"
+            words = [word for word in point.overrides if word not in composed[0].overrides]
+            raise ValueError(
+                f"{field}: {' '.join(words)!r} makes it another one than the first point has; allowed: the same for "
+                "all points of a sweep; say it once, without a choice"
+            )
+    if first["accelerator"] == "gpu" and cluster.name != "slurm" and not gpus:
+        raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
+    return Planned(
+        plan=Plan.merge(point for point, _ in planned),
+        setups={point.name: setup for point, setup in planned},
+        cluster=cluster,
+        store=Path(first["paths"]["store"]),
+    )
+
+
+def _remembered(fingerprint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The fingerprint, looked up once in a plan, and again in the next one: the files may be others by then."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def look_up(data: Any, runtime: dict[str, Any]) -> dict[str, Any]:
+        question = canonical_json([data.plain(), runtime])
+        if question not in known:
+            known[question] = fingerprint(data, runtime)
+        return known[question]
+
+    return look_up
+
+
+def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
+    cfg, name = composed.cfg, point_name(composed.overrides)
+    check_fields(cfg)
+    if not isinstance(cfg["paths"], dict) or not cfg["paths"].get("store"):
+        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    # The machine that submits may have none: then only the user's word tells.
+    default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
+    method = read_method(dict(cfg["method"]))
+    pipeline = find_pipeline(cfg.get("pipeline"), method)
+    setup = read_setup(cfg, method, pipeline.recipes, readers, default_gpus)
+    data = setup.data
+    assert isinstance(data, DataConfig)
+    check_batches(setup, num_train_samples(data))
+    is_other_model = any(word.lstrip("+").startswith(_OTHER_MODEL) for word in composed.overrides)
+    meta = {
+        "pipeline": pipeline.name,
+        "method": method.name,
+        "preset": cfg["method"].get("preset"),
+        "task": str(cfg["task"].get("factory") or cfg["task"].get("name")),
+        "model": setup.model.label if is_other_model else composed.model,
+        "data": display_name(data),
+        "seed": setup.seed,
+        "config": cfg,
+    }
+    return Point(name=name, overrides=composed.overrides, stages=tuple(pipeline.stages(setup)), meta=meta), setup
+
+
+def with_points(plan: Plan, sweep: str) -> Plan:
+    """The plan with stages that know to which point their W&B run belongs: the first that asks for them."""
+    specs, points = plan.to_json(), plan.points_to_json()
+    described = {}
+    for index, point in enumerate(points):
+        meta = {name: value for name, value in point["meta"].items() if name != "config"}
+        about = {"name": point["name"], "sweep": sweep, "index": index, "overrides": point["overrides"], "meta": meta}
+        described[point["name"]] = about
+    for spec in specs:
+        runtime = spec["runtime"]
+        point = described[plan.points_of(spec["key"])[0]]
+        spec["runtime"] = {**runtime, "wandb": {**runtime.get("wandb", {}), "point": point}}
+    return Plan.from_json(specs, points)
+
+
+def point_name(overrides: Sequence[str]) -> str:
+    """The overrides that make a point what it is; they also tell a reader how to run it again."""
+    return " ".join(word for word in overrides if not word.lstrip("+~").startswith(UNNAMED_WORDS)) or "default"
+
+
+def visible_gpus() -> list[str]:
+    """Ids of the GPUs that this process may use."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [gpu for gpu in listed.split(",") if gpu]
+    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))

@@ -1,0 +1,116 @@
+"""The user's words before Hydra reads them, and what is said about those that it cannot use."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from spp.cli.cached_composer import Composer
+
+_BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
+# Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
+_OPEN = r"(?:(?:model|data|task)\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+)?)"
+_OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
+_OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
+_FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
+_SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
+
+
+def expand(words: Sequence[str]) -> list[str]:
+    """Write out what is short for several words.
+
+    `budget=macs:[0.5]` is a group and its values; a factory of one's own implies the group `own`; a dictionary that is
+    replaced or gets a new entry needs more than one word of Hydra's.
+    """
+    expanded: list[str] = []
+    for word in words:
+        if match := _BUDGET_SHORTHAND.match(word):
+            expanded += [f"budget={match[1]}", f"budget.values={match[2]}"]
+        elif match := _OPEN_WHOLE.match(word):
+            expanded += [f"~{match[1]}", f"+{match[1]}={match[2]}"]
+        elif _OPEN_ENTRY.match(word):
+            expanded.append(f"++{word}")
+        else:
+            expanded.append(word)
+    groups = dict.fromkeys(match[1] for word in words if (match := _FACTORY.match(word)))
+    implied = [f"{group}=own" for group in groups if not any(word.startswith(f"{group}=") for word in words)]
+    return [*implied, *expanded]
+
+
+def split_search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words without hydra.searchpath=[...], and the folders that it names.
+
+    Raises:
+        ValueError: one line, if it is no list of folders.
+    """
+    folders: list[str] = []
+    for word in words:
+        if match := _SEARCH_PATH.match(word):
+            try:
+                (override,) = OverridesParser.create().parse_overrides([word])
+                value = override.value()
+            except HydraException:
+                value = None
+            if not isinstance(value, list) or not all(isinstance(folder, str) for folder in value):
+                raise ValueError(
+                    f"hydra.searchpath: {match[1]!r} is not allowed; allowed: a list of folders, as in [DIR,DIR]; "
+                    "use --config-dir DIR"
+                )
+            folders += value
+    return [word for word in words if not _SEARCH_PATH.match(word)], folders
+
+
+def parse_word(composer: Composer, word: str) -> Override:
+    """What a word means to Hydra.
+
+    Raises:
+        ValueError: one line for a word that breaks Hydra's grammar.
+    """
+    try:
+        return composer.parse(word)
+    except HydraException as error:
+        reason = " ".join(str(error).split("See https")[0].split())
+        raise ValueError(
+            f"{word}: {reason}; allowed: field=value in Hydra's syntax; quote the value, or close its brackets"
+        ) from None
+
+
+def one_line(error: Exception, overrides: Sequence[str], composer: Composer, base: DictConfig | None = None) -> str:
+    """Say what is wrong with one of `overrides`: the field, the value, what is allowed, the remedy.
+
+    `base` is the configuration without the user's values; None: the default one.
+    """
+    text = str(error) or str(error.__cause__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    missing_group = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if missing_group:
+        group, choice = missing_group.groups()
+        options = composer.options(group)
+        close = difflib.get_close_matches(choice, options, n=1)
+        remedy = f"did you mean {group}={close[0]}?" if close else "take one of these"
+        return f"{group}: {choice!r} does not exist; allowed: {', '.join(options) or 'none yet'}; {remedy}"
+    for override in overrides:
+        field = override.lstrip("+~").split("=")[0]
+        if f"'{field}'" in lines[0] or f"'{field.split('.')[-1]}'" in lines[0]:
+            return _unknown_field(override, field, base or composer.defaults())
+    remedy = "see `spp run --help`"
+    return f"{overrides[-1] if overrides else 'configuration'}: {lines[0]}; allowed: what conf/ defines; {remedy}"
+
+
+def _unknown_field(override: str, field: str, base: DictConfig) -> str:
+    parent, _, _ = field.rpartition(".")
+    node: Any = OmegaConf.select(base, parent) if parent else base
+    while parent and not isinstance(node, DictConfig):
+        parent = parent.rpartition(".")[0]
+        node = OmegaConf.select(base, parent) if parent else base
+    prefix = f"{parent}." if parent else ""
+    names = sorted(f"{prefix}{name}" for name in node if name != "hydra")
+    close = difflib.get_close_matches(field, names, n=1)
+    value = override.partition("=")[2]
+    remedy = f"did you mean {close[0]}?" if close else "take one of these"
+    return f"{field}: {value!r} cannot be set, there is no such field; allowed: {', '.join(names)}; {remedy}"
