@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from spp.structure.adapters.registry import adapter_for, unwrapped
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.pair import Pair
+from spp.structure.wrappers import unwrapped
 
 Widths = dict[str, int | list[int]]
 """Number of kept units by pair name; one number per head where the heads chose independently."""

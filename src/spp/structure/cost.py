@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from spp.structure.inputs import Inputs, call, num_samples
+from spp.structure.wrappers import uncompiled
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def count_cost(model: nn.Module, example: Inputs) -> Cost:
             the batch size.
     """
     counter = FlopCounterMode(display=False)
-    with _evaluation_mode(model), _frozen(model), _unfused_attention(), torch.no_grad(), counter:
+    with _evaluation_mode(model), _frozen(model), _unfused_attention(), uncompiled(model), torch.no_grad(), counter:
         call(model, example)
     macs = counter.get_total_flops() / 2 / num_samples(example)
     return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))

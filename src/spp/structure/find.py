@@ -5,10 +5,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import UnitWeights
-from spp.structure.adapters.registry import adapter_for, unwrapped
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.cost import count_cost
 from spp.structure.inputs import Inputs
 from spp.structure.pair import Pair
+from spp.structure.wrappers import unwrapped
 
 
 def find_pairs(model: nn.Module, *, per_head: bool = False, example: Inputs | None = None) -> list[Pair]:

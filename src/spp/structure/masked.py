@@ -1,7 +1,6 @@
 """The masked model: one number per unit multiplies it; at 1 it is the model itself."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from spp.structure.adapters.adapter import MaskPoint, TokenPoint
-from spp.structure.adapters.registry import adapter_for, unwrapped
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.pair import Pair
+from spp.structure.wrappers import uncompiled, unwrapped
 
 
 class Masks(dict[str, nn.Parameter]):
@@ -136,7 +136,7 @@ class MaskedModel(nn.Module):
                 handles.append(self._attach(pair))
             for point in self._token_points:
                 handles.extend(self._attach_tokens(point))
-            with _uncompiled(self.model):
+            with uncompiled(self.model):
                 return self.model(*args, **kwargs)
         finally:
             for handle in handles:
@@ -167,14 +167,6 @@ class MaskedModel(nn.Module):
                 "grad_checkpointing: True is not allowed: must be False while masks are on;"
                 " use model.set_grad_checkpointing(False)"
             )
-
-
-def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
-    """Run what torch.compile has made as it was written: compiled code would not see the hooks."""
-    if any(hasattr(module, "_orig_mod") for module in model.modules()):
-        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-        return stance
-    return nullcontext()
 
 
 def _key(name: str) -> str:

@@ -11,7 +11,9 @@ from spp.structure.pair import Pair
 
 
 class HeldAdapter(Adapter):
-    """Serves a module through the network at `name` inside it; the module takes what that network takes, under names of its own.
+    """Serves a module through the network at `name` inside it.
+
+    The module takes what that network takes, under names of its own.
 
     Args:
         name: dotted name of the network in the module.

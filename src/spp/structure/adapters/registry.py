@@ -20,17 +20,6 @@ def register(adapter: Adapter) -> None:
         _ADAPTERS[name] = adapter
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network that was given to torch.compile or DataParallel; any other model is itself."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
 def adapter_for(model: nn.Module) -> Adapter:
     """The adapter of the model's class, of the nearest base class that has one, or of the one network that it holds.
 
