@@ -20,7 +20,10 @@ def test_a_pipeline_has_the_recipes_that_it_names_and_nobody_asks_for_others(cfg
     ("changes", "message"),
     [
         ({"search": None}, r"^search: None is not allowed"),
-        ({"search": {"epochs": 1, "batch_size": 8, "lr": "???"}}, r"^search\.lr: it is not set; allowed: .*search\.lr="),
+        (
+            {"search": {"epochs": 1, "batch_size": 8, "lr": "???"}},
+            r"^search\.lr: it is not set; allowed: .*search\.lr=",
+        ),
         ({"model": {"name": "???"}}, r"^model\.name: it is not set"),
         ({"seed": "???"}, r"^seed: it is not set"),
         ({"seed": True}, r"^seed: True is not allowed"),
