@@ -15,7 +15,8 @@ from spp.cli.words import expand, one_line
 
 WORDS = [
     # groups: chosen, deleted, added, what follows from them
-    "data=cifar10", "data=imagenet", "recipe=digits", "recipe=cifar10", "model=deit_small", "method=spp", "budget=params",
+    "data=cifar10", "data=imagenet", "recipe=digits", "recipe=cifar10", "model=deit_small", "method=spp",
+    "budget=params", "recipe=own", "data=own",
     "cluster=local", "experiment=table6_deit_small", "experiment=table6_swin_tiny", "debug=fast", "paths=default",
     "~debug", "~experiment", "~logger", "+data=cifar10", "model@extra=deit_tiny", "+model@extra=deit_tiny",
     # values, also of groups that others choose

@@ -43,8 +43,11 @@ class FieldsLoader(ConfigLoaderImpl):
         for name in RECIPES:
             cfg.setdefault(name, {})
         for name, declared in _declared(cfg).items():
-            if isinstance(cfg.get(name), DictConfig):
-                cfg[name] = OmegaConf.merge(_fields(declared), cfg[name])
+            node = cfg.get(name)
+            if isinstance(node, DictConfig):
+                # Not by merging, in which a default would win over a `???` of the YAML file.
+                written = list(node.keys())
+                node.update({field: value for field, value in _fields(declared).items() if field not in written})
         return cfg
 
 
