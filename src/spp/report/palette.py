@@ -30,7 +30,7 @@ class Style:
 
 
 DENSE = Style(BLACK, (0, (1, 2)), "")
-FAMILY_STYLES = {"qk": Style(BLUE, "-", "o"), "vo": Style(ORANGE, "--", "s"), "mlp": Style(GREEN, "-.", "^")}
+UNIT_KIND_STYLES = {"qk": Style(BLUE, "-", "o"), "vo": Style(ORANGE, "--", "s"), "mlp": Style(GREEN, "-.", "^")}
 
 _METHODS = {
     "spp": Style(BLUE, "-", "o", 2.0),

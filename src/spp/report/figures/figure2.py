@@ -9,7 +9,7 @@ from spp.report.drawing import Drawing, file_stem
 from spp.report.figures.path import draw_path
 from spp.report.figures.seeds import draw_seeds
 from spp.report.palette import Series, method_order
-from spp.report.path_data import FILE_NAME, read_path
+from spp.report.path_arrays import FILE_NAME, read_path
 from spp.report.published import Published
 
 MAX_DRAWINGS = 5

@@ -14,7 +14,7 @@ from spp.report.figures.curves import CurvePoint, Place, by_series, curve, place
 from spp.report.figures.figure2 import repeated_settings, settings
 from spp.report.figures.seeds import BUDGETS, label_overlap, overlap_over_budget, tau_matrix
 from spp.report.palette import GREY, Series, Style, styles
-from spp.report.path_data import Array, read_path
+from spp.report.path_arrays import Array, read_path
 from spp.report.published import Published
 
 MAX_SEEDS = 10
