@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from spp.record.record import Record
 from spp.report.published import Published
-from spp.report.table_text import to_csv, to_latex, to_markdown
 from spp.report.reports import Part
+from spp.report.table_text import to_csv, to_latex, to_markdown
 from spp.store.atomic import write_text
 
 if TYPE_CHECKING:

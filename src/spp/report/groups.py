@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from spp.plan.numbers import format_size
 from spp.record.metrics import AFTER, DENSE, MetricInfo, values_of
@@ -49,8 +49,8 @@ class Combination(NamedTuple):
     data: str
 
     @classmethod
-    def of(cls, row: Row) -> "Combination":
-        """The combination of a row."""
+    def of(cls, row: Mapping[str, Any]) -> "Combination":
+        """The combination of a row of the record, or of anything else with these columns."""
         return cls(*(row[name] for name in cls._fields))
 
     @classmethod

@@ -53,7 +53,7 @@ class EstimatedRun:
 CIFAR10 = EstimatedRun(
     "model=vit_cifar data=cifar10", Training(182.85e6, 45_000, 130, 50, (1.28e8, 9.1e7, 7.3e7, 5.5e7, 3.7e7))
 )
-"""Five budgets of conf/budget under the recipe of conf/recipe/cifar10.yaml; the dense network's 100 epochs are in it."""
+"""Five budgets under the recipe of conf/recipe/cifar10.yaml; the dense network's 100 epochs are in it."""
 
 
 def todo(what: str, command: str, cost: str) -> str:
@@ -107,9 +107,7 @@ def _recipe_training(
 
 
 def missing_todo(members: Sequence[MissingMember], rows: Sequence[Row], published: Published) -> str:
-    """How to go on with members of one combination that were asked for; what they cost is told by finished ones alike, else
-    by Table 6.
-    """
+    """How to go on with members of one combination; what they cost is told by finished ones alike, else by Table 6."""
     first = members[0]
     label = f"{first.method} ({first.preset})" if first.preset else first.method
     variant = f" {first.variant}" if first.variant else ""

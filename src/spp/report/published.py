@@ -26,6 +26,11 @@ HEADLINE = METRICS["top1"]
 """What the tables of that task are compared by."""
 
 
+def quality_name(metric: MetricInfo) -> str:
+    """What a title calls a metric: accuracy as in the paper where it is one of METRICS, else by its label."""
+    return "Accuracy" if metric.name in METRICS else metric.heading
+
+
 @dataclass(frozen=True)
 class PublishedValue:
     """One number, in percent; `metric` is one of METRICS.

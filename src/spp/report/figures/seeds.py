@@ -8,7 +8,7 @@ import numpy as np
 
 from spp.report.consistency import chance_overlap, entry_times, kendall_tau, support_overlap, unit_costs, unit_order
 from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, legend_below, new_figure
-from spp.report.palette import BLACK, BLUE, UNIT_KIND_STYLES, GREY
+from spp.report.palette import BLACK, BLUE, GREY, UNIT_KIND_STYLES
 from spp.report.path_arrays import UNIT_KINDS, Array, PathArrays, support_share
 
 BUDGETS = np.round(np.arange(0.05, 1.0, 0.05), 2)

@@ -27,8 +27,8 @@ from spp.report.table import Cell, Column, Table
 from spp.report.tables.members import member_data
 
 LEGEND = (
-    "FLOPs are multiply-adds of Linear, Conv and matmul for one {sample}; `asked` is the budget, the rest was counted on "
-    "the compact model. {metric} is on the test set of {counts} {samples}, before and after finetuning{deviation}. "
+    "FLOPs are multiply-adds of Linear, Conv and matmul for one {sample}; `asked` is the budget, the rest was counted "
+    "on the compact model. {metric} is on the test set of {counts} {samples}, before and after finetuning{deviation}. "
     "`to dense` is the change of {label}{unit}."
 )
 

@@ -25,7 +25,7 @@ from spp.report.groups import (
     tasks_to_name,
 )
 from spp.report.missing import missing_todos, todo
-from spp.report.published import HEADLINE, METRICS, TASK, Published
+from spp.report.published import HEADLINE, TASK, Published, quality_name
 from spp.report.table import Cell, Column, Table
 
 LEGEND = (
@@ -62,7 +62,7 @@ def _table(name: str, title: str, task: str, rows: Sequence[Row], record: Record
         open_.append(todo(f"{method}, vit_micro on digits", f"spp run method={method}", cost))
     cells = cells or [(Cell("spp, lasso"), *[Cell()] * 5, Cell("not run"), *[Cell()] * 4)]
     legend = LEGEND.format(
-        quality="Accuracy" if metric.name in METRICS else metric.heading,
+        quality=quality_name(metric),
         metric=metric.description,
         counts=counts_text(rows, metric.name) or "the",
         samples=metric.of,

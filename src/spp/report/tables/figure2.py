@@ -10,7 +10,7 @@ from spp.report.groups import Combination
 from spp.report.path_arrays import UNIT_KINDS
 from spp.report.path_statistics import PathStatistics, path_statistics
 from spp.report.published import Published
-from spp.report.table import Cell, Column, Table
+from spp.report.table import Cell, Column, Table, insert_column
 
 COLUMNS = (
     Column("method", is_number=False),
@@ -41,7 +41,10 @@ def tables(record: Record, published: Published) -> list[Table]:
         raise ValueError("figure2: there is no finished path; allowed: a sweep whose update is done; see spp status")
     data = tuple(_tidy(source, path_statistics(source.artifacts)) for source in record.paths)
     rows = tuple(_cells(line) for line in data)
-    return [Table("figure2-summary", "Figure 2: solution paths", COLUMNS, rows, (LEGEND,), (), data)]
+    table = Table("figure2-summary", "Figure 2: solution paths", COLUMNS, rows, (LEGEND,), (), data)
+    tasks = [Cell(line["task"]) for line in data]
+    has_tasks = len({line["task"] for line in data}) > 1
+    return [insert_column(table, 3, Column("task", is_number=False), tasks) if has_tasks else table]
 
 
 def _tidy(source: PathSource, statistics: PathStatistics) -> dict[str, Any]:
