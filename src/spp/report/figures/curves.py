@@ -71,7 +71,7 @@ class CurvePoint:
     deviation: float | None
     num_seeds: int
 
-    def tidy(self, panel: Panel, **columns: Any) -> Mapping[str, Any]:
+    def tidy(self, panel: Panel, /, **columns: Any) -> Mapping[str, Any]:
         """The point as a row of tidy data behind `columns`."""
         return {
             **columns,

@@ -20,9 +20,9 @@ HATCH = "////"
 """On the bars of methods that search once for each budget."""
 
 CAPTION = (
-    "Left: {metric} on {samples} after finetuning over the achieved {size} of one {sample}{deviation}; a line joins the "
-    "members of one search, single markers took a search each, and the area of a marker grows with the epochs of all "
-    "searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search per "
+    "Left: {metric} on {samples} after finetuning over the achieved {size} of one {sample}{deviation}; a line joins "
+    "the members of one search, single markers took a search each, and the area of a marker grows with the epochs of "
+    "all searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search per "
     "budget. The dotted level is the dense network; its training and the finetuning are not counted."
 )
 

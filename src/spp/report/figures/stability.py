@@ -145,13 +145,13 @@ def _tidy(
 ) -> Iterator[Mapping[str, Any]]:
     for points in curves.values():
         for point in points:
-            yield point.tidy(panel, panel=metric.name)
+            yield point.tidy(panel, panel="deviation", metric=metric.name)
     for one, by_pair in taus.items():
         for (seed, other_seed), value in by_pair.items():
             found = value if np.isfinite(value) else None
             yield {"panel": "tau", **vars(one), "seed": seed, "other_seed": other_seed, "value": found}
     for one, values in overlaps.items():
         for budget, pair in zip(BUDGETS.tolist(), values.tolist(), strict=True):
-            for panel, value in zip(("overlap", "chance"), pair, strict=True):
+            for name, value in zip(("overlap", "chance"), pair, strict=True):
                 found = value if np.isfinite(value) else None
-                yield {"panel": panel, **vars(one), "budget_asked": budget, "value": found}
+                yield {"panel": name, **vars(one), "budget_asked": budget, "value": found}

@@ -76,6 +76,11 @@ def _default_first(value: float | None) -> float:
     return float("-inf") if value is None else value
 
 
+def metric_words(metric: MetricInfo) -> str:
+    """The metric for a legend; numbers in cells stand there without their unit."""
+    return f"{metric.heading} in percent{metric.direction}" if metric.unit == "%" else metric.description
+
+
 def grid_names(grids: Mapping[Grid, Sequence[Row]]) -> dict[Grid, str]:
     """Stems of files by grid; a task is named only where there are several."""
     has_tasks = len({grid.task for grid in grids}) > 1
@@ -145,7 +150,7 @@ def _no_grid(grids: Mapping[Grid, Sequence[Row]]) -> Table:
 def _legend(rows: Sequence[Row], metric: MetricInfo) -> str:
     num_seeds = len({row["seed"] for row in rows})
     return LEGEND.format(
-        metric=f"{metric.heading} in percent" if metric.unit == "%" else metric.description,
+        metric=metric_words(metric),
         counts=counts_text(rows, metric.name),
         samples=metric.of,
         seeds=f"{num_seeds} seeds" if num_seeds > 1 else "one seed",
