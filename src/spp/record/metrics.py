@@ -18,7 +18,7 @@ class MetricInfo:
     """A metric without its values.
 
     Attributes:
-        name: its name in the record, such as "top1".
+        name: its name in the record, a word of code.
         label: what people call it, such as "top-1".
         unit: of its values, such as "%"; "" where it has none.
         better: which values are better.

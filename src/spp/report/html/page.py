@@ -121,8 +121,8 @@ def _plot_section(record: Record) -> str:
     samples = {headline(rows).sample for rows in by_task(record.rows).values()}
     words = (
         "One point per method and budget: the mean over seeds, with the standard deviation as a bar. FLOPs are "
-        f"multiply-adds for one {' or '.join(sorted(samples))}. Hollow points are published numbers. Point at a marker for its numbers; click "
-        "it, or press Enter on it, for where they came from."
+        f"multiply-adds for one {' or '.join(sorted(samples))}. Hollow points are published numbers. Point at a marker "
+        "for its numbers; click it, or press Enter on it, for where they came from."
     )
     return element("p", words, cls="note") + element("div", id="plot-app", cls="app")
 

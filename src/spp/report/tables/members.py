@@ -15,7 +15,7 @@ METRIC_NAMES = {AFTER: "{}", BEFORE: "{}_before", DENSE: "dense_{}", VALIDATION:
 def member_data(rows: Sequence[Row]) -> tuple[Mapping[str, Any], ...]:
     """The rows as they were recorded, one per member, but for the whole config, which lies in the stage's folder.
 
-    Every metric has columns of its own: top1, top1_before, dense_top1, val_top1, and its unit, better, count and of.
+    A metric `error` has the columns error, error_before, dense_error, val_error, and its unit, better, count and of.
     """
     return tuple(_member(row) for row in rows)
 
