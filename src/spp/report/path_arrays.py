@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 Array = NDArray[Any]
 FILE_NAME = "path.safetensors"
-FAMILIES = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
+UNIT_KINDS = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
 
 
 @dataclass(frozen=True)
-class PathData:
+class PathArrays:
     """entry: steps until entry by pair name, inf if never; V: its last value; gamma: (num_samples, size) at `steps`.
 
     Shapes: entry and V (size,) by pair name, steps (num_samples,).
@@ -34,11 +34,11 @@ class PathData:
         return int(self.meta["num_steps_taken"])
 
     def of_kind(self, kind: str) -> list[str]:
-        """Names of the pairs of a family, in the order of the layers."""
+        """Names of the pairs of a kind, in the order of the layers."""
         return [pair["name"] for pair in self.pairs if pair["kind"] == kind]
 
 
-def read_path(folder: Path) -> PathData:
+def read_path(folder: Path) -> PathArrays:
     """Read the path in a stage's artifacts.
 
     Raises:
@@ -53,11 +53,11 @@ def read_path(folder: Path) -> PathData:
         raise ValueError(f"path: {file} is damaged ({error}); allowed: that of a finished update stage") from None
 
 
-def _read(file: Path) -> PathData:
+def _read(file: Path) -> PathArrays:
     with safe_open(file, framework="np") as opened:
         header = json.loads(opened.metadata()["spp"])
         names = [pair["name"] for pair in header["pairs"]]
-        return PathData(
+        return PathArrays(
             pairs=header["pairs"],
             meta=header["meta"],
             entry={name: opened.get_tensor(f"entry/{name}") for name in names},
@@ -67,8 +67,8 @@ def _read(file: Path) -> PathData:
         )
 
 
-def support_share(path: PathData, kind: str) -> Array:
-    """Share in percent of a family's units in the support of Gamma at each sampled step, (num_samples,)."""
+def support_share(path: PathArrays, kind: str) -> Array:
+    """Share in percent of a kind's units in the support of Gamma at each sampled step, (num_samples,)."""
     gamma = np.concatenate([path.gamma[name] for name in path.of_kind(kind)], axis=1)
     share: Array = 100 * (gamma != 0).mean(axis=1)
     return share

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from spp.report.published import load_published
-from spp.report.render import to_csv, to_latex, to_markdown
 from spp.report.reports import REPORTS
 from spp.report.table import Cell, Column, Table
+from spp.report.table_text import to_csv, to_latex, to_markdown
 
 TABLE = Table(
     "name",

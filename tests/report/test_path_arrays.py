@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import spp
-from spp.report.path_data import read_path, support_share
+from spp.report.path_arrays import read_path, support_share
 from spp.store.store import Store
 
 

@@ -14,7 +14,7 @@ _shared: list[Drawing] = []
 """What the forked processes see; figures are too large to be sent."""
 
 
-def render(drawings: Sequence[Drawing], formats: Sequence[str]) -> None:
+def make_pictures(drawings: Sequence[Drawing], formats: Sequence[str]) -> None:
     """Make what `spp.report.drawing.picture` will hand out; without fork and cores that makes them when asked."""
     num_processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(drawings))
     can_fork = "fork" in multiprocessing.get_all_start_methods()
