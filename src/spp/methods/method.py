@@ -59,11 +59,11 @@ class MethodConfig(Config):
         Raises:
             ValueError: if a setting is set that such a search does not use.
         """
-        return {name: value for name, value in self.plain().items() if name not in self.selection_fields}
+        return {name: value for name, value in self.identity().items() if name not in self.selection_fields}
 
     def selection_settings(self) -> dict[str, Any]:
         """The settings that choose a member, with the name of the method; changing them repeats no search."""
-        return {name: value for name, value in self.plain().items() if name in ("name", *self.selection_fields)}
+        return {name: value for name, value in self.identity().items() if name in ("name", *self.selection_fields)}
 
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
