@@ -60,9 +60,9 @@ def test_a_member_without_a_result_is_missing(store, tmp_path):
     store, sweep = store
     shutil.copytree(store.root, tmp_path / "store", symlinks=True)
     lost = read_record(store, [sweep]).rows[0]
-    (file,) = (tmp_path / "store" / "stages" / "finetune" / lost["key"]).rglob("*.wandb")
+    (file,) = (tmp_path / "store" / "stages" / "measure" / lost["key"]).rglob("*.wandb")
     content = file.read_bytes()
-    file.write_bytes(content[: content.index(b"test_before")])
+    file.write_bytes(content[: content.index(b"headline")])
     found = read_wandb("", tmp_path / "store")
     assert [row["key"] for row in found.rows] == [row["key"] for row in read_record(store, [sweep]).rows[1:]]
     (missing,) = found.missing
