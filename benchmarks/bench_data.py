@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from spp.data.module import ImageData
-from spp.data.registry import fingerprint, open_source
+from spp.data.images.module import ImageData
+from spp.data.registry import identify, open_source
 from spp.data.split import permutation
 
 NUM_CLASSES = 10
@@ -91,7 +91,7 @@ def measure(form: str, root: Path, cache: Path, num_workers: int) -> None:
     """Print what one form needs."""
 
     def plan() -> None:
-        fingerprint("imagefolder", root, cache=cache)
+        identify("imagefolder", root, cache=cache)
         open_source("imagefolder", root, cache=cache).split("train")
 
     print(f"{form:8s} opened in {seconds(plan):6.2f} s, again in {seconds(plan):6.2f} s")

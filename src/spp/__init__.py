@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from spp.stages.member import load_member
     from spp.structure.compact import compact
     from spp.structure.cost import Cost, count_cost
+    from spp.structure.find import find_pairs
     from spp.structure.masked import MaskedModel
-    from spp.structure.pairs import Pair, find_pairs
+    from spp.structure.pair import Pair
 
 __version__ = "0.1.0"
 
@@ -18,11 +19,11 @@ _HOMES = {
     "BregmanOptimizer": "spp.dynamics.bregman",
     "Cost": "spp.structure.cost",
     "MaskedModel": "spp.structure.masked",
-    "Pair": "spp.structure.pairs",
+    "Pair": "spp.structure.pair",
     "SolutionPath": "spp.dynamics.path",
     "compact": "spp.structure.compact",
     "count_cost": "spp.structure.cost",
-    "find_pairs": "spp.structure.pairs",
+    "find_pairs": "spp.structure.find",
     "load_member": "spp.stages.member",
 }
 

@@ -31,12 +31,12 @@ def test_an_announced_epoch_is_the_one_that_followed_unannounced():
 @given(
     st.integers(1, 60), st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.integers(0, 80), st.integers(0, 9)
 )
-def test_an_interrupted_epoch_goes_on_where_it_was(num_images, num_repeats, num_replicas, epoch, num_done, seed):
+def test_an_interrupted_epoch_goes_on_where_it_was(num_samples, num_repeats, num_replicas, epoch, num_done, seed):
     """Against the tail of an undisturbed one; the epochs that follow are whole."""
     shape = {"seed": seed, "num_repeats": num_repeats, "num_replicas": num_replicas, "rank": num_replicas - 1}
-    undisturbed = EpochSampler(num_images, **shape)
+    undisturbed = EpochSampler(num_samples, **shape)
     epochs = [list(undisturbed) for _ in range(epoch + 2)]
-    resumed = EpochSampler(num_images, **shape, first_epoch=epoch, num_done=num_done)
+    resumed = EpochSampler(num_samples, **shape, first_epoch=epoch, num_done=num_done)
     assert list(resumed) == epochs[epoch][num_done:]
     assert list(resumed) == epochs[epoch + 1]
     assert len(resumed) == len(undisturbed)

@@ -8,7 +8,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from spp.structure.masked import Masks
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 MakeMasks = Callable[..., Masks]
 

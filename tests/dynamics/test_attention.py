@@ -12,8 +12,9 @@ from spp.dynamics.budget import Budget, budget_range, cost_of, prefix_masks, uni
 from spp.dynamics.order import unit_order
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
+from spp.structure.find import example_inputs, find_pairs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import Pair, example_input, find_pairs
+from spp.structure.pair import Pair
 
 
 def build(name):
@@ -54,7 +55,7 @@ def test_the_cost_of_masks_is_what_is_counted_and_the_compact_model_is_the_maske
     pairs = find_pairs(model, per_head=per_head)
     masks = draw_masks(data.draw, pairs)
     small = compact(model, masks)
-    example = example_input(model)
+    example = example_inputs(model)["x"]
     counted = count_cost(small, example)
     assert cost_of(pairs, masks) == counted
     masked = MaskedModel(model, pairs)
@@ -79,7 +80,7 @@ def test_a_budget_is_met_by_the_model_to_within_one_head_or_one_channel_of_all(n
     lowest, highest = budget_range(pairs, kind, min_units)
     size = lowest + position * (highest - lowest)
     masks = prefix_masks(pairs, order, Budget(kind, size), min_units)
-    achieved = getattr(count_cost(compact(model, masks), example_input(model)), kind)
+    achieved = getattr(count_cost(compact(model, masks), example_inputs(model)), kind)
     per_unit = dict(zip((pair.name for pair in pairs), split_first(pairs, kind), strict=True))
     head = max(a.dense_cost / a.num_groups for a in attentions(pairs, kind))
     channel = max(cost * pair.num_heads for pair, cost in zip(pairs, per_unit.values(), strict=True))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spp.dynamics.budget import KINDS, Budget, absolute_size, budget_range, cost_of, join, prefix_masks, split
 from spp.dynamics.order import unit_order
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 
 @st.composite

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spp.dynamics.order import pair_indices, rank_within, unit_order
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 
 def make_pairs(kinds_and_sizes):

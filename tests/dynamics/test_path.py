@@ -16,8 +16,9 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
+from spp.structure.find import find_pairs
 from spp.structure.masked import MaskedModel, Masks
-from spp.structure.pairs import Pair, find_pairs
+from spp.structure.pair import Pair
 
 T, LAM = 100, 0.4
 KINDS = ("macs", "params", "units")

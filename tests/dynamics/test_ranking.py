@@ -12,7 +12,7 @@ from spp.dynamics.budget import OutOfReachError
 from spp.dynamics.path import SolutionPath
 from spp.dynamics.ranking import Ranking, open_path
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 SCORES = [-2.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.0]
 

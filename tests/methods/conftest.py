@@ -10,10 +10,15 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spp.dynamics.budget import Budget
+from spp.dynamics.ordered_units import OrderedUnits
+from spp.methods.method import MethodConfig
+from spp.methods.registry import load_method
+from spp.methods.search import Search, SearchRequest
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
+from spp.structure.find import example_inputs, find_pairs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input, find_pairs
 
 VIT = {"img_size": 8, "patch_size": 4, "num_classes": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
 SWIN = {
@@ -41,14 +46,29 @@ def build_tiny(name: str = "vit", seed: int = 0) -> nn.Module:
 
 def tiny_batches(masked: MaskedModel, num_steps: int, seed: int = 1) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
-    shape = (8, *example_input(masked.model).shape[1:])
+    shape = (8, *example_inputs(masked.model)["x"].shape[1:])
     return [
         (torch.randn(shape, generator=generator), torch.randint(4, (8,), generator=generator)) for _ in range(num_steps)
     ]
 
 
+def build_search(
+    config: MethodConfig, masked: MaskedModel, num_steps: int, budget: Budget | None = None, *, seed: int = 0
+) -> Search:
+    request = SearchRequest(num_steps=num_steps, seed=seed, budget=budget)
+    return load_method(config.name).build_search(config, masked, request)
+
+
+def select(config: MethodConfig, path: OrderedUnits, kind: str, size: float) -> dict[str, Tensor]:
+    return load_method(config.name).select(config, path, kind, size)
+
+
+def finish_member(config: MethodConfig, small: nn.Module, seed: int) -> dict[str, object]:
+    return load_method(config.name).finish_member(config, small, seed)
+
+
 def run_search(
-    search: object, batches: Iterable[tuple[Tensor, Tensor]], *, lr: float = 0.0, after_step: Callable | None = None
+    search: Search, batches: Iterable[tuple[Tensor, Tensor]], *, lr: float = 0.0, after_step: Callable | None = None
 ) -> None:
     """Take one step per batch as the stage does; weights by plain SGD."""
     parameters = list(search.masked.model.parameters())
@@ -69,7 +89,7 @@ def run_search(
 
 def achieved(model: nn.Module, masks: dict[str, Tensor]) -> Cost:
     """Cost of the compact model, counted and not priced."""
-    return count_cost(compact(model, masks), example_input(model))
+    return count_cost(compact(model, masks), example_inputs(model))
 
 
 def assert_compact_is_masked(masked: MaskedModel, masks: dict[str, Tensor]) -> None:
@@ -82,7 +102,7 @@ def assert_compact_is_masked(masked: MaskedModel, masks: dict[str, Tensor]) -> N
 
 @pytest.fixture
 def tiny() -> SimpleNamespace:
-    """build(name, seed), masked(name, per_head), batches, run, achieved, assert_compact_is_masked."""
+    """Networks (build, masked), a method's functions (search, select, finish_member), batches, run, achieved, ..."""
 
     def masked(name: str = "vit", *, per_head: bool = False, seed: int = 0) -> MaskedModel:
         model = build_tiny(name, seed)
@@ -91,6 +111,9 @@ def tiny() -> SimpleNamespace:
     return SimpleNamespace(
         build=build_tiny,
         masked=masked,
+        search=build_search,
+        select=select,
+        finish_member=finish_member,
         batches=tiny_batches,
         run=run_search,
         achieved=achieved,

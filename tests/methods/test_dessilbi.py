@@ -5,12 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 from spp.dynamics.ranking import Ranking
-from spp.locations import CONF
-from spp.methods import dessilbi
-from spp.methods.dessilbi import DessiLBIConfig
+from spp.methods.units.dessilbi.config import DessiLBIConfig
 
 
 def places(model, pair, unit):
@@ -70,7 +67,7 @@ def test_the_path_is_that_of_the_recurrences(tiny, name, per_head, quirks):
     config = DessiLBIConfig(mu=7.0, kappa=1.5, lr=1.4, released_quirks=quirks, horizon=0.95)
     masked = tiny.masked(name, per_head=per_head)
     batches = tiny.batches(masked, 12)
-    search = dessilbi.build_search(config, masked, len(batches))
+    search = tiny.search(config, masked, len(batches))
     plain = tiny.masked(name, per_head=per_head)
     norms = [norm(flat(plain.model, pair, unit)) for pair in plain.pairs for unit in range(pair.size)]
     assert search.lam == pytest.approx(0.95 * 12 * 1.4 / 7 * torch.tensor(norms).median().item())
@@ -105,7 +102,7 @@ def test_the_path_is_that_of_the_recurrences(tiny, name, per_head, quirks):
 def test_weights_that_stand_still_enter_in_the_order_of_their_norm_half_of_them_within_the_horizon(tiny):
     masked = tiny.masked()
     batches = tiny.batches(masked, 40)
-    search = dessilbi.build_search(DessiLBIConfig(horizon=0.25), masked, 40)
+    search = tiny.search(DessiLBIConfig(horizon=0.25), masked, 40)
     norms = [rms(flat(masked.model, pair, unit)) for pair in masked.pairs for unit in range(pair.size)]
     tiny.run(search, batches[:11], lr=0.0)
     assert float(search.entry.isfinite().double().mean()) > 0.5
@@ -121,16 +118,16 @@ def test_weights_that_stand_still_enter_in_the_order_of_their_norm_half_of_them_
 def test_the_defaults_let_gamma_follow_the_weights_but_not_overshoot(tiny):
     masked = tiny.masked()
     for num_steps, rate in ((1000, 0.02), (10, 0.5), (0, 0.5)):
-        search = dessilbi.build_search(DessiLBIConfig(kappa=2.0, mu=50.0), masked, num_steps)
+        search = tiny.search(DessiLBIConfig(kappa=2.0, mu=50.0), masked, num_steps)
         assert 2.0 * search.lr / 50 == pytest.approx(rate)
-    assert dessilbi.build_search(DessiLBIConfig(lr=0.1, lam=0.7), masked, 1000).lam == 0.7
+    assert tiny.search(DessiLBIConfig(lr=0.1, lam=0.7), masked, 1000).lam == 0.7
 
 
 def test_quirks_favour_large_groups_and_nothing_else_before_the_first_entry(tiny):
     searches = {}
     for quirks in (False, True):
         masked = tiny.masked()
-        search = dessilbi.build_search(DessiLBIConfig(lam=1e9, released_quirks=quirks), masked, 4)
+        search = tiny.search(DessiLBIConfig(lam=1e9, released_quirks=quirks), masked, 4)
         tiny.run(search, tiny.batches(masked, 4), lr=0.02)
         searches[quirks] = search
     for name, part in searches[False].parts.items():
@@ -148,16 +145,16 @@ def test_a_search_goes_on_exactly_where_it_stopped(tiny, stop):
     config = DessiLBIConfig(horizon=0.4)
     whole, first = (tiny.masked("swin") for _ in range(2))
     batches = tiny.batches(whole, 10)
-    uninterrupted = dessilbi.build_search(config, whole, 10)
+    uninterrupted = tiny.search(config, whole, 10)
     tiny.run(uninterrupted, batches, lr=0.05)
-    search = dessilbi.build_search(config, first, 10)
+    search = tiny.search(config, first, 10)
     tiny.run(search, batches[:stop], lr=0.05)
     second = tiny.masked("swin", seed=9)
     second.load_state_dict(first.state_dict())
     with torch.no_grad():
         for parameter in second.parameters():
             parameter.mul_(1.5)
-    resumed = dessilbi.build_search(config, second, 10)
+    resumed = tiny.search(config, second, 10)
     second.load_state_dict(first.state_dict())
     resumed.load_state_dict(search.state_dict())
     tiny.run(resumed, batches[stop:], lr=0.05)
@@ -169,7 +166,7 @@ def test_a_search_goes_on_exactly_where_it_stopped(tiny, stop):
 @pytest.mark.parametrize(("name", "per_head"), [("vit", True), ("swin", False), ("swin", True)])
 def test_members_fill_their_budget_and_compact_is_masked(tiny, name, per_head):
     masked = tiny.masked(name, per_head=per_head)
-    search = dessilbi.build_search(DessiLBIConfig(), masked, 10)
+    search = tiny.search(DessiLBIConfig(), masked, 10)
     tiny.run(search, tiny.batches(masked, 10), lr=0.05)
     ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
     dense = masked.pairs[0].model_cost.macs
@@ -177,7 +174,7 @@ def test_members_fill_their_budget_and_compact_is_masked(tiny, name, per_head):
     for scope in ("family", "global"):
         smaller = None
         for share in (0.4, 0.6, 0.8):
-            masks = dessilbi.select(DessiLBIConfig(scope=scope), ranking, "macs", share)
+            masks = tiny.select(DessiLBIConfig(scope=scope), ranking, "macs", share)
             assert 0 <= share * dense - tiny.achieved(masked.model, masks).macs < largest
             assert smaller is None or all((smaller[key] <= mask).all() for key, mask in masks.items())
             smaller = masks
@@ -199,10 +196,8 @@ def test_mistakes_are_named(values, message):
         DessiLBIConfig(**values)
 
 
-def test_the_file_has_the_defaults_and_the_selection_is_not_of_the_search():
-    with (CONF / "method" / "dessilbi.yaml").open() as file:
-        assert DessiLBIConfig.read(yaml.safe_load(file), "method") == DessiLBIConfig()
+def test_the_selection_is_not_of_the_search():
     config = DessiLBIConfig(scope="family", min_units=2)
-    assert config.selection() == {"name": "dessilbi", "scope": "family", "min_units": 2}
-    assert config.search() == DessiLBIConfig().search()
-    assert not set(config.search()) & {"scope", "min_units"}
+    assert config.selection_settings() == {"name": "dessilbi", "scope": "family", "min_units": 2}
+    assert config.search_settings("ranking") == DessiLBIConfig().search_settings("ranking")
+    assert not set(config.search_settings("ranking")) & {"scope", "min_units"}

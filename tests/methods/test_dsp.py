@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spp.dynamics.budget import Budget
-from spp.methods._dsp import relaxed_top, straight_through_top
-from spp.methods.dsp import DSPConfig, build_search
 from spp.methods.registry import read_method
+from spp.methods.units.dsp.config import DSPConfig
+from spp.methods.units.dsp.search import relaxed_top, straight_through_top
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -83,7 +83,7 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
     masked = tiny.masked(per_head=True)
     batches = tiny.batches(masked, 8)
     torch.manual_seed(3)
-    search = build_search(config, masked, 8, Budget("macs", 0.85))
+    search = tiny.search(config, masked, 8, Budget("macs", 0.85))
     weights = search.weights.detach().clone().requires_grad_()
     noise = torch.Generator()
     noise.set_state(search._generator.get_state())
@@ -122,7 +122,7 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
 def test_the_budget_is_met_within_one_head_and_compact_is_masked(tiny, name, value, kind):
     torch.manual_seed(1)
     masked = tiny.masked(name, per_head=True)
-    search = build_search(DSPConfig(), masked, 6, Budget(kind, value))
+    search = tiny.search(DSPConfig(), masked, 6, Budget(kind, value))
     tiny.run(search, tiny.batches(masked, 6), lr=0.01)
     masks = search.final_masks()
     num_heads = 0
@@ -146,7 +146,7 @@ def test_the_budget_is_met_within_one_head_and_compact_is_masked(tiny, name, val
 
 def test_gates_of_a_step_add_up_to_k_and_end_hard(tiny):
     masked = tiny.masked(per_head=True)
-    search = build_search(DSPConfig(), masked, 9, Budget("macs", 0.8))
+    search = tiny.search(DSPConfig(), masked, 9, Budget("macs", 0.8))
     sums, last = [], {}
 
     def record(search):
@@ -164,7 +164,7 @@ def test_gates_of_a_step_add_up_to_k_and_end_hard(tiny):
 
 
 def test_temperature_falls_geometrically_over_the_cool_down(tiny):
-    search = build_search(DSPConfig(cooldown=0.5), tiny.masked(per_head=True), 100, Budget("macs", 0.9))
+    search = tiny.search(DSPConfig(cooldown=0.5), tiny.masked(per_head=True), 100, Budget("macs", 0.9))
     seen = []
     for step in (0, 25, 50, 99):
         search.num_steps_taken = step
@@ -177,7 +177,7 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
     runs = []
     for seed in (0, 0, 7):
         torch.manual_seed(seed)
-        runs.append(build_search(DSPConfig(), tiny.masked(per_head=True), 10, Budget("macs", 0.8)))
+        runs.append(tiny.search(DSPConfig(), tiny.masked(per_head=True), 10, Budget("macs", 0.8)))
     through, before, after = runs
     assert torch.equal(through.weights, before.weights)
     assert not torch.equal(through.weights, after.weights)
@@ -191,9 +191,9 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
 
 def test_what_heads_cannot_reach_is_refused(tiny):
     with pytest.raises(ValueError, match=r"macs: 0\.3 cannot be reached; allowed: .* of the dense model"):
-        build_search(DSPConfig(), tiny.masked(per_head=True), 2, Budget("macs", 0.3))
+        tiny.search(DSPConfig(), tiny.masked(per_head=True), 2, Budget("macs", 0.3))
     with pytest.raises(ValueError, match=r"model\.per_head: False"):
-        build_search(DSPConfig(), tiny.masked(), 2, Budget("macs", 0.8))
+        tiny.search(DSPConfig(), tiny.masked(), 2, Budget("macs", 0.8))
 
 
 @pytest.mark.parametrize(
@@ -211,5 +211,5 @@ def test_wrong_settings_are_refused(values, named):
 
 def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked(per_head=True)
-    masks = build_search(DSPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
+    masks = tiny.search(DSPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs

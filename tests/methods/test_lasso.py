@@ -6,9 +6,8 @@ import torch.nn.functional as F
 
 from spp.dynamics.budget import Budget, join, unit_costs
 from spp.dynamics.ranking import Ranking
-from spp.methods import lasso
-from spp.methods._lasso_budget import nearest
-from spp.methods.lasso import LassoConfig
+from spp.methods.units.lasso.budget import nearest
+from spp.methods.units.lasso.config import LassoConfig
 
 LR, MOMENTUM = 0.03, 0.9
 
@@ -58,7 +57,7 @@ def test_the_path_is_proximal_gradient_and_the_score_is_the_last_lambda_of_chang
     batches = tiny.batches(masked, num_steps)
     m, lams, supports = plain_path(reference, batches, direction, 1e-2, 2, lam_max)
     config = LassoConfig(direction=direction, lam_max=lam_max, lam_ratio=1e-2, lr=LR)
-    search = lasso.build_search(config, masked, num_steps)
+    search = tiny.search(config, masked, num_steps)
     tiny.run(search, batches)
     torch.testing.assert_close(search.mask, m, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(join(masked.pairs, dict(masked.masks)).detach(), search.mask, rtol=0, atol=1e-6)
@@ -101,7 +100,7 @@ def test_one_lambda_reaches_the_minimum_of_its_problem(tiny, priced):
     centre = torch.randn(len(costs), generator=generator, dtype=torch.float64)
     s = float((curvature * (1 - centre) / price)[attention].abs().mean())
 
-    search = lasso.build_search(LassoConfig(lam=0.4, lr=0.1, priced=priced), masked, 600)
+    search = tiny.search(LassoConfig(lam=0.4, lr=0.1, priced=priced), masked, 600)
     quadratic(search, curvature, centre, 600)
     expected = centre.sign() * (centre.abs() - 0.4 * s * price / curvature).clamp(min=0)
     torch.testing.assert_close(search.mask, expected, rtol=1e-3, atol=1e-4)
@@ -122,7 +121,7 @@ def test_a_slow_path_finds_the_lambda_at_which_each_unit_changes_sides(tiny, dir
     centre = 0.1 + 0.8 * torch.rand(len(costs), generator=generator, dtype=torch.float64)
     s = float((1 - centre)[attention].mean())
     config = LassoConfig(direction=direction, lam_max=4.0, lam_ratio=0.01, lr=0.1, momentum=0.0)
-    search = lasso.build_search(config, masked, 2000)
+    search = tiny.search(config, masked, 2000)
     quadratic(search, price, centre, 2000)
     torch.testing.assert_close(join(masked.pairs, search.scores()), centre / s, rtol=0.1, atol=0.0)
     assert not search.per_cost
@@ -130,7 +129,7 @@ def test_a_slow_path_finds_the_lambda_at_which_each_unit_changes_sides(tiny, dir
 
 def test_unpriced_penalties_are_equal(tiny):
     masked = tiny.masked()
-    search = lasso.build_search(LassoConfig(priced=False), masked, 20)
+    search = tiny.search(LassoConfig(priced=False), masked, 20)
     assert search.per_cost
     assert bool((search._price == 1).all())
 
@@ -151,7 +150,7 @@ def test_bisection_finds_the_lambda_of_a_budget(tiny, kind, share):
 
     largest = max(lam for lam in (centre / s).tolist() if size(centre / s >= lam) >= share * dense)
     config = LassoConfig(num_lambdas=14, lr=0.1)
-    search = lasso.build_search(config, masked, 14 * 120, Budget(kind, share))
+    search = tiny.search(config, masked, 14 * 120, Budget(kind, share))
     quadratic(search, price, centre, 14 * 120)
     tried = search.summary()["lambdas"]
     assert len(tried) == 14
@@ -163,7 +162,7 @@ def test_bisection_finds_the_lambda_of_a_budget(tiny, kind, share):
     torch.testing.assert_close(search.mask, (centre - search.lam * s).clamp(min=0), rtol=1e-2, atol=1e-2)
 
     ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
-    masks = lasso.select(config, ranking, kind, share)
+    masks = tiny.select(config, ranking, kind, share)
     member = join(masked.pairs, masks) > 0
     support = search.mask != 0
     assert not (member & ~support).any() or not (support & ~member).any()  # it is cut or filled, not changed
@@ -209,7 +208,7 @@ def test_the_lambdas_of_a_budget_share_the_steps_and_start_from_each_others_mask
     wanted = share * sum(pair.size for pair in masked.pairs)
     found = plain_bisection(reference, batches, wanted, 4)
     config = LassoConfig(num_lambdas=4, lr=LR)
-    search = lasso.build_search(config, masked, 38, Budget("units", share))
+    search = tiny.search(config, masked, 38, Budget("units", share))
     tiny.run(search, batches)
     tried = search.summary()["lambdas"]
     assert [trial["lam"] for trial in tried] == pytest.approx([lam for lam, _, _ in found], rel=1e-4)
@@ -231,14 +230,14 @@ def test_the_support_to_cut_or_fill_is_the_one_nearest_to_the_budget(costs, chos
 
 def test_a_search_with_fewer_steps_than_lambdas_tries_one_a_step(tiny):
     masked = tiny.masked()
-    search = lasso.build_search(LassoConfig(num_lambdas=6), masked, 5, Budget("macs", 0.8))
+    search = tiny.search(LassoConfig(num_lambdas=6), masked, 5, Budget("macs", 0.8))
     tiny.run(search, tiny.batches(masked, 5))
     assert len(search.summary()["lambdas"]) == 4  # one step measured s
 
 
 def test_a_budget_out_of_reach_is_refused(tiny):
     with pytest.raises(ValueError, match=r"^macs: 0\.01 cannot be reached; allowed: "):
-        lasso.build_search(LassoConfig(), tiny.masked(), 40, Budget("macs", 0.01))
+        tiny.search(LassoConfig(), tiny.masked(), 40, Budget("macs", 0.01))
 
 
 SEARCHES = [({}, ()), ({"direction": "up"}, ()), ({"lam": 1.0}, ()), ({}, (Budget("macs", 0.5),))]
@@ -248,10 +247,10 @@ SEARCHES = [({}, ()), ({"direction": "up"}, ()), ({"lam": 1.0}, ()), ({}, (Budge
 @pytest.mark.parametrize(("settings", "budget"), SEARCHES)
 def test_members_fill_their_budget_and_compact_is_masked(tiny, settings, budget):
     config, masked = LassoConfig(**settings), tiny.masked("swin")
-    search = lasso.build_search(config, masked, 40, *budget)
+    search = tiny.search(config, masked, 40, *budget)
     tiny.run(search, tiny.batches(masked, 40))
     ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
-    masks = lasso.select(config, ranking, "macs", 0.5)
+    masks = tiny.select(config, ranking, "macs", 0.5)
     missed = 0.5 * masked.pairs[0].model_cost.macs - tiny.achieved(masked.model, masks).macs
     assert 0 <= missed < max(pair.macs_per_unit for pair in masked.pairs)
     tiny.assert_compact_is_masked(masked, masks)
@@ -262,13 +261,13 @@ def test_members_fill_their_budget_and_compact_is_masked(tiny, settings, budget)
 def test_a_search_goes_on_where_it_stopped(tiny, settings, budget, stop):
     config, whole, part = LassoConfig(**settings), tiny.masked(), tiny.masked()
     batches = tiny.batches(whole, 30)
-    search = lasso.build_search(config, whole, 30, *budget)
+    search = tiny.search(config, whole, 30, *budget)
     tiny.run(search, batches)
-    first = lasso.build_search(config, part, 30, *budget)
+    first = tiny.search(config, part, 30, *budget)
     tiny.run(first, batches[:stop])
     rest = tiny.masked()
     rest.load_state_dict(part.state_dict())
-    second = lasso.build_search(config, rest, 30, *budget)
+    second = tiny.search(config, rest, 30, *budget)
     second.load_state_dict(first.state_dict())
     tiny.run(second, batches[stop:])
     assert torch.equal(second.mask, search.mask)
@@ -293,12 +292,12 @@ def test_a_search_knows_the_settings_that_it_uses():
     """What a search does not use must not change its key."""
     shared = {"name": "lasso", "lr": None, "momentum": 0.9, "priced": True}
     path = {"lam": None, "lam_max": None, "lam_ratio": 1e-3, "direction": "down"}
-    assert LassoConfig(scope="family").search() == {**shared, **path}
-    assert LassoConfig(min_units=2).budget_search() == {**shared, "num_lambdas": 5}
-    for config, settings, pipeline in (
-        (LassoConfig(lam=1.0), LassoConfig.budget_search, "lasso_path"),
-        (LassoConfig(direction="up"), LassoConfig.budget_search, "lasso_path"),
-        (LassoConfig(num_lambdas=3), LassoConfig.search, "lasso"),
+    assert LassoConfig(scope="family").search_settings("ranking") == {**shared, **path}
+    assert LassoConfig(min_units=2).search_settings("budget ranking") == {**shared, "num_lambdas": 5}
+    for config, kind, pipeline in (
+        (LassoConfig(lam=1.0), "budget ranking", "lasso_path"),
+        (LassoConfig(direction="up"), "budget ranking", "lasso_path"),
+        (LassoConfig(num_lambdas=3), "ranking", "lasso"),
     ):
         with pytest.raises(ValueError, match=rf"^method\.(lam|direction|num_lambdas): .* use pipeline={pipeline}$"):
-            settings(config)
+            config.search_settings(kind)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from spp.dynamics.budget import Budget
-from spp.methods.leap import LEAPConfig, build_search
 from spp.methods.registry import read_method
+from spp.methods.units.leap.config import LEAPConfig
 
 GRANULARITIES = ["structured", "unstructured", "hybrid"]
 
@@ -43,7 +43,7 @@ def test_structured_scores_and_sigmas_follow_the_specification(tiny):
     masked, other = tiny.masked(), tiny.masked()
     batches = tiny.batches(masked, 20)
     config = LEAPConfig(temperature=2.0, lr=0.8, lambda_max=300.0, lambda_min=5.0)
-    search = build_search(config, masked, 40, Budget("macs", 0.7))
+    search = tiny.search(config, masked, 40, Budget("macs", 0.7))
     pairs, target = other.pairs, search.target
     scores = {
         p.name: s for p, s in zip(pairs, torch.split(search.scores.clone(), [p.size for p in pairs]), strict=True)
@@ -85,7 +85,7 @@ def test_structured_scores_and_sigmas_follow_the_specification(tiny):
 def test_a_step_on_single_weights_is_one_on_masked_weights(tiny):
     """The weights' gradient is that through the mask, the scores' one that of the mask, and the weights come back."""
     masked, other = tiny.masked(), tiny.masked()
-    search = build_search(LEAPConfig(granularity="unstructured", freeze_at=1.0), masked, 50, Budget("params", 0.5))
+    search = tiny.search(LEAPConfig(granularity="unstructured", freeze_at=1.0), masked, 50, Budget("params", 0.5))
     generator = torch.Generator().manual_seed(0)
     search.weight_scores = [torch.rand(s.shape, generator=generator) for s in search.weight_scores]
     search.sigmas.fill_(0.0)
@@ -117,7 +117,7 @@ def test_a_step_on_single_weights_is_one_on_masked_weights(tiny):
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_the_regulariser_behaves_as_specified(tiny, granularity):
-    search = build_search(LEAPConfig(granularity=granularity), tiny.masked(), 10, Budget("params", 0.6))
+    search = tiny.search(LEAPConfig(granularity=granularity), tiny.masked(), 10, Budget("params", 0.6))
     search.sigmas.fill_(1e4)
     assert search.remaining() == 1.0
     remaining, strengths = [], []
@@ -144,7 +144,7 @@ def test_the_regulariser_behaves_as_specified(tiny, granularity):
 
 def test_the_remaining_share_of_both_is_that_of_the_kept_weights(tiny):
     """At ratios that leave whole numbers everywhere, R is what counting the masks gives."""
-    search = build_search(LEAPConfig(granularity="hybrid"), tiny.masked(), 10, Budget("params", 0.6))
+    search = tiny.search(LEAPConfig(granularity="hybrid"), tiny.masked(), 10, Budget("params", 0.6))
     search.sigmas.copy_(torch.logit(torch.tensor([0.5] * 6 + [0.25] * len(search.parts))).double() * 16)
     kept = sum(part.size * 0.5 * 0.25 for part in search.parts)
     assert search.remaining() == pytest.approx(kept / sum(part.size for part in search.parts))
@@ -155,7 +155,7 @@ def test_the_remaining_share_of_both_is_that_of_the_kept_weights(tiny):
 def test_the_budget_is_filled_by_units_and_compact_is_masked(tiny, name, value, kind):
     torch.manual_seed(0)
     masked = tiny.masked(name)
-    search = build_search(LEAPConfig(), masked, 30, Budget(kind, value))
+    search = tiny.search(LEAPConfig(), masked, 30, Budget(kind, value))
     tiny.run(search, tiny.batches(masked, 30), lr=0.01)
     masks = search.final_masks()
     assert search.frozen
@@ -175,7 +175,7 @@ def test_the_budget_is_filled_by_units_and_compact_is_masked(tiny, name, value, 
 def test_the_budget_is_filled_by_single_weights(tiny, granularity, value):
     torch.manual_seed(0)
     masked = tiny.masked()
-    search = build_search(LEAPConfig(granularity=granularity), masked, 30, Budget("params", value))
+    search = tiny.search(LEAPConfig(granularity=granularity), masked, 30, Budget("params", value))
     tiny.run(search, tiny.batches(masked, 30), lr=0.01)
     masks, weights = search.final_masks(), search.final_weights()
     assert all(mask.all() for mask in masks.values()) == (granularity == "unstructured")
@@ -194,7 +194,7 @@ def test_the_budget_is_filled_by_single_weights(tiny, granularity, value):
 
 def test_single_weights_work_on_swin(tiny):
     masked = tiny.masked("swin")
-    search = build_search(LEAPConfig(granularity="hybrid"), masked, 6, Budget("params", 0.5))
+    search = tiny.search(LEAPConfig(granularity="hybrid"), masked, 6, Budget("params", 0.5))
     tiny.run(search, tiny.batches(masked, 6), lr=0.01)
     assert search._excess(0.0) is not None
     assert all(mask.any() for mask in search.final_masks().values())
@@ -205,7 +205,7 @@ def test_scores_of_single_weights_go_where_the_weights_go(tiny):
     """As in a stage, which builds the search before its trainer moves the network."""
     masked = tiny.masked()
     batches = [(images.cuda(), labels.cuda()) for images, labels in tiny.batches(masked, 12)]
-    search = build_search(LEAPConfig(granularity="hybrid"), masked, 12, Budget("params", 0.5))
+    search = tiny.search(LEAPConfig(granularity="hybrid"), masked, 12, Budget("params", 0.5))
     masked.cuda()
     tiny.run(search, batches, lr=0.01)
     masks, weights = search.final_masks(), search.final_weights()
@@ -216,7 +216,7 @@ def test_scores_of_single_weights_go_where_the_weights_go(tiny):
 
 def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):
     masked = tiny.masked()
-    search = build_search(LEAPConfig(), masked, 100, Budget("params", 0.6))
+    search = tiny.search(LEAPConfig(), masked, 100, Budget("params", 0.6))
     for logit, is_near in ((3.0, False), (-1.0, True)):
         search.sigmas.fill_(logit * 16)
         tiny.run(search, tiny.batches(masked, 1))
@@ -225,7 +225,7 @@ def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):
     tiny.run(search, tiny.batches(masked, 3))
     assert torch.equal(search.sigmas, sigmas)
     assert torch.equal(search.scores, scores)
-    late = build_search(LEAPConfig(freeze_at=0.5, lr=1e-9), tiny.masked(), 8, Budget("params", 0.6))
+    late = tiny.search(LEAPConfig(freeze_at=0.5, lr=1e-9), tiny.masked(), 8, Budget("params", 0.6))
     frozen = []
     tiny.run(late, tiny.batches(masked, 8), after_step=lambda search: frozen.append(search.frozen))
     assert frozen == [False] * 3 + [True] * 5
@@ -233,7 +233,7 @@ def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):
 
 def test_only_the_quirks_start_equal_and_weaken_close_to_the_target(tiny):
     mended, released = (
-        build_search(LEAPConfig(released_quirks=quirks), tiny.masked(), 10, Budget("params", 0.6))
+        tiny.search(LEAPConfig(released_quirks=quirks), tiny.masked(), 10, Budget("params", 0.6))
         for quirks in (False, True)
     )
     assert (released.scores == 0).all()
@@ -252,7 +252,7 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny, granularity)
     runs = []
     for seed in (0, 0, 5):
         torch.manual_seed(seed)
-        runs.append(build_search(config, tiny.masked(), 14, Budget("params", 0.5)))
+        runs.append(tiny.search(config, tiny.masked(), 14, Budget("params", 0.5)))
     through, before, after = runs
     tiny.run(through, batches, lr=0.01)
     tiny.run(before, batches[:11], lr=0.01)
@@ -270,9 +270,9 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny, granularity)
 @pytest.mark.parametrize("granularity", ["unstructured", "hybrid"])
 def test_single_weights_take_budgets_of_params_only(tiny, granularity):
     with pytest.raises(ValueError, match=r"budget\.kind: macs .*allowed: params"):
-        build_search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("macs", 0.5))
+        tiny.search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("macs", 0.5))
     with pytest.raises(ValueError, match=r"params: 0\.01 cannot be reached"):
-        build_search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("params", 0.01))
+        tiny.search(LEAPConfig(granularity=granularity), tiny.masked(), 2, Budget("params", 0.01))
 
 
 @pytest.mark.parametrize(
@@ -291,5 +291,5 @@ def test_wrong_settings_are_refused(values, named):
 
 def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked()
-    masks = build_search(LEAPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
+    masks = tiny.search(LEAPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs

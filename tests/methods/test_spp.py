@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from spp.dynamics.path import SolutionPath
-from spp.methods.registry import finish_member, method_names, read_method
-from spp.methods.spp import SPPConfig, build_optimizer, learning_rate, select
+from spp.dynamics.recorder import PathRecorder
+from spp.methods.registry import method_names, read_method
+from spp.methods.units.spp.config import SPPConfig
+from spp.methods.units.spp.search import build_optimizer, learning_rate
 from spp.structure.compact import compact
 
 
@@ -21,6 +24,8 @@ def test_the_method_is_found_by_name():
         ({"name": "spp", "lam": -1}, r"method\.lam: -1 .*allowed: a positive number"),
         ({"name": "spp", "preset": "best"}, r"method\.preset: 'best' .*priced, textbook, released"),
         ({"name": "spp", "rho": -0.1}, r"method\.rho: -0\.1"),
+        ({"name": "spp", "occupancy_interval": 0}, r"method\.occupancy_interval: 0 .*1 or more"),
+        ({"name": "spp", "calibration_batches": 0}, r"method\.calibration_batches: 0 .*1 or more"),
         ({"name": "spp", "lamda": 1}, r"method\.lamda: unknown field.*did you mean method\.lam"),
     ],
 )
@@ -32,9 +37,9 @@ def test_wrong_settings_are_refused_in_one_line(values, named):
 
 def test_what_chooses_a_member_does_not_shape_the_path():
     one, other = SPPConfig(score="V", min_units=4), SPPConfig(score="entry", min_units=1)
-    assert one.search() == other.search()
-    assert one.selection() != other.selection()
-    assert SPPConfig.read({**one.search(), **one.selection()}, "method") == one
+    assert one.search_settings("path") == other.search_settings("path")
+    assert one.selection_settings() != other.selection_settings()
+    assert SPPConfig.read({**one.search_settings("path"), **one.selection_settings()}, "method") == one
 
 
 def test_only_the_released_preset_lowers_its_step_size():
@@ -45,11 +50,131 @@ def test_only_the_released_preset_lowers_its_step_size():
     assert learning_rate(SPPConfig(), 0.03, 7, 10) == 0.03
 
 
-def test_families_cut_without_quirks_keep_their_key():
-    assert "released_quirks" not in SPPConfig().selection()
-    quirky = SPPConfig(released_quirks=True)
-    assert quirky.search() == SPPConfig().search()
-    assert SPPConfig.read({**quirky.search(), **quirky.selection()}, "method") == quirky
+NUM_EPOCHS, BATCHES_PER_EPOCH = 2, 13
+
+
+def plain_path(masked, batches, config):
+    """The search written out: what it measures, when it steps, samples and records."""
+    num_measured = min(config.calibration_batches, 3) if config.preset == "priced" else 0
+    dynamics = build_optimizer(config, masked.masks, len(batches) - num_measured)
+    recorder = PathRecorder(dynamics)
+    recorder.record()
+    first_lr = dynamics.param_groups[0]["lr"]
+    for number, (images, labels) in enumerate(batches):
+        epoch, batch = divmod(number, BATCHES_PER_EPOCH)
+        if config.preset == "released":
+            cosine = (1 + math.cos(math.pi * epoch / NUM_EPOCHS)) / 2
+            dynamics.param_groups[0]["lr"] = 1e-5 + (first_lr - 1e-5) * cosine
+        F.cross_entropy(masked(images), labels).backward()
+        if number < num_measured:
+            dynamics.calibrate()
+        else:
+            dynamics.step()
+            if batch % config.occupancy_interval == 0:
+                dynamics.sample_occupancy()
+            recorder.record()
+        dynamics.zero_grad()
+    return SolutionPath.from_optimizer(dynamics, masked.pairs, trace=recorder.trace(), meta={"seed": 3})
+
+
+def walk(tiny, search, batches, start=0, stop=None):
+    """The batches from `start` to `stop` as the stage hands them out, which goes on in the midst of an epoch."""
+    stop = len(batches) if stop is None else stop
+    for number in range(start, stop):
+        if number % BATCHES_PER_EPOCH == 0:
+            search.on_epoch_start(number // BATCHES_PER_EPOCH, NUM_EPOCHS)
+        tiny.run(search, batches[number : number + 1])
+
+
+def frozen(tiny):
+    masked = tiny.masked()
+    masked.model.requires_grad_(False)
+    return masked
+
+
+def assert_same_path(path, other):
+    for values, others in ((path.entry, other.entry), (path.V, other.V), (path.S, other.S)):
+        assert all(torch.equal(values[name], value) for name, value in others.items())
+    assert torch.equal(path.trace.steps, other.trace.steps)
+    assert all(torch.equal(path.trace.gamma[name], gamma) for name, gamma in other.trace.gamma.items())
+    assert path.meta == other.meta
+
+
+SEARCHES = [
+    SPPConfig(lam=0.2, occupancy_interval=4),
+    SPPConfig(lam=0.1, momentum=0.5, calibration_batches=2, occupancy_interval=1),
+    SPPConfig(preset="textbook", lam=0.2, occupancy_interval=5),
+    SPPConfig(preset="released", lam=0.5, occupancy_interval=3),
+]
+
+
+@pytest.mark.parametrize("config", SEARCHES)
+def test_the_search_is_the_plain_loop_bit_for_bit(tiny, config):
+    masked, plain = frozen(tiny), frozen(tiny)
+    batches = tiny.batches(masked, NUM_EPOCHS * BATCHES_PER_EPOCH)
+    search = tiny.search(config, masked, len(batches))
+    walk(tiny, search, batches)
+    path = search.order({"seed": 3})
+    assert_same_path(path, plain_path(plain, batches, config))
+    assert all(torch.equal(mask, plain.masks[name]) for name, mask in masked.masks.items())
+    assert int(torch.cat(list(path.S.values())).max()) > 0
+    assert path.trace.steps[0] == 0
+    assert search.summary()["num_steps"] == path.meta["num_steps"] == path.meta["num_steps_taken"]
+
+
+@pytest.mark.parametrize("config", SEARCHES)
+@pytest.mark.parametrize("stop", [0, 1, 6, 13, 18])
+def test_a_search_goes_on_where_it_stopped_bit_for_bit(tiny, tmp_path, config, stop):
+    batches = tiny.batches(tiny.masked(), NUM_EPOCHS * BATCHES_PER_EPOCH)
+    whole, first, second = (tiny.search(config, frozen(tiny), len(batches)) for _ in range(3))
+    walk(tiny, whole, batches)
+    walk(tiny, first, batches, stop=stop)
+    torch.save([first.masked.state_dict(), first.state_dict()], tmp_path / "checkpoint")
+    masks, state = torch.load(tmp_path / "checkpoint", weights_only=True)
+    second.masked.load_state_dict(masks)
+    second.load_state_dict(state)
+    walk(tiny, second, batches, start=stop)
+    assert_same_path(second.order({}), whole.order({}))
+    assert second.num_steps_taken == len(batches)
+
+
+def test_an_epoch_that_is_announced_again_keeps_its_count(tiny):
+    batches = tiny.batches(tiny.masked(), NUM_EPOCHS * BATCHES_PER_EPOCH)
+    config = SPPConfig(lam=0.2, occupancy_interval=4)
+    whole, resumed = (tiny.search(config, frozen(tiny), len(batches)) for _ in range(2))
+    walk(tiny, whole, batches)
+    walk(tiny, resumed, batches, stop=18)
+    resumed.on_epoch_start(1, NUM_EPOCHS)
+    walk(tiny, resumed, batches, start=18)
+    assert_same_path(resumed.order({}), whole.order({}))
+
+
+def test_what_the_record_and_the_reader_are_told(tiny):
+    masked = frozen(tiny)
+    batches = tiny.batches(masked, NUM_EPOCHS * BATCHES_PER_EPOCH)
+    search = tiny.search(SPPConfig(lam=0.2), masked, len(batches))
+    walk(tiny, search, batches)
+    entered = {pair.name: search.dynamics.state_of(pair.name)["Gamma"] != 0 for pair in masked.pairs}
+    share = float(torch.cat(list(entered.values())).double().mean())
+    metrics = search.metrics()
+    assert 0 < share < 1
+    assert metrics.pop("mean_mask") == pytest.approx(float(torch.cat(list(masked.masks.values())).detach().mean()))
+    assert metrics["support_all"] == pytest.approx(share)
+    assert metrics["support_mlp"] == pytest.approx(
+        float(torch.cat([entered[f"blocks.{i}.mlp"] for i in (0, 1)]).double().mean())
+    )
+    assert search.summary() == {
+        "num_steps": 23,
+        "support": {name.removeprefix("support_"): value for name, value in metrics.items()},
+    }
+    assert search.progress_note() == f"{100 * share:.0f} % of units entered"
+
+
+def test_a_search_in_which_nothing_enters_warns(tiny):
+    search = tiny.search(SPPConfig(lam=1e6), frozen(tiny), 12)
+    tiny.run(search, tiny.batches(search.masked, 12))
+    with pytest.warns(UserWarning, match=r"^no unit entered the support in 10 steps: .*lower method\.lam"):
+        assert search.summary()["support"]["all"] == 0
 
 
 def searched_path(masked, num_steps=12):
@@ -71,7 +196,7 @@ def test_the_released_selection_adds_what_ties_with_the_last_unit_and_nothing_el
     mended, quirky = (SPPConfig(score="S", scope="family", released_quirks=quirks) for quirks in (False, True))
     num_added = 0
     for size in (0.8, 0.6, 0.4):
-        off, on = (select(config, path, "units", size) for config in (mended, quirky))
+        off, on = (tiny.select(config, path, "units", size) for config in (mended, quirky))
         assert all(
             torch.equal(off[name], mask) for name, mask in path.masks(units=size, scope="family", score="S").items()
         )
@@ -98,8 +223,8 @@ def test_the_released_scale_is_all_that_changes_in_a_member(tiny, name, per_head
         heads[:, : 1 + index % 3] = 1
         masks[pair.name] = heads.flatten().bool()
     off, on = compact(masked.model, masks).eval(), compact(masked.model, masks).eval()
-    assert finish_member(SPPConfig(), off, 0) == {}
-    assert finish_member(SPPConfig(released_quirks=True), on, 0) == {"is_scaled_by_kept_width": True}
+    assert tiny.finish_member(SPPConfig(), off, 0) == {}
+    assert tiny.finish_member(SPPConfig(released_quirks=True), on, 0) == {"is_scaled_by_kept_width": True}
     assert all(torch.equal(value, on.state_dict()[key]) for key, value in off.state_dict().items())
     images = tiny.batches(masked, 1, seed=5)[0][0]
     with torch.no_grad():
@@ -123,7 +248,7 @@ def test_a_scale_by_no_width_is_refused_in_one_line(tiny):
     with pytest.raises(
         ValueError, match=r"^masks: blocks\.1\.attn without a query-key unit .* method\.min_units=1"
     ) as caught:
-        finish_member(quirky, compact(model, {"blocks.1.attn.qk": none}), 0)
+        tiny.finish_member(quirky, compact(model, {"blocks.1.attn.qk": none}), 0)
     assert "\n" not in str(caught.value)
     without_heads = compact(model, {"blocks.1.attn.qk": none, "blocks.1.attn.vo": none})
-    assert finish_member(quirky, without_heads, 0) == {"is_scaled_by_kept_width": True}
+    assert tiny.finish_member(quirky, without_heads, 0) == {"is_scaled_by_kept_width": True}

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from spp.dynamics.budget import Budget, join
-from spp.methods.registry import finish_member, read_method
-from spp.methods.upop import UPopConfig, build_search
+from spp.methods.registry import read_method
+from spp.methods.units.upop.config import UPopConfig
 from spp.structure.compact import compact
 
 
@@ -71,7 +71,7 @@ def test_masks_follow_the_specification(tiny, quirks):
         f"blocks.{i}.{part}": {"attn": attention, "mlp": 1.0}[part] for i in range(2) for part in ("attn", "mlp")
     }
     config = UPopConfig(interval=3, released_quirks=quirks)
-    search = build_search(config, masked, 12, Budget("params", 0.6))
+    search = tiny.search(config, masked, 12, Budget("params", 0.6))
     dense = sum(p.numel() for p in masked.model.parameters())
     prunable = sum(pair.size * pair.params_per_unit for pair in masked.pairs)
     p = 0.4 * dense / prunable
@@ -106,7 +106,7 @@ def test_the_weight_of_an_attention_unit_is_all_that_the_quirk_changes(tiny):
     runs = []
     for quirks in (False, True):
         masked = tiny.masked()
-        search = build_search(UPopConfig(interval=4, released_quirks=quirks), masked, 8, Budget("params", 0.6))
+        search = tiny.search(UPopConfig(interval=4, released_quirks=quirks), masked, 8, Budget("params", 0.6))
         tiny.run(search, tiny.batches(masked, 5))
         runs.append(search)
     mended, released = runs
@@ -127,7 +127,7 @@ def test_the_released_compaction_loses_the_query_key_value_biases_and_nothing_el
     members = [compact(masked.model, masks) for _ in range(4)]
     random_state = torch.get_rng_state()
     for member, quirks, seed in zip(members, (False, True, True, True), (0, 0, 0, 1), strict=True):
-        assert finish_member(UPopConfig(released_quirks=quirks), member, seed) == {}
+        assert tiny.finish_member(UPopConfig(released_quirks=quirks), member, seed) == {}
     assert torch.equal(torch.get_rng_state(), random_state)
     mended, released, again, other = (member.state_dict() for member in members)
     tiny.assert_compact_is_masked(
@@ -149,7 +149,7 @@ def test_rows_that_fill_up_a_head_have_no_bias(tiny):
     uneven = torch.ones(16, dtype=torch.bool)
     uneven[:5] = False
     small = compact(masked.model, {f"blocks.0.attn.{kind}": uneven for kind in ("qk", "vo")})
-    finish_member(UPopConfig(released_quirks=True), small, 0)
+    tiny.finish_member(UPopConfig(released_quirks=True), small, 0)
     qkv = small.blocks[0].attn.qkv
     is_filling = ~qkv.weight.any(dim=1)
     assert int(is_filling.sum()) == 3 * 5
@@ -162,7 +162,7 @@ def test_rows_that_fill_up_a_head_have_no_bias(tiny):
 )
 def test_the_budget_is_filled_and_compact_is_masked(tiny, name, per_head, tied, kind):
     masked = tiny.masked(name, per_head=per_head)
-    search = build_search(UPopConfig(interval=2, tied=tied), masked, 6, Budget(kind, 0.7))
+    search = tiny.search(UPopConfig(interval=2, tied=tied), masked, 6, Budget(kind, 0.7))
     tiny.run(search, tiny.batches(masked, 6), lr=0.01)
     masks = search.final_masks()
     assert all(mask.dtype == torch.bool and mask.any() for mask in masks.values())
@@ -181,13 +181,13 @@ def test_the_budget_is_filled_and_compact_is_masked(tiny, name, per_head, tied, 
 def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
     masked = tiny.masked()
     batches = tiny.batches(masked, 10)
-    through = build_search(UPopConfig(interval=2), masked, 10, Budget("macs", 0.5))
+    through = tiny.search(UPopConfig(interval=2), masked, 10, Budget("macs", 0.5))
     tiny.run(through, batches)
     first, second = tiny.masked(), tiny.masked()
-    before = build_search(UPopConfig(interval=2), first, 10, Budget("macs", 0.5))
+    before = tiny.search(UPopConfig(interval=2), first, 10, Budget("macs", 0.5))
     tiny.run(before, batches[:5])
     second.load_state_dict(first.state_dict())
-    after = build_search(UPopConfig(interval=2), second, 10, Budget("macs", 0.5))
+    after = tiny.search(UPopConfig(interval=2), second, 10, Budget("macs", 0.5))
     after.load_state_dict(before.state_dict())
     tiny.run(after, batches[5:])
     assert torch.equal(after.accumulated, through.accumulated)
@@ -196,7 +196,7 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
 
 def test_the_dense_budget_prunes_nothing(tiny):
     masked = tiny.masked()
-    search = build_search(UPopConfig(), masked, 3, Budget("macs", 1.0))
+    search = tiny.search(UPopConfig(), masked, 3, Budget("macs", 1.0))
     tiny.run(search, tiny.batches(masked, 3))
     assert all(mask.all() for mask in search.final_masks().values())
     assert all((mask == 1).all() for mask in search.masks.values())
@@ -204,7 +204,7 @@ def test_the_dense_budget_prunes_nothing(tiny):
 
 def test_interval_is_the_steps_of_one_percent(tiny):
     masked = tiny.masked()
-    search = build_search(UPopConfig(), masked, 2000, Budget("params", 0.6))
+    search = tiny.search(UPopConfig(), masked, 2000, Budget("params", 0.6))
     assert search.interval == round(20 / search.share_removed)
 
 
@@ -219,5 +219,5 @@ def test_wrong_settings_are_refused(values, named):
 
 def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked()
-    masks = build_search(UPopConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
+    masks = tiny.search(UPopConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs

@@ -4,11 +4,9 @@ import torch.nn.functional as F
 
 from spp.dynamics.budget import join
 from spp.dynamics.ranking import Ranking
-from spp.methods import vit_slim
-from spp.methods._vit_slim_tokens import select_tokens
-from spp.methods.vit_slim import ViTSlimConfig
-from spp.structure.pairs import find_pairs
-from spp.structure.tokens import drop_tokens
+from spp.methods.units.vit_slim.config import ViTSlimConfig
+from spp.methods.units.vit_slim.tokens import select_tokens
+from spp.structure.find import find_pairs
 
 
 def plain_gates(masked, batches, config, lr, steps_of_weights):
@@ -52,7 +50,7 @@ def test_the_search_is_the_released_one(tiny, quirks):
     reference, masked = tiny.masked(), tiny.masked()
     batches = tiny.batches(masked, 12)
     gates = plain_gates(reference, batches, config, 0.05, 0.01)
-    search = vit_slim.build_search(config, masked, 12)
+    search = tiny.search(config, masked, 12)
     tiny.run(search, batches, lr=0.01)
     expected = torch.cat([gate.detach() for gate in gates.values()]).double()
     torch.testing.assert_close(search.gates, expected, rtol=1e-3, atol=1e-4)
@@ -66,9 +64,9 @@ def test_only_the_quirks_divide_the_penalty_by_the_devices(tiny, monkeypatch):
     gradients = {}
     for quirks in (False, True):
         for devices in (1, 4):
-            monkeypatch.setattr("spp.methods._vit_slim.num_devices", lambda devices=devices: devices)
+            monkeypatch.setattr("spp.methods.units.vit_slim.gates.num_devices", lambda devices=devices: devices)
             masked = tiny.masked()
-            search = vit_slim.build_search(ViTSlimConfig(w1=4.0, w2=8.0, released_quirks=quirks), masked, 10)
+            search = tiny.search(ViTSlimConfig(w1=4.0, w2=8.0, released_quirks=quirks), masked, 10)
             search.after_backward()  # without a gradient of the task
             gradients[quirks, devices] = sorted(set(search.gates.grad.tolist()))
     assert gradients == {(False, 1): [4, 8], (False, 4): [4, 8], (True, 1): [4, 8], (True, 4): [1, 2]}
@@ -77,7 +75,7 @@ def test_only_the_quirks_divide_the_penalty_by_the_devices(tiny, monkeypatch):
 def shrunk(tiny, name="vit", per_head=False, num_steps=6, **settings):
     masked = tiny.masked(name, per_head=per_head)
     config = ViTSlimConfig(lr=0.2, **settings)
-    search = vit_slim.build_search(config, masked, num_steps)
+    search = tiny.search(config, masked, num_steps)
     tiny.run(search, tiny.batches(masked, num_steps), lr=0.01)
     return config, masked, search
 
@@ -138,7 +136,7 @@ def test_a_tied_gate_is_worth_its_units_together(tiny):
 def test_members_fill_their_budget_and_compact_is_masked(tiny, name, per_head, settings):
     config, masked, search = shrunk(tiny, name, per_head, **settings)
     ranking = Ranking.from_scores(search.scores(), masked.pairs, per_cost=search.per_cost)
-    masks = vit_slim.select(config, ranking, "macs", 0.6)
+    masks = tiny.select(config, ranking, "macs", 0.6)
     missed = 0.6 * masked.pairs[0].model_cost.macs - tiny.achieved(masked.model, masks).macs
     assert missed >= 0
     if not per_head:
@@ -149,7 +147,7 @@ def test_members_fill_their_budget_and_compact_is_masked(tiny, name, per_head, s
 def test_the_released_pools_keep_equal_shares(tiny):
     config, masked, search = shrunk(tiny)
     ranking = Ranking.from_scores(search.scores(), masked.pairs)
-    masks = vit_slim.select(config, ranking, "units", 0.5)
+    masks = tiny.select(config, ranking, "units", 0.5)
     gates = {
         pair.name: search.bundles.expand(search.gates.abs()).split([p.size for p in masked.pairs])[i]
         for i, pair in enumerate(masked.pairs)
@@ -165,13 +163,13 @@ def test_a_search_goes_on_where_it_stopped(tiny):
     config = ViTSlimConfig(lr=0.1)
     whole, part = tiny.masked(), tiny.masked()
     batches = tiny.batches(whole, 6)
-    search = vit_slim.build_search(config, whole, 6)
+    search = tiny.search(config, whole, 6)
     tiny.run(search, batches, lr=0.01)
-    first = vit_slim.build_search(config, part, 6)
+    first = tiny.search(config, part, 6)
     tiny.run(first, batches[:3], lr=0.01)
     rest = tiny.masked()
     rest.load_state_dict(part.state_dict())
-    second = vit_slim.build_search(config, rest, 6)
+    second = tiny.search(config, rest, 6)
     second.load_state_dict(first.state_dict())
     tiny.run(second, batches[3:], lr=0.01)
     assert torch.equal(second.gates, search.gates)
@@ -205,7 +203,7 @@ def test_the_gates_on_tokens_are_the_released_ones(tiny, quirks):
     reference, masked = tiny.masked(), tiny.masked()
     batches = tiny.batches(masked, 16)
     zeta = plain_token_gates(reference, batches, config, 0.2, 0.01)
-    search = vit_slim.build_search(config, masked, 16)
+    search = tiny.search(config, masked, 16)
     tiny.run(search, batches, lr=0.01)
     assert zeta.std() > 0.1
     torch.testing.assert_close(search.zeta, zeta, rtol=1e-3, atol=1e-3)
@@ -218,9 +216,9 @@ def test_only_the_quirks_divide_the_penalty_on_tokens_by_the_devices(tiny, monke
     pulls = {}
     for quirks in (False, True):
         for devices in (1, 4):
-            monkeypatch.setattr("spp.methods._vit_slim_tokens.num_devices", lambda devices=devices: devices)
+            monkeypatch.setattr("spp.methods.units.vit_slim.tokens.num_devices", lambda devices=devices: devices)
             config = ViTSlimConfig(tokens=0.5, token_weight=8.0, released_quirks=quirks)
-            search = vit_slim.build_search(config, tiny.masked(), 10)
+            search = tiny.search(config, tiny.masked(), 10)
             slope = 1 - search.zeta.tanh() ** 2
             search.after_backward()  # without a gradient of the task
             pulls[quirks, devices] = sorted({round(pull, 9) for pull in (search.zeta.grad / slope).flatten().tolist()})
@@ -248,7 +246,7 @@ def test_what_a_later_block_keeps_stays_before_it(share, seed):
 
 def test_quirks_select_tokens_by_the_signed_gate_and_nothing_else_does(tiny):
     for quirks, last in ((False, [0, 1, 4]), (True, [0, 3, 4])):
-        search = vit_slim.build_search(ViTSlimConfig(tokens=0.5, released_quirks=quirks), tiny.masked(), 4)
+        search = tiny.search(ViTSlimConfig(tokens=0.5, released_quirks=quirks), tiny.masked(), 4)
         search.zeta.copy_(torch.tensor([[-3.0, 0.1, 0.2, 2.0], [-1.0, 0.1, 0.3, 1.0]]))
         assert search.kept_tokens() == {"blocks.0": last, "blocks.1": last}
 
@@ -261,10 +259,13 @@ def test_members_without_tokens_fill_their_budget_and_compact_is_masked(tiny, pe
     assert len(kept["blocks.1"]) < 5
     assert set(kept["blocks.1"]) <= set(kept["blocks.0"])
     assert kept["blocks.1"][0] == 0
-    drop_tokens(masked.model, kept)
-    pairs = find_pairs(masked.model, per_head=per_head)
-    ranking = Ranking.from_scores(search.scores(), pairs, tokens=kept, dense=dense)
-    masks = vit_slim.select(config, ranking, "macs", 0.4)
+    ranking = search.order({})
+    pairs = ranking.pairs
+    assert ranking.tokens == kept
+    assert ranking.dense_total("macs") == dense.macs
+    assert pairs == find_pairs(masked.model, per_head=per_head)
+    assert pairs[0].model_cost.macs < dense.macs
+    masks = tiny.select(config, ranking, "macs", 0.4)
     missed = 0.4 * dense.macs - tiny.achieved(masked.model, masks).macs
     assert missed >= 0
     if not per_head:
@@ -276,7 +277,7 @@ def test_members_without_tokens_fill_their_budget_and_compact_is_masked(tiny, pe
 def test_a_search_with_tokens_goes_on_where_it_stopped(tiny):
     config = ViTSlimConfig(lr=0.1, tokens=0.5, token_weight=0.05)
     masked = [tiny.masked() for _ in range(3)]
-    searches = [vit_slim.build_search(config, each, 6) for each in masked]
+    searches = [tiny.search(config, each, 6) for each in masked]
     batches = tiny.batches(masked[0], 6)
     tiny.run(searches[0], batches, lr=0.01)
     tiny.run(searches[1], batches[:3], lr=0.01)
@@ -291,13 +292,10 @@ def test_tokens_cannot_leave_a_swin(tiny):
     with pytest.raises(
         ValueError, match=r"^method.tokens: 0.7 is not allowed with this SwinTransformer.*; allowed: 1,"
     ):
-        vit_slim.build_search(ViTSlimConfig(tokens=0.7), tiny.masked("swin"), 4)
+        tiny.search(ViTSlimConfig(tokens=0.7), tiny.masked("swin"), 4)
 
 
 def test_without_tokens_nothing_is_other_than_it_was(tiny):
-    names = {"name", "w1", "w2", "priced", "lr", "tied", "released_quirks"}
-    assert set(ViTSlimConfig().search()) == names
-    assert ViTSlimConfig(tokens=0.7).search()["tokens"] == 0.7
     _, masked, search = shrunk(tiny)
     assert not any(name.startswith("token") for name in [*masked.state_dict(), *search.state_dict()])
     assert set(search.metrics()) == {"gate_attention", "gate_mlp"}
@@ -306,8 +304,10 @@ def test_without_tokens_nothing_is_other_than_it_was(tiny):
 
 
 def test_settings():
-    assert ViTSlimConfig(scope="global").search() == ViTSlimConfig(scope="family").search()
-    assert "w1" not in ViTSlimConfig().selection()
+    assert ViTSlimConfig(scope="global").search_settings("ranking") == ViTSlimConfig(scope="family").search_settings(
+        "ranking"
+    )
+    assert "w1" not in ViTSlimConfig().selection_settings()
     wrongs = ({"w1": -1.0}, {"lr": 0.0}, {"scope": "pool"}, {"min_units": -1}, {"tokens": 0.0}, {"token_weight": 0.0})
     for wrong in wrongs:
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
@@ -318,14 +318,16 @@ def test_a_weight_of_gates_on_tokens_that_are_not_there_is_refused():
     for values in ({"token_weight": 3e-4}, {"token_weight": 3e-4, "tokens": 1}):
         with pytest.raises(ValueError, match=r"^method\.token_weight: 0\.0003 is not allowed; allowed: 0\.0001, "):
             ViTSlimConfig.read({"name": "vit_slim", **values}, "method")
-    assert ViTSlimConfig(tokens=1, token_weight=1e-4).search() == ViTSlimConfig().search()
-    assert ViTSlimConfig(tokens=0.7, token_weight=3e-4).search()["token_weight"] == 3e-4
+    assert ViTSlimConfig(tokens=1, token_weight=1e-4).search_settings("ranking") == ViTSlimConfig().search_settings(
+        "ranking"
+    )
+    assert ViTSlimConfig(tokens=0.7, token_weight=3e-4).search_settings("ranking")["token_weight"] == 3e-4
 
 
 def test_short_searches_take_larger_steps(tiny):
     for num_steps, lr in ((200, 0.01), (100_000, 5e-4)):
-        search = vit_slim.build_search(ViTSlimConfig(), tiny.masked(), num_steps)
+        search = tiny.search(ViTSlimConfig(), tiny.masked(), num_steps)
         assert search.optimizer.param_groups[0]["lr"] == pytest.approx(lr)
     # From 3 to 0 it is three times as far as from 1.
-    search = vit_slim.build_search(ViTSlimConfig(tokens=0.5), tiny.masked(), 200)
+    search = tiny.search(ViTSlimConfig(tokens=0.5), tiny.masked(), 200)
     assert search.token_optimizer.param_groups[0]["lr"] == pytest.approx(0.03)

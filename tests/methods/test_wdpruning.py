@@ -7,11 +7,11 @@ from torch import nn
 
 from spp.dynamics.budget import Budget
 from spp.methods.registry import read_method
-from spp.methods.wdpruning import WDPruningConfig, build_search
+from spp.methods.units.wdpruning.config import WDPruningConfig
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
+from spp.structure.find import example_inputs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input
 
 
 def forward_masks(scores, thresholds, rounds=False):
@@ -72,7 +72,7 @@ def reference(masked, batches, target, quirks):
 def test_scores_thresholds_and_multipliers_follow_the_specification(tiny, quirks):
     masked, other = tiny.masked(), tiny.masked()
     batches = tiny.batches(masked, 30)
-    search = build_search(WDPruningConfig(released_quirks=quirks), masked, 30, Budget("params", 0.6))
+    search = tiny.search(WDPruningConfig(released_quirks=quirks), masked, 30, Budget("params", 0.6))
     if quirks:
         for module in other.model.modules():
             if isinstance(module, nn.LayerNorm):
@@ -95,7 +95,7 @@ def test_the_multipliers_bring_the_kept_share_to_the_target_and_rest_there(tiny)
     """Without a task, as in the toy of the specification: e falls to R and l1 and l2 climb until then."""
     masked = tiny.masked()
     num_steps = 200
-    search = build_search(WDPruningConfig(), masked, num_steps, Budget("params", 0.6))
+    search = tiny.search(WDPruningConfig(), masked, num_steps, Budget("params", 0.6))
     shares, multipliers = [], []
     for _ in range(num_steps):
         search.before_forward()
@@ -117,7 +117,7 @@ def test_the_multipliers_bring_the_kept_share_to_the_target_and_rest_there(tiny)
 
 
 def test_thresholds_below_the_target_are_lifted_together(tiny):
-    search = build_search(WDPruningConfig(lr=1e-12), tiny.masked(), 10, Budget("params", 0.7))
+    search = tiny.search(WDPruningConfig(lr=1e-12), tiny.masked(), 10, Budget("params", 0.7))
     search.thresholds.copy_(torch.tensor([0.0, -1.0, -2.0, 1.0, 0.5, -3.0]))
     before = search.thresholds.clone()
     search.before_forward()
@@ -130,7 +130,7 @@ def test_thresholds_below_the_target_are_lifted_together(tiny):
 
 def test_below_the_target_there_is_no_pull(tiny):
     masked = tiny.masked()
-    search = build_search(WDPruningConfig(released_quirks=True), masked, 10, Budget("params", 0.9))
+    search = tiny.search(WDPruningConfig(released_quirks=True), masked, 10, Budget("params", 0.9))
     search.thresholds.fill_(-1.0)
     search.multipliers.fill_(5.0)
     search.before_forward()
@@ -146,7 +146,7 @@ def test_below_the_target_there_is_no_pull(tiny):
 )
 def test_the_budget_is_filled_and_compact_is_masked(tiny, name, per_head, unit, kind):
     masked = tiny.masked(name, per_head=per_head)
-    search = build_search(WDPruningConfig(unit=unit), masked, 40, Budget(kind, 0.75))
+    search = tiny.search(WDPruningConfig(unit=unit), masked, 40, Budget(kind, 0.75))
     tiny.run(search, tiny.batches(masked, 40), lr=0.01)
     masks = search.final_masks()
     if unit == "head":
@@ -168,7 +168,7 @@ def test_the_budget_is_filled_and_compact_is_masked(tiny, name, per_head, unit, 
 def test_what_the_search_keeps_is_what_it_hands_back_once_the_target_is_reached(tiny):
     """The common shift of the thresholds only fills the budget; the ranking in a map and the ratios are learned."""
     masked = tiny.masked()
-    search = build_search(WDPruningConfig(), masked, 80, Budget("params", 0.6))
+    search = tiny.search(WDPruningConfig(), masked, 80, Budget("params", 0.6))
     tiny.run(search, tiny.batches(masked, 80), lr=0.01)
     final = search.final_masks()
     for pair, mask, scores in zip(
@@ -189,7 +189,7 @@ def test_layer_norms_have_their_own_epsilon_again_after_a_step(tiny):
     seen = []
     norm.register_forward_hook(lambda module, args, output: seen.append(module.eps))
     for quirks in (False, True):
-        search = build_search(WDPruningConfig(released_quirks=quirks), masked, 2, Budget("params", 0.6))
+        search = tiny.search(WDPruningConfig(released_quirks=quirks), masked, 2, Budget("params", 0.6))
         tiny.run(search, tiny.batches(masked, 1))
         assert norm.eps == 1e-6
     assert seen == [1e-6, 1e-5]
@@ -197,7 +197,7 @@ def test_layer_norms_have_their_own_epsilon_again_after_a_step(tiny):
 
 def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
     batches = tiny.batches(tiny.masked(), 20)
-    through, before, after = (build_search(WDPruningConfig(), tiny.masked(), 20, Budget("macs", 0.6)) for _ in range(3))
+    through, before, after = (tiny.search(WDPruningConfig(), tiny.masked(), 20, Budget("macs", 0.6)) for _ in range(3))
     tiny.run(through, batches)
     tiny.run(before, batches[:9])
     after.masked.load_state_dict(before.masked.state_dict())
@@ -210,15 +210,15 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny):
 
 def test_heads_need_pairs_per_head(tiny):
     with pytest.raises(ValueError, match=r"model\.per_head: False .*model\.per_head=true"):
-        build_search(WDPruningConfig(unit="head"), tiny.masked(), 2, Budget("macs", 0.6))
+        tiny.search(WDPruningConfig(unit="head"), tiny.masked(), 2, Budget("macs", 0.6))
 
 
 def test_an_impossible_budget_is_refused(tiny):
     with pytest.raises(ValueError, match=r"macs: 0\.05 cannot be reached"):
-        build_search(WDPruningConfig(), tiny.masked(), 2, Budget("macs", 0.05))
+        tiny.search(WDPruningConfig(), tiny.masked(), 2, Budget("macs", 0.05))
     masked = tiny.masked(per_head=True)
     with pytest.raises(ValueError, match=r"units: 0\.01 cannot be reached"):
-        build_search(WDPruningConfig(unit="head"), MaskedModel(masked.model, masked.pairs), 2, Budget("units", 0.01))
+        tiny.search(WDPruningConfig(unit="head"), MaskedModel(masked.model, masked.pairs), 2, Budget("units", 0.01))
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,15 @@ def test_wrong_settings_are_refused(values, named):
 
 def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked()
-    masks = build_search(WDPruningConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
+    masks = tiny.search(WDPruningConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs
-
-
-def test_all_blocks_are_what_they_were_without_the_option():
-    assert "depth" not in WDPruningConfig().search()
-    assert WDPruningConfig.read(WDPruningConfig(depth=1).search(), "method") == WDPruningConfig(depth=1)
 
 
 @pytest.mark.parametrize("kind", ["macs", "params", "units"])
 def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_networks_share(tiny, kind):
     whole, masked = tiny.build(), tiny.masked()
     dense_cost, dense_units = masked.pairs[0].model_cost, sum(pair.size for pair in masked.pairs)
-    search = build_search(WDPruningConfig(depth=1), masked, 6, Budget(kind, 0.4))
+    search = tiny.search(WDPruningConfig(depth=1), masked, 6, Budget(kind, 0.4))
     batches = tiny.batches(search.masked, 6)
     last_bias = search.masked.model.rest.head.bias.clone()
     optimizer = torch.optim.SGD(search.masked.model.parameters(), lr=0.1)
@@ -257,7 +252,7 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
         search.before_forward()
         optimizer.zero_grad()
         scores = search.masked(images)
-        (joint,) = search.auxiliary_scores()
+        (joint,) = search.auxiliary_outputs()
         if step == 0:  # all units are there yet: block 1 and what follows it are the dense network
             torch.testing.assert_close(joint, whole(images))
             assert not torch.allclose(scores, joint, atol=0.1)
@@ -272,7 +267,7 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
     assert [name for name, _ in model.named_children() if name == "rest"] == []
     assert len(model.blocks) == 1
     small = compact(model, masks)
-    cost = count_cost(small, example_input(model))
+    cost = count_cost(small, example_inputs(model))
     if kind == "units":
         spent, asked, unit = sum(int(mask.sum()) for mask in masks.values()), 0.4 * dense_units, 1
     else:
@@ -280,6 +275,17 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
         spent, asked = getattr(cost, kind), 0.4 * getattr(dense_cost, kind)
     assert asked - unit < spent <= asked
     tiny.assert_compact_is_masked(search.masked, masks)
+
+
+def test_both_heads_are_as_wide_as_the_one_there_was(tiny):
+    masked = tiny.masked()
+    masked.model.head = nn.Linear(masked.model.head.in_features, 1)  # of a regression
+    search = tiny.search(WDPruningConfig(depth=1), masked, 4, Budget("macs", 0.4))
+    ((images, _),) = tiny.batches(search.masked, 1)
+    outputs = search.masked(images)
+    (whole,) = search.auxiliary_outputs()
+    assert outputs.shape == whole.shape == (8, 1)
+    assert not torch.allclose(outputs, whole)
 
 
 @pytest.mark.parametrize(
@@ -291,9 +297,9 @@ def test_a_shorter_member_has_a_classifier_of_its_own_and_the_size_of_the_whole_
 )
 def test_a_depth_that_is_not_there_is_refused(tiny, name, depth, named):
     with pytest.raises(ValueError, match=named):
-        build_search(WDPruningConfig(depth=depth), tiny.masked(name), 4, Budget("macs", 0.4))
+        tiny.search(WDPruningConfig(depth=depth), tiny.masked(name), 4, Budget("macs", 0.4))
 
 
 def test_a_short_network_is_no_larger_than_it_is(tiny):
     with pytest.raises(ValueError, match=r"macs: .* cannot be reached"):
-        build_search(WDPruningConfig(depth=1), tiny.masked(), 4, Budget("macs", 0.9))
+        tiny.search(WDPruningConfig(depth=1), tiny.masked(), 4, Budget("macs", 0.9))

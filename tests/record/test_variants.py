@@ -4,14 +4,17 @@ import pytest
 
 from spp.plan.graph import Point
 from spp.plan.spec import Stage
-from spp.record.variants import told_apart
+from spp.record.variants import PlannedMember, variants_of_members
 
 
-def member(seed=0, budget=0.5, values=(0.5,), lr=0.1, dense_epochs=3, version=1):
+def member(seed=0, budget=0.5, values=(0.5,), lr=0.1, dense_epochs=3, version=1, task="classification"):
     dense = Stage("dense", {"seed": seed, "recipe": {"epochs": dense_epochs}}, version=version)
     family = Stage("prune", {"seed": seed, "budget": {"kind": "macs", "values": list(values)}}, {"dense": dense})
-    config = {"seed": seed, "budget": {"kind": "macs", "value": budget}, "recipe": {"lr": lr}}
-    return Stage("finetune", config, {"family": family})
+    size = {"kind": "macs", "value": budget}
+    finetune = Stage("finetune", {"seed": seed, "budget": size, "recipe": {"lr": lr}}, {"family": family})
+    shared = {"task": {"name": task}, "recipe": {"batch_size": 64}}
+    reference = Stage("measure", shared, {"member": dense})
+    return Stage("measure", {**shared, "budget": size}, {"member": finetune, "reference": reference})
 
 
 META = {"method": "spp", "preset": "priced", "model": "vit", "data": "digits"}
@@ -21,13 +24,13 @@ def variants_of(*stages, words=""):
     """Of stages of a point each, or of one point where several come as a list; of all points with the same words."""
     points = [(Point("p", (), (), META), stage) for stage in stages]
     members = [(point, one) for point, stage in points for one in (stage if isinstance(stage, list) else [stage])]
-    named = told_apart((point, words, stage) for point, stage in members)
+    named = variants_of_members(PlannedMember(point, words, stage) for point, stage in members)
     return [named[stage.key] for _, stage in members]
 
 
 def variants_of_words(members):
     """Of stages of a point each, with the words of each."""
-    named = told_apart((Point("p", (), (), META), words, stage) for stage, words in members)
+    named = variants_of_members(PlannedMember(Point("p", (), (), META), words, stage) for stage, words in members)
     return [named[stage.key] for stage, _ in members]
 
 

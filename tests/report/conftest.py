@@ -12,24 +12,67 @@ from spp.store.store import Store
 
 ROW: Mapping[str, Any] = {
     "point": "p", "sweep": "s", "command": "spp run method=spp seed=0", "method": "spp", "preset": "priced",
-    "variant": "", "model": "vit", "data": "digits", "seed": 0, "budget_kind": "macs", "budget_asked": 0.5,
+    "variant": "", "task": "classification", "model": "vit", "data": "digits", "seed": 0,
+    "budget_kind": "macs", "budget_asked": 0.5,
     "macs": 50e6, "params": 1_500_000, "dense_macs": 100e6, "dense_params": 3_000_000, "dense_top1": 97.0,
-    "top1_before": 90.0, "top1": 96.0, "top5": 99.0, "val_top1": 95.0, "num_test_images": 297, "epochs_search": 40,
-    "epochs_update": 10, "epochs_prune": 30, "epochs_finetune": 300, "batch_size": 512, "lr": 8e-4, "img_size": 224,
-    "num_train_images": 1_281_167, "search_seconds": 30.0, "search_gpu_seconds": 0.0, "num_members_of_search": 2,
+    "top1_before": 90.0, "top1": 96.0, "top5": 99.0, "val_top1": 95.0, "num_test": 297, "epochs_search": 40,
+    "epochs_update": 10, "epochs_prune": 30, "epochs_finetune": 300, "batch_size": 512, "lr": 8e-4,
+    "data_config": {"img_size": 224}, "num_train": 1_281_167,
+    "search_seconds": 30.0, "search_gpu_seconds": 0.0, "num_members_of_search": 2,
     "walk_seconds": 5.0, "walk_gpu_seconds": 0.0, "dense_config": {},
-    "finetune_seconds": 20.0, "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k", "search_key": "a",
+    "finetune_seconds": 20.0, "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k", "member_key": "m",
+    "member_kind": "finetune", "search_key": "a",
     "family_key": "f", "path_key": "a", "dense_key": "d0", "git_commit": None, "folder": "", "config": {},
     "method_config": {"kappa": None, "lam": None},
 }  # fmt: skip
 
 
+COLUMNS = {"metrics": "{}", "metrics_before": "{}_before", "dense_metrics": "dense_{}", "val_metrics": "val_{}"}
+LABELS = {"top1": "top-1", "top5": "top-5"}
+
+
+@pytest.fixture(scope="session")
+def with_metrics() -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Turns top1, top1_before, dense_top1, val_top1, the same of top5, and num_test of a row into metrics of it."""
+
+    def convert(row: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {"unit": "%", "better": "higher", "count": row["num_test"], "of": "images"}
+        names = {name.format(metric) for name in COLUMNS.values() for metric in LABELS} | {"num_test"}
+        columns = {
+            column: {
+                metric: {"value": row[name.format(metric)], **shared, "label": label}
+                for metric, label in LABELS.items()
+                if row.get(name.format(metric)) is not None
+            }
+            for column, name in COLUMNS.items()
+        }
+        kept = {name: value for name, value in row.items() if name not in names}
+        return {"headline": "top1", **columns, **kept}
+
+    return convert
+
+
 @pytest.fixture
-def make_row() -> Callable[..., dict[str, Any]]:
+def make_row(with_metrics: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """A member of SPP on a GPU-less machine; what is given replaces the default."""
 
     def make(**changes: Any) -> dict[str, Any]:
-        return {**ROW, **changes}
+        return with_metrics({**ROW, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_error_row(make_row: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A member of a second task, regression, whose one metric is an error without a unit: lower is better."""
+
+    def make(error: float = 0.0832, before: float = 0.125, dense: float = 0.0811, **changes: Any) -> dict[str, Any]:
+        def entry(value: float) -> dict[str, Any]:
+            shared = {"unit": "", "better": "lower", "count": 297, "of": "images", "label": "error"}
+            return {"error": {"value": value, **shared}}
+
+        own = {"metrics": entry(error), "metrics_before": entry(before), "dense_metrics": entry(dense)}
+        return make_row(**{"task": "regression", "headline": "error", **own, "val_metrics": entry(error), **changes})
 
     return make
 

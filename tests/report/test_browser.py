@@ -28,6 +28,11 @@ VALUES = (3.0, None, -1.5, 10.0, 2.25, None, 0.0, 1e9)
 NAMES = ("upop", "spp", "", "Lasso", "dsp", "magnitude", "random", "leap")
 
 
+def measured(top1):
+    """Metrics of a row, by name."""
+    return {"top1": {"value": top1, "unit": "%", "better": "higher", "count": 297, "of": "images", "label": "top-1"}}
+
+
 def make_rows(folder):
     """Members of three methods, one of them with a hostile variant; made up, but all different."""
     generator = np.random.default_rng(0)
@@ -39,15 +44,18 @@ def make_rows(folder):
                 rows.append({
                     "point": f"p{number}", "sweep": "s", "command": f"spp run method={method} seed={seed}",
                     "method": method, "preset": "priced" if method == "spp" else None, "variant": variant,
-                    "model": "vit", "data": "digits", "seed": seed, "budget_kind": "macs", "budget_asked": budget,
+                    "task": "classification", "model": "vit", "data": "digits", "seed": seed,
+                    "budget_kind": "macs", "budget_asked": budget,
                     "macs": 1e8 * (budget - 0.01 * generator.random()), "params": 3e6 * budget, "dense_macs": 1e8,
-                    "dense_params": 3e6, "dense_top1": 97.0 + seed, "top1_before": 60 + 20 * generator.random(),
-                    "top1": 80 + 15 * generator.random(), "top5": None, "val_top1": 90.0, "num_test_images": 297,
+                    "dense_params": 3e6, "headline": "top1", "dense_metrics": measured(97.0 + seed),
+                    "metrics_before": measured(60 + 20 * generator.random()),
+                    "metrics": measured(80 + 15 * generator.random()), "val_metrics": measured(90.0),
                     "epochs_search": 2, "epochs_finetune": 8, "search_seconds": 30.0 + seed,
                     "search_gpu_seconds": 0.0, "num_members_of_search": 3, "finetune_seconds": 9.0,
-                    "finetune_gpu_seconds": 0.0, "device": "CPU", "key": f"k{number}", "search_key": f"u{method}{seed}",
+                    "finetune_gpu_seconds": 0.0, "device": "CPU", "key": f"k{number}", "member_key": f"m{number}",
+                    "member_kind": "finetune", "search_key": f"u{method}{seed}",
                     "family_key": f"f{method}{seed}", "path_key": f"u{method}{seed}", "dense_key": f"d{seed}",
-                    "git_commit": f"c0ffee{number}", "folder": str(folder / "stages" / "finetune" / f"k{number}"),
+                    "git_commit": f"c0ffee{number}", "folder": str(folder / "stages" / "measure" / f"k{number}"),
                     "config": {"recipe": {"lr": 0.001}, "seed": seed}, "method_config": {"name": method},
                     "dense_config": {},
                 })  # fmt: skip
@@ -65,7 +73,7 @@ def make_path(folder):
     zeros = {name: torch.zeros_like(times) for name, times in entry.items()}
     occupancy = {name: zero.long() for name, zero in zeros.items()}
     spp.SolutionPath(entry, zeros, occupancy, pairs, {"num_steps_taken": 100}, trace).save(folder)
-    return PathSource("u0", "spp", "priced", "", "vit", "digits", 0, folder)
+    return PathSource("u0", "spp", "priced", "", "classification", "vit", "digits", 0, folder)
 
 
 def make_table():
@@ -89,7 +97,7 @@ class Site:
     def __init__(self, browser, folder):
         self.browser, self.folder = browser, folder
         self.rows = make_rows(folder)
-        (folder / "stages" / "finetune" / "k0").mkdir(parents=True)
+        (folder / "stages" / "measure" / "k0").mkdir(parents=True)
         self.path = make_path(folder / "path")
         parts = [Part(REPORTS["family"], [make_table()], [])]
         published = load_published()
@@ -251,7 +259,7 @@ def test_hover_tells_the_numbers_of_the_record(opened):
     for index, budget in enumerate(sorted(BUDGETS)):
         rows = members(opened, "spp", budget)
         opened.hover(opened.marker(label, index))
-        accuracies = [row["top1"] for row in rows]
+        accuracies = [row["metrics"]["top1"]["value"] for row in rows]
         share = 100 * mean(row["macs"] for row in rows) / 1e8
         assert opened.fact("asked") == f"{100 * budget:g} % of FLOPs"
         assert opened.fact("top-1 after finetuning (%)") == f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}"
@@ -266,7 +274,7 @@ def test_axes_can_be_chosen(opened):
     opened.choose("horizontal", "params")
     assert "params of the member" in opened.one("#plot-app .chart").text
     opened.hover(opened.marker("random", 0))
-    accuracies = [row["top1_before"] for row in members(opened, "random", 0.3)]
+    accuracies = [row["metrics_before"]["top1"]["value"] for row in members(opened, "random", 0.3)]
     assert opened.fact("top-1 before finetuning (%)") == f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}"
     assert opened.fact("params") == "900 k (30.0 % of dense)"
 
@@ -279,13 +287,13 @@ def test_a_click_shows_where_a_point_came_from(opened):
     cards = opened.find("#pinned article")
     assert len(cards) == len(rows)
     for card, row in zip(cards, rows, strict=True):
-        assert f"seed {row['seed']}: {row['top1']:.2f} %" in card.text
+        assert f"seed {row['seed']}: {row['metrics']['top1']['value']:.2f} %" in card.text
         assert row["git_commit"] in card.text
         assert card.find_element("css selector", ".command code").text == row["command"]
         config = card.find_element("css selector", "pre").get_attribute("textContent")
         assert json.loads(config) == row["config"]
     (link,) = opened.find("#pinned .stages a")  # of all folders this one is there
-    assert link.get_attribute("href") == (opened.folder / "stages" / "finetune" / "k0").as_uri()
+    assert link.get_attribute("href") == (opened.folder / "stages" / "measure" / "k0").as_uri()
     opened.one("#pinned .close").click()
     assert opened.find("#pinned article") == []
 

@@ -17,7 +17,7 @@ from spp.report.consistency import (
     unit_costs,
     unit_order,
 )
-from spp.report.path_data import read_path
+from spp.report.path_arrays import read_path
 
 TIMES = st.sampled_from([0.5, 1.0, 2.0, 3.0, math.inf])
 

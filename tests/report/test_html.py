@@ -12,21 +12,31 @@ import torch
 
 import spp
 from spp.dynamics.recorder import Trace
-from spp.record.record import Missing, PathSource, Record
+from spp.record.record import MissingMember, PathSource, Record
 from spp.report.html import page
 from spp.report.published import load_published
 from spp.report.reports import REPORTS, Part
 from spp.report.table import Cell, Column, Table
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">'&amp;\u2028"
+
+
+def measured(top1):
+    """Metrics of a row, by name."""
+    return {"top1": {"value": top1, "unit": "%", "better": "higher", "count": 50_000, "of": "images", "label": "top-1"}}
+
+
 ROW = {
     "point": "p", "sweep": "s", "command": "spp run seed=0", "method": "spp", "preset": "priced", "variant": "",
-    "model": "deit_small", "data": "imagenet", "seed": 0, "budget_kind": "macs", "budget_asked": 0.5, "macs": 2.3e9,
-    "params": 11e6, "dense_macs": 4.6e9, "dense_params": 22e6, "dense_top1": 79.8, "top1_before": 60.0, "top1": 78.0,
-    "top5": None, "val_top1": 78.5, "num_test_images": 50000, "epochs_search": 40, "epochs_finetune": 300,
+    "task": "classification", "model": "deit_small", "data": "imagenet", "seed": 0,
+    "budget_kind": "macs", "budget_asked": 0.5, "macs": 2.3e9,
+    "params": 11e6, "dense_macs": 4.6e9, "dense_params": 22e6, "headline": "top1",
+    "dense_metrics": measured(79.8), "metrics_before": measured(60.0), "metrics": measured(78.0),
+    "val_metrics": measured(78.5), "epochs_search": 40, "epochs_finetune": 300,
     "search_seconds": 30.0, "search_gpu_seconds": 0.0, "num_members_of_search": 2, "finetune_seconds": 9.0,
-    "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k0", "family_key": "f0", "search_key": "u0", "path_key": "u0",
-    "dense_key": "d0", "git_commit": "0123456789abcdef", "folder": "/nowhere/stages/finetune/k0",
+    "finetune_gpu_seconds": 0.0, "device": "CPU", "key": "k0", "member_key": "m0",
+    "member_kind": "finetune", "family_key": "f0", "search_key": "u0", "path_key": "u0",
+    "dense_key": "d0", "git_commit": "0123456789abcdef", "folder": "/nowhere/stages/measure/k0",
     "config": {"recipe": {"lr": 0.001}, "budget": {"kind": "macs", "value": 0.5}}, "method_config": {"name": "spp"},
     "dense_config": {},
 }  # fmt: skip
@@ -88,7 +98,7 @@ def source(tmp_path):
     trace = Trace(steps, gamma)
     occupancy = {name: zero.long() for name, zero in zeros.items()}
     spp.SolutionPath(entry, zeros, occupancy, pairs, {"num_steps_taken": 100}, trace).save(tmp_path)
-    return PathSource("u0", "spp", "priced", "", "vit", "digits", 0, tmp_path)
+    return PathSource("u0", "spp", "priced", "", "classification", "vit", "digits", 0, tmp_path)
 
 
 def test_nothing_is_loaded_and_the_policy_allows_the_one_script_alone():
@@ -110,9 +120,9 @@ def test_the_same_record_gives_the_same_page(source):
 
 
 def test_whatever_a_user_named_is_text_and_nothing_else():
-    names = ("point", "sweep", "command", "method", "variant", "model", "data", "device")
+    names = ("point", "sweep", "command", "method", "variant", "task", "model", "data", "device")
     row = {**ROW, **dict.fromkeys(names, HOSTILE), "config": {HOSTILE: HOSTILE}}
-    missing = Missing(*[HOSTILE] * 5, 0, "macs", 0.5, "p", HOSTILE, "failed", HOSTILE, "a")
+    missing = MissingMember(*[HOSTILE] * 6, 0, "macs", 0.5, "p", HOSTILE, "failed", HOSTILE, "a")
     table = table_of(Cell(HOSTILE, marks=HOSTILE, hint=HOSTILE), title=HOSTILE, todo=(HOSTILE,))
     tags = Tags(page_of([row], parts=[Part(REPORTS["family"], [table], [])], missing=[missing]))
     assert not [tag for tag, _ in tags.tags if tag == "img"]
@@ -154,18 +164,33 @@ def test_every_member_tells_its_config_and_shares_what_is_equal():
 
 
 def test_stages_are_linked_where_their_folders_are(tmp_path):
-    folder = tmp_path / "stages" / "finetune" / "k0"
+    folder = tmp_path / "stages" / "measure" / "k0"
     folder.mkdir(parents=True)
     data = data_of(page_of([{**ROW, "folder": str(folder)}]))
     found = {f"{kind}/{key}": data["pool"][place] for kind, key, place in data["members"][0]["stages"]}
-    assert list(found) == ["finetune/k0", "prune/f0", "update/u0", "dense/d0"]
-    assert found["finetune/k0"] == {"path": str(folder), "link": folder.as_uri()}
+    assert list(found) == ["measure/k0", "finetune/m0", "prune/f0", "update/u0", "dense/d0"]
+    assert found["measure/k0"] == {"path": str(folder), "link": folder.as_uri()}
     assert found["dense/d0"] == {"path": str(tmp_path / "stages" / "dense" / "d0"), "link": None}
 
 
 def test_a_search_for_one_budget_is_one_stage():
     data = data_of(page_of([{**ROW, "path_key": None, "family_key": "u0"}]))
-    assert [kind for kind, _, _ in data["members"][0]["stages"]] == ["finetune", "search", "dense"]
+    assert [kind for kind, _, _ in data["members"][0]["stages"]] == ["measure", "finetune", "search", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({"member_kind": "prune", "member_key": "f0"}, ["measure", "prune", "update", "dense"]),
+        (
+            {"member_kind": "search", "member_key": "u0", "family_key": "u0", "path_key": None},
+            ["measure", "search", "dense"],
+        ),
+    ],
+)
+def test_a_member_that_was_not_trained_has_no_stage_for_that(changes, kinds):
+    data = data_of(page_of([{**ROW, **changes}]))
+    assert [kind for kind, _, _ in data["members"][0]["stages"]] == kinds
 
 
 def test_published_points_have_the_sizes_of_their_source():
@@ -183,13 +208,14 @@ def test_published_points_have_the_sizes_of_their_source():
 
 
 def test_a_number_that_was_not_measured_stays_unknown():
-    data = data_of(page_of([{**ROW, "top1": float("nan"), "git_commit": None}]))
-    assert data["members"][0]["top1"] is None
+    data = data_of(page_of([{**ROW, "metrics": measured(float("nan")), "git_commit": None}]))
+    assert data["members"][0]["metrics"] == {"metrics/top1": None, "metrics_before/top1": 60.0}
+    assert [metric["id"] for metric in data["panels"][0]["metrics"]] == ["metrics_before/top1"]
     assert data["pool"][data["members"][0]["git_commit"]] is None
 
 
 def test_heat_maps_hold_the_times_of_entry(source):
-    ((narrow, wide),) = [path["families"] for path in data_of(page_of([], [source]))["paths"]]
+    ((narrow, wide),) = [path["kinds"] for path in data_of(page_of([], [source]))["paths"]]
     entry = spp.SolutionPath.load(source.artifacts).entry
     units = sorted(range(7), key=lambda unit: entry["blocks.0.attn.qk"][unit].item())
     (layer,) = narrow["layers"]
@@ -208,7 +234,7 @@ def test_it_says_so_when_there_is_nothing(tmp_path):
     assert "No member is finished yet." in words
     assert "No path is recorded" in words
     assert "All that was asked for is finished." in words
-    lost = PathSource("u0", "spp", "priced", "", "vit", "digits", 0, tmp_path)
+    lost = PathSource("u0", "spp", "priced", "", "classification", "vit", "digits", 0, tmp_path)
     assert "does not exist" in " ".join(Tags(page_of([ROW], [lost])).words)
 
 
@@ -217,8 +243,21 @@ def test_of_what_was_not_run_the_command_is_copied():
         "upop, deit_small on imagenet: spp run experiment=upop_deit_small (about 310 GPU-hours, as measured on a (b))"
     )
     missing = [
-        Missing(
-            "spp", "priced", "", "vit", "digits", 1, "macs", budget, "p", "s", "not finished", "spp run seed=1", "a"
+        MissingMember(
+            "spp",
+            "priced",
+            "",
+            "classification",
+            "vit",
+            "digits",
+            1,
+            "macs",
+            budget,
+            "p",
+            "s",
+            "not finished",
+            "spp run seed=1",
+            "a",
         )
         for budget in (0.5, 0.3)
     ]
@@ -228,3 +267,30 @@ def test_of_what_was_not_run_the_command_is_copied():
     assert copied == ["spp run experiment=upop_deit_small", "spp run seed=1"]
     assert "about 310 GPU-hours, as measured on a (b)" in tags.words
     assert "2 members of 1 point" in tags.words
+
+
+def test_metrics_tell_unit_and_direction_and_panels_of_other_tasks_offer_their_own(make_error_row):
+    errors = [make_error_row(seed=seed, model="deit_small", data="imagenet") for seed in (0, 1)]
+    classified, regressed = data_of(page_of([ROW, *errors]))["panels"]
+    assert classified["title"] == "deit_small on imagenet, classification, budgets in FLOPs"
+    assert regressed["title"] == "deit_small on imagenet, regression, budgets in FLOPs"
+    assert [metric["title"] for metric in classified["metrics"]] == [
+        "top-1 after finetuning (%)",
+        "top-1 before finetuning (%)",
+    ]
+    after, before = regressed["metrics"]
+    assert (after["title"], before["title"]) == (
+        "error after finetuning (lower is better)",
+        "error before finetuning (lower is better)",
+    )
+    assert (after["unit"], after["digits"], after["dense"]) == ("", 5, 0.0811)
+    assert [point["members"] for series in regressed["series"] for point in series["points"]] == [[1, 2]]
+    # The paper's numbers of this model are of another metric.
+    assert any("published" in series for series in classified["series"])
+    assert not any("published" in series for series in regressed["series"])
+
+
+def test_a_page_of_one_task_is_headed_by_what_it_measured(make_error_row):
+    assert "Accuracy over size" in page_of([ROW])
+    assert "Error over size" in page_of([make_error_row()])
+    assert "Metrics over size" in page_of([ROW, make_error_row()])

@@ -3,8 +3,8 @@ import shlex
 import pytest
 
 from spp.cli.compose import compose_points
-from spp.record.record import Missing
-from spp.report.groups import Group, setup_of
+from spp.record.record import MissingMember
+from spp.report.groups import Combination, Group
 from spp.report.missing import CIFAR10, Training, budget_todo, missing_todo, missing_todos, recipe_todo, value_todo
 from spp.report.published import load_published
 from spp.report.tables.table8 import grid_command
@@ -37,7 +37,7 @@ def test_what_cannot_be_run_has_no_command():
 def test_a_budget_that_others_have_is_run_by_its_command(make_row):
     words = "spp run method=taylor model=vit_micro budget=macs:0.5 seed=1 debug=fast"
     rows = [make_row(command=words, method="taylor", preset=None, seed=seed) for seed in (0, 1)]
-    line = budget_todo(Group(setup_of(rows[0]), "macs", 0.3), rows)
+    line = budget_todo(Group(Combination.of(rows[0]), "macs", 0.3), rows)
     command = line[line.index("spp run") : line.rindex(" (")]
     points = compose_points(shlex.split(command)[3:], multirun=True)
     assert [point.cfg["seed"] for point in points] == [0, 1]
@@ -48,7 +48,22 @@ def test_a_budget_that_others_have_is_run_by_its_command(make_row):
 
 
 def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
-    missing = Missing("spp", "priced", "", "vit", "digits", 3, "macs", 0.5, "p", "s", "failed", "spp run seed=3", "a3")
+    missing = MissingMember(
+        "spp",
+        "priced",
+        "",
+        "classification",
+        "vit",
+        "digits",
+        3,
+        "macs",
+        0.5,
+        "p",
+        "s",
+        "failed",
+        "spp run seed=3",
+        "a3",
+    )
     row = make_row(search_gpu_seconds=3600.0, finetune_gpu_seconds=7200.0, device="A100")
     line = missing_todo([missing], [row], PUBLISHED)
     assert "seed 3, failed: spp run seed=3" in line
@@ -63,9 +78,9 @@ def test_a_member_that_was_asked_for_costs_what_others_cost(make_row):
 
 def test_searches_are_estimated_as_often_as_they_are_planned(make_row):
     def wanted(search_key):
-        place = ("spp", "priced", "", "vit", "digits")
+        place = ("spp", "priced", "", "classification", "vit", "digits")
         return [
-            Missing(
+            MissingMember(
                 *place, seed, "macs", budget, "p", "s", "failed", "spp run", search_key.format(seed=seed, budget=budget)
             )
             for seed in (3, 4)
@@ -84,7 +99,22 @@ def test_searches_are_estimated_as_often_as_they_are_planned(make_row):
 def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, make_row):
     def missing(seed, budget, state="not finished"):
         command = f"spp run method=taylor 'budget.values=[0.5,0.3]' seed={seed}"
-        return Missing("taylor", None, "", "vit", "digits", seed, "macs", budget, "p", "s", state, command, f"a{seed}")
+        return MissingMember(
+            "taylor",
+            None,
+            "",
+            "classification",
+            "vit",
+            "digits",
+            seed,
+            "macs",
+            budget,
+            "p",
+            "s",
+            state,
+            command,
+            f"a{seed}",
+        )
 
     wanted = [missing(seed, budget) for seed in (0, 1) for budget in (0.5, 0.3)]
     wanted += [missing(2, 0.3), missing(3, 0.5, "failed")]
@@ -100,9 +130,9 @@ def test_seeds_and_budgets_of_one_setup_are_one_line_and_one_sweep(make_record, 
 
 def test_members_of_the_papers_model_are_estimated_by_its_recipe():
     def hours(method, budgets, search_keys):
-        place = (method, None, "", "deit_small", "imagenet", 0, "params")
+        place = (method, None, "", "classification", "deit_small", "imagenet", 0, "params")
         members = [
-            Missing(*place, b, "p", "s", "not finished", "spp run", k)
+            MissingMember(*place, b, "p", "s", "not finished", "spp run", k)
             for b, k in zip(budgets, search_keys, strict=True)
         ]
         return missing_todo(members, [], PUBLISHED)

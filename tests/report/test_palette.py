@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from spp.methods.registry import method_names
-from spp.report.palette import FAMILY_STYLES, NUM_LETTERS, Series, method_order, shorten, styles
+from spp.report.palette import NUM_LETTERS, UNIT_KIND_STYLES, Series, method_order, shorten, styles
 
 
 def luminance(color):
@@ -24,8 +24,8 @@ def test_every_method_has_a_marker_of_its_own_and_can_be_seen_on_white():
     assert all(luminance(style.color) < 0.5 for style in looks.values())
 
 
-def test_families_differ_in_grey_by_line_and_marker():
-    for one, other in combinations(FAMILY_STYLES.values(), 2):
+def test_kinds_of_units_differ_in_grey_by_line_and_marker():
+    for one, other in combinations(UNIT_KIND_STYLES.values(), 2):
         assert one.line != other.line
         assert one.marker != other.marker
 

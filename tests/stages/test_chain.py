@@ -61,7 +61,7 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
 
     stage = stages["finetune", "member 0.5"]
     member = spp.load_member(store.artifacts_dir("finetune", stage.key))
-    from spp.data.module import ImageData
+    from spp.data.images.module import ImageData
 
     data = ImageData(
         name="digits",

@@ -109,7 +109,7 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
 
 PLANTED = """
 import os, sys
-from spp.data.module import ImageData
+from spp.data.images.module import ImageData
 from spp.stages import fitting, worker
 
 def boom(*args, **options):

@@ -11,7 +11,7 @@ from spp.stages import export as module
 from spp.stages.export import TOLERANCE, export
 from spp.stages.member import build_architecture, load_member, save_member
 from spp.structure.compact import compact
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.tokens import drop_tokens
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2, "patch_size": 4}

@@ -13,7 +13,7 @@ from spp.record.wandb_file import find_segments, read_runs
 from spp.record.wandb_mirror import open_mirror
 from spp.stages.media import MOST_UNITS, entry_image, log_path
 from spp.store.store import Store
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 
 def path_of(entry, gamma):

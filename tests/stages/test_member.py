@@ -5,18 +5,18 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from spp.stages.models import WEIGHTS_FILE
 
 from spp.cli.main import main
 from spp.dynamics.ranking import open_path
 from spp.methods.registry import finish_member, read_method
 from spp.methods.spp import SPPConfig, select
 from spp.stages.member import build_architecture, describe_member, load_member, member_file, save_member, write_member
-from spp.stages.models import WEIGHTS_FILE
 from spp.stages.worker import run_stage
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
-from spp.structure.pairs import find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.tokens import kept_tokens
 
 MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}

@@ -81,7 +81,7 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over(damage, random_chain, s
 
 
 def test_a_start_that_fails_for_another_reason_keeps_the_checkpoint(random_chain, signals_at, tmp_path, monkeypatch):
-    from spp.data.module import ImageData
+    from spp.data.images.module import ImageData
 
     def away(self):
         raise OSError("the file server is away")

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from safetensors.torch import load_file
+from spp.stages.models import WEIGHTS_FILE
 
 import spp
 from spp.cli.compose import compose_points
@@ -15,7 +16,6 @@ from spp.methods.registry import kinds_of, method_names, read_method
 from spp.record.record import read_record
 from spp.report.groups import num_searches
 from spp.stages.member import member_file
-from spp.stages.models import WEIGHTS_FILE
 from spp.stages.prune import BudgetWalk
 from spp.stages.worker import run_stage
 from spp.store.store import Store

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spp.data.module import ImageData
+from spp.data.images.module import ImageData
 from spp.plan.config import RecipeConfig, RuntimeConfig
 from spp.stages.interruption import Interruptions
 from spp.stages.ranks import Ranks

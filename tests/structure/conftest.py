@@ -10,7 +10,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 VIT = {
     "img_size": 16,

@@ -10,8 +10,8 @@ from torch import nn
 
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
+from spp.structure.find import example_inputs, find_pairs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input, find_pairs
 
 KINDS = ("qk", "vo", "mlp")
 
@@ -325,7 +325,7 @@ def test_a_saved_compact_model_loads_into_one_built_from_its_widths(model, image
     rebuilt = shrink_like(fresh, widths)
     rebuilt.load_state_dict(small.state_dict(), strict=True)
     assert torch.equal(rebuilt(images(model)), small(images(model)))
-    assert count_cost(rebuilt, example_input(model)) == count_cost(small, example_input(model))
+    assert count_cost(rebuilt, example_inputs(model)) == count_cost(small, example_inputs(model))
 
 
 def test_widths_are_counts_by_name_or_by_head(build):

@@ -9,7 +9,7 @@ from torch import nn
 
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
-from spp.structure.pairs import example_input, find_pairs
+from spp.structure.find import example_inputs, find_pairs
 
 KEEP_FRACTIONS = (1.0, 0.75, 0.5)
 # name: (channels, params, prunable params), from vision-methods.md 0.1 and 0.2.
@@ -69,7 +69,7 @@ def test_one_unit_less_costs_its_price_less(model):
     for pair in pairs:
         mask = torch.ones(pair.size, dtype=torch.bool)
         mask[pair.size // 2] = False
-        cost = count_cost(compact(model, {pair.name: mask}), example_input(model))
+        cost = count_cost(compact(model, {pair.name: mask}), example_inputs(model))
         assert dense.params - cost.params == pair.params_per_unit, pair.name
         assert dense.macs - cost.macs == pair.macs_per_unit, pair.name
 
@@ -81,7 +81,7 @@ def test_one_unit_less_in_every_head_costs_the_prices_per_head_less(model):
         mask = torch.ones(pair.num_heads, pair.size // pair.num_heads, dtype=torch.bool)
         for head in range(pair.num_heads):
             mask[head, head] = False
-        cost = count_cost(compact(model, {pair.name: mask.flatten()}), example_input(model))
+        cost = count_cost(compact(model, {pair.name: mask.flatten()}), example_inputs(model))
         assert dense.params - cost.params == pair.num_heads * pair.params_per_unit, pair.name
         assert dense.macs - cost.macs == pair.num_heads * pair.macs_per_unit, pair.name
 
@@ -92,7 +92,7 @@ def test_without_any_unit_the_fixed_rest_is_left(model, per_head):
     dense = pairs[0].model_cost
     rest = count_cost(
         compact(model, {pair.name: torch.zeros(pair.size, dtype=torch.bool) for pair in pairs}),
-        example_input(model),
+        example_inputs(model),
     )
     prunable = sum(pair.size * pair.params_per_unit + pair.num_heads * pair.params_per_head for pair in pairs)
     assert dense.params - rest.params == prunable
@@ -107,7 +107,7 @@ def test_a_head_without_values_costs_nothing(model):
         if pair.kind != "vo":
             continue
         mask = torch.arange(pair.size) // (pair.size // pair.num_heads) != 1
-        cost = count_cost(compact(model, {name: mask}), example_input(model))
+        cost = count_cost(compact(model, {name: mask}), example_inputs(model))
         query_key = pairs[f"{pair.owner}.qk"]
         width = pair.size // pair.num_heads
         per_unit = pair.params_per_unit + query_key.params_per_unit

@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spp.structure.find import find_pairs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import Pair, find_pairs
+from spp.structure.pair import Pair
 
 
 def folded(model: nn.Module, pairs: list[Pair], masks: dict[str, Tensor]) -> dict[str, Tensor]:

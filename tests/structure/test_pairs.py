@@ -9,10 +9,12 @@ from timm.layers import DiffAttention, GluMlp, SwiGLU
 from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, VisionTransformer
 from torch import nn
 
-from spp.structure.adapters.registry import Adapter, MaskPoint, adapter_for, register
+from spp.structure.adapters.adapter import Adapter, MaskPoint
+from spp.structure.adapters.registry import adapter_for, register
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
-from spp.structure.pairs import Pair, example_input, find_pairs, unit_weights
+from spp.structure.find import example_inputs, find_pairs, unit_weights
+from spp.structure.pair import Pair
 
 # vision-methods.md 0.2: params of a (qk, vo, mlp) unit by stage, head width, prunable total.
 TABLE = {
@@ -79,12 +81,12 @@ def test_without_qkv_bias_a_unit_has_no_bias(build):
 
 
 def test_every_pair_carries_the_cost_of_the_model(model):
-    cost = count_cost(model, example_input(model))
+    cost = count_cost(model, example_inputs(model))
     assert {pair.model_cost for pair in find_pairs(model)} == {cost}
 
 
 def test_example_has_the_size_and_the_dtype_of_the_model(build):
-    example = example_input(build("deit", in_chans=2, img_size=(16, 20)).double())
+    example = example_inputs(build("deit", in_chans=2, img_size=(16, 20)).double())["x"]
     assert example.shape == (1, 2, 16, 20)
     assert example.dtype == torch.float64
 
@@ -224,8 +226,11 @@ class Bottleneck(nn.Module):
 class BottleneckAdapter(Adapter):
     model_classes = (f"{Bottleneck.__module__}.{Bottleneck.__qualname__}",)
 
-    def example(self, model):
-        return torch.zeros(1, 4)
+    def example_inputs(self, model):
+        return {"x": torch.zeros(1, 4)}
+
+    def set_drop_path(self, model, rate):
+        raise NotImplementedError
 
     def pairs(self, model, *, per_head):
         return [Pair("inner", "mlp", 8, 9, 8.0, 1, False, "")]

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
+from spp.structure.find import example_inputs, find_pairs
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import example_input, find_pairs
 from spp.structure.tokens import drop_tokens, kept_tokens, token_points
 
 PLAIN = ["deit", "deit_distilled", "vit_plain"]
@@ -89,7 +89,7 @@ def test_compact_is_masked_and_costs_what_its_units_are_priced(build, images, ra
     assert torch.equal(again.eval()(x), small.eval()(x))
     if not per_head:
         removed = sum(int((~masks[pair.name]).sum()) * pair.macs_per_unit for pair in pairs)
-        assert count_cost(small, example_input(small)).macs == pairs[0].model_cost.macs - removed
+        assert count_cost(small, example_inputs(small)).macs == pairs[0].model_cost.macs - removed
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -103,11 +103,11 @@ def test_the_cost_is_that_of_the_tokens_that_are_there(build, name):
     )
     heads = 2 if name == "deit_distilled" else 1
     macs = 16 * 3 * 4**2 * width + blocks + heads * width * 5
-    cost = count_cost(short, example_input(short))
+    cost = count_cost(short, example_inputs(short))
     assert cost.macs == macs
-    assert cost.params == count_cost(model, example_input(model)).params
+    assert cost.params == count_cost(model, example_inputs(model)).params
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        short.requires_grad_(False)(example_input(short))
+        short.requires_grad_(False)(**example_inputs(short))
     assert counter.get_total_flops() == 2 * macs
     assert sum(pair.size * pair.macs_per_unit for pair in find_pairs(short)) == blocks
 

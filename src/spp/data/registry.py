@@ -1,17 +1,30 @@
 """Data sets by name; each is a module of spp.data.sources with `fingerprint` and `open_source` of an Access.
 
-A data set whose files may lie in several forms lists them in FORMATS.
+A data set whose files may lie in several forms lists them in FORMATS. One's own data come from a factory, see
+spp.data.own.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from spp.data import sources as sources_package
+from spp.data.config import DataConfig
 from spp.data.files import Identity
-from spp.data.source import Access, OnError, Options, Source
+from spp.data.images.source import Access, OnError, Options, Source
+from spp.data.split import num_held_out
+from spp.factory import find_factory
+
+if TYPE_CHECKING:
+    from spp.data.module import DataModule
+
+IMAGENET_TEST_IMAGES = 50_000
+
+_RUNTIME_FIELDS = ("root", "download", "format", "on_error")
 
 
 def sources() -> tuple[str, ...]:
@@ -19,39 +32,151 @@ def sources() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(sources_package.__path__)))
 
 
-def fingerprint(name: str, root: str | Path | None, **options: Unpack[Options]) -> Identity:
+def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[str, Any]]:
+    """Check the group `data`; imports no torch and runs no code of a factory.
+
+    Args:
+        values: the group, with root, download, format and on_error beside the fields of a DataConfig.
+        cache: folder in which to remember the identities and the indices of large folders.
+
+    Returns:
+        The config, whose fingerprint is still to be found, and how a worker finds and reads the files.
+
+    Raises:
+        ValueError: one line, if a value is not allowed.
+    """
+    if "fingerprint" in values:
+        raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
+    config = DataConfig.read({name: value for name, value in values.items() if name not in _RUNTIME_FIELDS}, "data")
+    if config.factory is not None:
+        factory = find_factory(config.factory, "data.factory")
+        return replace(config, name=None, img_size=None, source=factory.source), {"folder": str(factory.folder)}
+    module = _module(config.name)
+    if config.img_size is None:
+        raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
+    root = values.get("root")
+    runtime = {
+        "root": root and str(Path(root).absolute()),
+        "download": bool(values.get("download")),
+        "format": values.get("format"),
+        "on_error": values.get("on_error") or "fail",
+        "cache": cache,
+    }
+    _access(module, runtime["root"], {name: value for name, value in runtime.items() if name != "root"})
+    return config, runtime
+
+
+def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """Identity of a data set's content, free of paths and times; quick: decodes no image, imports no torch.
+
+    Returns:
+        {"name": ..., "splits": {"train": count, "test": count}, "sha256": hash of the manifest}, and with
+        on_error=skip {"on_error": "skip"}. The same images in another form have another manifest. Of one's own data
+        {"name": the factory}: what it makes is known by its source alone.
+
+    Raises:
+        ValueError: if the folder is missing, or its content is not the data set's.
+    """
+    if config.factory is not None:
+        return {"name": config.factory}
+    options: Any = {name: value for name, value in runtime.items() if name != "root"}
+    return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
+
+
+def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> Identity:
+    """`fingerprint` of a data set by its name.
 
     Args:
         name: one of `sources()`.
         root: folder of the data set; None for those that travel with a package.
-        options: how it is to be read, see spp.data.source.Access.
-
-    Returns:
-        {"name": ..., "splits": {"train": count, "test": count}, "sha256": hash of the manifest}, and with
-        on_error=skip {"on_error": "skip"}. The same images in another form have another manifest.
+        options: how it is to be read, see spp.data.images.source.Access.
 
     Raises:
         ValueError: if the name is unknown, the folder is missing, or its content is not the data set's.
     """
-    access = _access(name, root, options)
-    identity: Identity = {"name": name, **_module(name).fingerprint(access)}
+    module = _module(name)
+    access = _access(module, root, options)
+    identity: Identity = {"name": name, **module.fingerprint(access)}
     return identity if access.on_error == "fail" else {**identity, "on_error": access.on_error}
 
 
 def open_source(name: str, root: str | Path | None, **options: Unpack[Options]) -> Source:
-    """A data set, ready to read; arguments and errors as in `fingerprint`."""
-    source: Source = _module(name).open_source(_access(name, root, options))
+    """A data set, ready to read; arguments and errors as in `identify`."""
+    module = _module(name)
+    source: Source = module.open_source(_access(module, root, options))
     return source
 
 
-def _access(name: str, root: str | Path | None, options: Options) -> Access:
+def open_data(
+    config: DataConfig,
+    runtime: Mapping[str, Any],
+    *,
+    batch_size: int,
+    augment: Mapping[str, Any],
+    seed: int,
+    num_workers: int,
+) -> "DataModule":
+    """The loaders over a data set.
+
+    Args:
+        config: which data.
+        runtime: where they lie and how they are read, see `read_data`.
+        batch_size: samples per step over all devices together.
+        augment: of images, see spp.data.images.transforms; one's own data bring their own.
+        seed: of order and augmentation.
+        num_workers: worker processes per loader.
+
+    Raises:
+        ValueError: one line, if they cannot be opened, or the augmentation is not known.
+    """
+    if config.factory is not None:
+        from spp.data.own import OwnData
+
+        if any(augment.values()):
+            raise ValueError(
+                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in "
+                "its train set"
+            )
+        return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
+    from spp.data.images.module import ImageData
+
+    assert config.img_size is not None
+    return ImageData(
+        name=str(config.name),
+        img_size=config.img_size,
+        batch_size=batch_size,
+        val_fraction=config.val_fraction,
+        split_seed=config.split_seed,
+        seed=seed,
+        augment=augment,
+        num_workers=num_workers,
+        num_train=config.num_train,
+        **runtime,
+    )
+
+
+def num_train_samples(config: DataConfig) -> int | None:
+    """Samples that an epoch draws from: train less the validation split; None where only opening them tells."""
+    splits = config.fingerprint.get("splits")
+    return None if splits is None else splits["train"] - num_held_out(splits["train"], config.val_fraction)
+
+
+def display_name(config: DataConfig) -> str:
+    """What reports call the data set: of all folders of images, published numbers are of ImageNet-1k."""
+    if config.factory is not None:
+        return config.factory.partition(":")[0]
+    is_imagenet = config.name == "imagefolder" and config.fingerprint["splits"]["test"] == IMAGENET_TEST_IMAGES
+    return "imagenet" if is_imagenet else str(config.name)
+
+
+def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, Any]) -> Access:
     given: dict[str, Any] = {**options}
     if given.get("cache") is not None:
         given["cache"] = Path(given["cache"])
     access = Access(root=None if root is None else Path(root), **given)
-    formats: tuple[str, ...] = getattr(_module(name), "FORMATS", ())
+    formats: tuple[str, ...] = getattr(module, "FORMATS", ())
     if access.format is not None and access.format not in formats:
+        name = module.__name__.rpartition(".")[2]
         allowed = ", ".join(("null", *formats))
         raise ValueError(
             f"data.format: {access.format!r} is not a form of {name}; allowed: {allowed}; use null to have it found out"
@@ -61,7 +186,7 @@ def _access(name: str, root: str | Path | None, options: Options) -> Access:
     return access
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str | None) -> ModuleType:
     if name not in sources():
         raise ValueError(
             f"data.name: {name!r} is not known; allowed: {', '.join(sources())}; use one of them or add "

@@ -35,7 +35,7 @@ class EpochSampler(DistributedSampler[Any]):
 
     def __init__(
         self,
-        num_images: int,
+        num_samples: int,
         *,
         seed: int,
         num_repeats: int = 1,
@@ -45,17 +45,17 @@ class EpochSampler(DistributedSampler[Any]):
         num_done: int = 0,
     ) -> None:
         # Only the length of the first argument is ever used.
-        super().__init__(range(num_images), num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
-        self.num_images = num_images
+        super().__init__(range(num_samples), num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
+        self.num_samples = num_samples
         self.num_repeats = num_repeats
         self.epoch = self.first_epoch = first_epoch
         self.num_done = num_done
 
     def __len__(self) -> int:
-        return self.num_images // self.num_replicas
+        return self.num_samples // self.num_replicas
 
     def __iter__(self) -> Iterator[Draw]:
-        order = np.repeat(permutation(self.num_images, self.seed, self.epoch), self.num_repeats)
+        order = np.repeat(permutation(self.num_samples, self.seed, self.epoch), self.num_repeats)
         seeds = random_words(len(order), self.seed, self.epoch, 1) >> np.uint64(32)
         num_done = self.num_done if self.epoch == self.first_epoch else 0
         mine = slice(self.rank + num_done * self.num_replicas, len(self) * self.num_replicas, self.num_replicas)

@@ -21,6 +21,11 @@ def permutation(count: int, *entropy: int) -> Indices:
     return np.argsort(random_words(count, *entropy), kind="stable").astype(np.int64)
 
 
+def num_held_out(count: int, fraction: float) -> int:
+    """How many of `count` samples `stratified_split` takes out."""
+    return round(fraction * count)
+
+
 def stratified_split(labels: npt.ArrayLike, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Split positions in two so that every class keeps its share.
 
@@ -39,7 +44,7 @@ def stratified_split(labels: npt.ArrayLike, fraction: float, seed: int) -> tuple
         ValueError: if either part would be empty.
     """
     classes, members = np.unique(np.asarray(labels), return_inverse=True)
-    num_taken = round(fraction * len(members))
+    num_taken = num_held_out(len(members), fraction)
     if not 0 < num_taken < len(members):
         raise ValueError(
             f"data.val_fraction: {fraction} of {len(members)} images leaves a part empty; allowed: a share "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ ATTENTION_KINDS = ("qk", "vo")
 
 
 @dataclass
-class _Run:
+class _BregmanState:
     """What changes from step to step, all masks in one vector of float64 (num_units,).
 
     The optimizer holds one and never replaces it, so that a copy of its attributes (Lightning's wrapper) sees
@@ -94,23 +94,33 @@ class BregmanOptimizer(Optimizer):
         tensors = {name: torch.zeros(sum(self._sizes), dtype=torch.float64) for name in names}
         tensors["entry"] = torch.full_like(tensors["V"], torch.inf)
         tensors["S"] = torch.zeros_like(tensors["V"], dtype=torch.int64)
-        self._run = _Run(tensors)
+        self._bregman_state = _BregmanState(tensors)
         self._follow_device()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle holds: the base class would leave out all that is ours."""
-        own = ("preset", "num_steps", "has_costs", "_names", "_params", "_sizes", "_attention", "_price", "_run")
+        own = (
+            "preset",
+            "num_steps",
+            "has_costs",
+            "_names",
+            "_params",
+            "_sizes",
+            "_attention",
+            "_price",
+            "_bregman_state",
+        )
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     @property
     def num_steps_taken(self) -> int:
         """Steps done so far."""
-        return self._run.num_steps_taken
+        return self._bregman_state.num_steps_taken
 
     @property
     def scale(self) -> float | None:
         """The gradient scale s of `priced`; None before it is fixed by the first step."""
-        return self._run.scale
+        return self._bregman_state.scale
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -138,24 +148,26 @@ class BregmanOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        run, group, preset = self._run, self.param_groups[0], PRESETS[self.preset]
+        state, group, preset = self._bregman_state, self.param_groups[0], PRESETS[self.preset]
         self._follow_device()
         grad = self._scaled(self._gradient()) if preset.scaled else self._gradient()
-        step = run.num_steps_taken + 1
-        mask, gamma, value = self._flat(self._params), run.tensors["Gamma"], run.tensors["V"]
-        buffers = {name: run.tensors[name].clone() for name in preset.buffers}
+        step = state.num_steps_taken + 1
+        mask, gamma, value = self._flat(self._params), state.tensors["Gamma"], state.tensors["V"]
+        buffers = {name: state.tensors[name].clone() for name in preset.buffers}
         new_mask, rate = preset.rule(mask, gamma, grad, buffers, step, group)
         # Rounded as the masks are stored, so that the check sees an overflow and V follows the masks in use.
         new_mask = new_mask.to(self._params[0].dtype).to(torch.float64)
-        run.watch.check(step, mask, new_mask, grad, group["rho"], step_bound(self.preset, group))
+        state.watch.check(step, mask, new_mask, grad, group["rho"], step_bound(self.preset, group))
 
         torch._foreach_copy_(self._params, self._shaped(new_mask))
         new_value = value + rate * (new_mask - gamma)
-        run.tensors.update(buffers)
-        run.tensors["entry"] = entry_time(run.tensors["entry"], step, value, new_value, group["lam"], preset.two_sided)
-        run.tensors["V"] = new_value
-        run.tensors["Gamma"] = shrink(new_value, group["lam"], group["kappa"], preset.two_sided)
-        run.num_steps_taken = step
+        state.tensors.update(buffers)
+        state.tensors["entry"] = entry_time(
+            state.tensors["entry"], step, value, new_value, group["lam"], preset.two_sided
+        )
+        state.tensors["V"] = new_value
+        state.tensors["Gamma"] = shrink(new_value, group["lam"], group["kappa"], preset.two_sided)
+        state.num_steps_taken = step
         return loss
 
     @torch.no_grad()
@@ -167,14 +179,14 @@ class BregmanOptimizer(Optimizer):
         """
         if not PRESETS[self.preset].scaled:
             raise ValueError(f"calibrate: preset={self.preset} does not scale the gradient; leave the call out")
-        if self._run.num_steps_taken:
+        if self._bregman_state.num_steps_taken:
             raise ValueError("calibrate: s belongs to the start masks; call calibrate() before the first step()")
-        self._run.calibrated.append(self._attention_gradient(self._gradient()))
+        self._bregman_state.calibrated.append(self._attention_gradient(self._gradient()))
 
     @torch.no_grad()
     def sample_occupancy(self) -> None:
         """Add 1 to S of every unit in the support (released code: every `interval` batches of an epoch)."""
-        self._run.tensors["S"] += self._run.tensors["Gamma"] != 0
+        self._bregman_state.tensors["S"] += self._bregman_state.tensors["Gamma"] != 0
 
     @torch.no_grad()
     def state_of(self, name: str) -> dict[str, Tensor]:
@@ -189,41 +201,41 @@ class BregmanOptimizer(Optimizer):
         mask = self._params[index].detach()
         state = {"M": mask.clone()}
         for key in ("V", "Gamma", "entry", "S"):
-            state[key] = torch.split(self._run.tensors[key], self._sizes)[index].view_as(mask).clone()
+            state[key] = torch.split(self._bregman_state.tensors[key], self._sizes)[index].view_as(mask).clone()
         return state
 
     def gamma(self) -> Tensor:
         """Copy of Gamma of all masks, one after the other, (num_units,) float64."""
-        return self._run.tensors["Gamma"].clone()
+        return self._bregman_state.tensors["Gamma"].clone()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the masks themselves, which belong to the model's state."""
-        run = self._run
+        state = self._bregman_state
         return super().state_dict() | {
             "bregman": {
                 "preset": self.preset,
                 "sizes": self.sizes,
-                "num_steps_taken": run.num_steps_taken,
-                "calibrated": list(run.calibrated),
-                "scale": run.scale,
-                "watch": run.watch.state_dict(),
-                "tensors": {name: tensor.clone() for name, tensor in run.tensors.items()},
+                "num_steps_taken": state.num_steps_taken,
+                "calibrated": list(state.calibrated),
+                "scale": state.scale,
+                "watch": state.watch.state_dict(),
+                "tensors": {name: tensor.clone() for name, tensor in state.tensors.items()},
             }
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`; with the masks of that moment the run is the undisturbed one."""
-        state = state_dict.get("bregman", {})
-        if (state.get("preset"), state.get("sizes")) != (self.preset, self.sizes):
+        saved = state_dict.get("bregman", {})
+        if (saved.get("preset"), saved.get("sizes")) != (self.preset, self.sizes):
             raise ValueError(
                 "state_dict: is of another preset or of other masks; build the optimizer as the saved run did"
             )
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "bregman"})
-        run = self._run
-        run.num_steps_taken, run.scale = state["num_steps_taken"], state["scale"]
-        run.calibrated[:] = state["calibrated"]
-        run.watch.load_state_dict(state["watch"])
-        run.tensors.update({name: tensor.clone() for name, tensor in state["tensors"].items()})
+        state = self._bregman_state
+        state.num_steps_taken, state.scale = saved["num_steps_taken"], saved["scale"]
+        state.calibrated[:] = saved["calibrated"]
+        state.watch.load_state_dict(saved["watch"])
+        state.tensors.update({name: tensor.clone() for name, tensor in saved["tensors"].items()})
         self._follow_device()
 
     def _follow_device(self) -> None:
@@ -232,7 +244,7 @@ class BregmanOptimizer(Optimizer):
         device = torch.device("cpu") if device.type == "mps" else device
         if self._price.device != device:
             self._price, self._attention = self._price.to(device), self._attention.to(device)
-        tensors = self._run.tensors
+        tensors = self._bregman_state.tensors
         if tensors["V"].device != device:
             tensors.update({name: tensor.to(device) for name, tensor in tensors.items()})
 
@@ -264,13 +276,13 @@ class BregmanOptimizer(Optimizer):
 
     def _scaled(self, grad: Tensor) -> Tensor:
         """The gradient over s*c_u; fixes s at the first call."""
-        run = self._run
-        if run.scale is None:
-            measured = run.calibrated or [self._attention_gradient(grad)]
+        state = self._bregman_state
+        if state.scale is None:
+            measured = state.calibrated or [self._attention_gradient(grad)]
             if not any(measured):
                 raise ValueError("masks: their gradient is zero; check that the loss depends on them")
-            run.scale = sum(measured) / len(measured)
-        return grad / (run.scale * self._price)
+            state.scale = sum(measured) / len(measured)
+        return grad / (state.scale * self._price)
 
 
 def _attention_units(masks: Mapping[str, nn.Parameter]) -> Tensor:

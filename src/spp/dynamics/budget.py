@@ -15,7 +15,7 @@ from spp.dynamics.attention import Attention, attentions, by_group
 from spp.dynamics.number import real_number
 from spp.dynamics.order import check_min_units, pair_indices, rank_within
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 KINDS = ("macs", "params", "units")
 ROUNDING = 1e-9

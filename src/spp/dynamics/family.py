@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spp.dynamics.budget import Budget, budget_range, cost_of, dense_total, prefix_masks, unit_costs
 from spp.structure.cost import Cost
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 from spp.structure.tokens import Kept
 
 

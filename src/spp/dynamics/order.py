@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spp.dynamics.attention import switches
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 SCOPES = ("global", "family")
 

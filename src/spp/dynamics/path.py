@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spp.dynamics import path_file
+from spp.dynamics import storage
 from spp.dynamics.bregman import BregmanOptimizer
 from spp.dynamics.budget import Budget, join, split
-from spp.dynamics.family import Family, as_path
-from spp.dynamics.order import add_ties, key_per_cost, unit_order
+from spp.dynamics.order import add_ties, key_per_cost
+from spp.dynamics.ordered_units import OrderedUnits
 from spp.dynamics.presets import PRESETS
 from spp.dynamics.recorder import Trace
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
 
 SCORES = ("entry", "V", "S")
 
 
 @dataclass(frozen=True, eq=False)
-class SolutionPath(Family):
-    """What one search found out, enough to give masks for any budget without the model.
+class SolutionPath(OrderedUnits):
+    """What one search along the path found out, enough to give masks for any budget without the model.
 
     entry: steps until the unit entered, inf if it never did; V: its final V; S: sampled steps in the support
     (float64, float64, int64; each (size,) by pair name). meta holds "preset", "hyper" (hyper-parameters),
@@ -37,7 +37,7 @@ class SolutionPath(Family):
     pairs: list[Pair]
     meta: dict[str, Any]
     trace: Trace | None = None
-    _orders: dict[tuple[int, str, str], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _orders: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_optimizer(
@@ -79,11 +79,6 @@ class SolutionPath(Family):
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the path, atomically, to `folder`/path.safetensors and return that file's path.
-
-        Raises:
-            ValueError: if `folder` is no path, or a file is in its place.
-        """
         tensors = {
             f"{key}/{name}": tensor
             for key, values in (("entry", self.entry), ("V", self.V), ("S", self.S))
@@ -92,7 +87,7 @@ class SolutionPath(Family):
         if self.trace is not None:
             tensors["trace/steps"] = self.trace.steps
             tensors |= {f"trace/gamma/{name}": gamma for name, gamma in self.trace.gamma.items()}
-        return path_file.write(as_path(folder), tensors, self.pairs, self.meta)
+        return storage.write(folder, tensors, self.pairs, self.meta, storage.PATH_FORMAT)
 
     @classmethod
     def load(cls, where: str | Path) -> "SolutionPath":
@@ -101,7 +96,7 @@ class SolutionPath(Family):
         Raises:
             ValueError: if there is none, or it is damaged or something else.
         """
-        tensors, pairs, meta = path_file.read(as_path(where))
+        tensors, pairs, meta = storage.read(where, storage.PATH_FORMAT)
         entry, value, occupancy = (
             {pair.name: tensors[f"{key}/{pair.name}"] for pair in pairs} for key in ("entry", "V", "S")
         )
@@ -133,12 +128,12 @@ class SolutionPath(Family):
         Raises:
             ValueError: if not exactly one budget is given, it cannot be reached, or a choice is not known.
         """
-        masks = self._member(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
+        masks = self._prefix(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
         if not keep_ties:
             return masks
         order, kept = self._flat_order(min_units, scope, score), join(self.pairs, masks).bool()
         scope = scope or self._own_scope
-        ties = add_ties(self.pairs, order, kept, self._key(score, scope), scope=scope, min_units=min_units)
+        ties = add_ties(self.pairs, order, kept, self._key(scope, score), scope=scope, min_units=min_units)
         return split(self.pairs, ties)
 
     def order(self, *, scope: str | None = None, score: str = "entry", min_units: int = 1) -> Tensor:
@@ -156,28 +151,17 @@ class SolutionPath(Family):
         """
         return self._rows(min_units, scope, score)
 
-    def _flat_order(self, min_units: int, scope: str | None = None, score: str = "entry") -> Tensor:
-        """The order as unit numbers, (num_units,); computed once for every choice."""
-        scope = scope or self._own_scope
-        choice = (min_units, scope, score)
-        if choice not in self._orders:
-            key = self._key(score, scope)
-            self._orders[choice] = unit_order(self.pairs, key, self._strength(), scope=scope, min_units=min_units)
-        return self._orders[choice]
-
     @property
     def _own_scope(self) -> str:
-        """The scope that goes with the preset."""
         return "global" if self.meta["preset"] == "priced" else "family"
 
-    def _strength(self) -> Tensor:
+    def _tie(self) -> Tensor:
         """V of every unit, or |V| where both signs may enter; (num_units,)."""
         value = join(self.pairs, self.V)
         return value.abs() if PRESETS[self.meta["preset"]].two_sided else value
 
-    def _key(self, score: str, scope: str) -> Tensor:
-        """What the units are ordered by, ascending; (num_units,)."""
-        value, price = self._strength(), self._price(scope == "family" or self.meta["costs_in_dynamics"])
+    def _key(self, scope: str, score: str | None) -> Tensor:
+        value, price = self._tie(), self._price(scope == "family" or self.meta["costs_in_dynamics"])
         if score == "entry":
             return self._extended_time(value) * price
         if score == "V":

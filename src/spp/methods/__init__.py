@@ -1,1 +1,1 @@
-"""Which units to keep: one file per method."""
+"""What to keep: the contract of a method (method.py), and a folder for each (units/)."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.record.rows import Facts, Row, RowMaker, command, identity, parts_of
-from spp.record.variants import told_apart, variants
+from spp.record.lineage import Lineage, measures_member
+from spp.record.rows import Facts, Row, RowMaker, command, identity
+from spp.record.variants import PlannedMember, variants_of_members, variants_of_points
 from spp.store.store import ARTIFACTS, Store
 
 
@@ -19,6 +20,7 @@ class PathSource:
     method: str
     preset: str | None
     variant: str
+    task: str
     model: str
     data: str
     seed: int
@@ -26,12 +28,13 @@ class PathSource:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedMember:
     """A member that was asked for."""
 
     method: str
     preset: str | None
     variant: str
+    task: str
     model: str
     data: str
     seed: int
@@ -40,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Missing(Asked):
+class MissingMember(RequestedMember):
     """A member that was asked for and is not finished; `state` is failed or not finished.
 
     `search_key`: of the search that it comes from, which it may share with others.
@@ -62,9 +65,9 @@ class Record:
 
     rows: Sequence[Row]
     paths: Sequence[PathSource]
-    missing: Sequence[Missing]
+    missing: Sequence[MissingMember]
     source: str
-    out_of_reach: Sequence[Asked] = ()
+    out_of_reach: Sequence[RequestedMember] = ()
 
 
 def read_record(store: Store, sweeps: Sequence[str]) -> Record:
@@ -79,25 +82,33 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
     """The record of planned sweeps, by name, whose stages `facts` knows about."""
     rows: list[Row] = []
     paths: dict[str, PathSource] = {}
-    missing: list[Missing] = []
+    missing: list[MissingMember] = []
     maker = RowMaker(facts)
-    words = variants({f"{sweep}/{point.name}": point for sweep, plan in plans.items() for point in plan.points})
+    points = {f"{sweep}/{point.name}": point for sweep, plan in plans.items() for point in plan.points}
+    words = variants_of_points(points)
     members: dict[str, tuple[str, Point, Stage]] = {}
     for sweep, point, stage in _members(plans):
         members.setdefault(stage.key, (sweep, point, stage))
-    names = told_apart((point, words[f"{sweep}/{point.name}"], stage) for sweep, point, stage in members.values())
+    variants = variants_of_members(
+        PlannedMember(point, words[f"{sweep}/{point.name}"], stage) for sweep, point, stage in members.values()
+    )
     for key, (sweep, point, stage) in members.items():
-        variant = names[key]
+        lineage = Lineage.of(stage)
+        own_identity = identity(point, lineage, variants[key])
         if facts.is_done(stage.kind, stage.key):
-            rows.append(maker.row(point, sweep, variant, stage))
+            rows.append(maker.row(point, sweep, variants[key], lineage))
         else:
-            missing.append(_missing(facts, point, sweep, variant, stage))
-        path = stage.inputs["family"].inputs.get("path")
-        if path is not None and path.kind == "update" and path.key not in paths and facts.is_done("update", path.key):
-            folder = facts.stage_dir("update", path.key) / ARTIFACTS
-            paths[path.key] = PathSource(key=path.key, **identity(point, variant), artifacts=folder)
+            missing.append(_missing(facts, point, sweep, own_identity, lineage))
+        path = lineage.path
+        if path is not None and path.key not in paths and facts.is_done(path.kind, path.key):
+            folder = facts.stage_dir(path.kind, path.key) / ARTIFACTS
+            paths[path.key] = PathSource(key=path.key, **own_identity, artifacts=folder)
     out_of_reach = dict.fromkeys(
-        Asked(**identity(point, names[stage.key]), budget_kind=stage.config["budget"]["kind"], budget_asked=budget)
+        RequestedMember(
+            **identity(point, Lineage.of(stage), variants[stage.key]),
+            budget_kind=stage.config["budget"]["kind"],
+            budget_asked=budget,
+        )
         for _, point, stage in _members(plans)
         for budget in point.meta.get("out_of_reach", ())
     )
@@ -107,20 +118,21 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
 def _members(plans: Mapping[str, Plan]) -> Iterator[tuple[str, Point, Stage]]:
     for sweep, plan in plans.items():
         for point in plan.points:
-            yield from ((sweep, point, stage) for stage in point.stages if stage.kind == "finetune")
+            yield from ((sweep, point, stage) for stage in point.stages if measures_member(stage.kind, stage.config))
 
 
-def _missing(facts: Facts, point: Point, sweep: str, variant: str, stage: Stage) -> Missing:
+def _missing(facts: Facts, point: Point, sweep: str, own_identity: Row, lineage: Lineage) -> MissingMember:
+    stage = lineage.measure
     has_failed = any(facts.failure(part.kind, part.key) is not None for part in _with_inputs(stage))
-    return Missing(
+    return MissingMember(
         point=point.name,
         sweep=sweep,
-        **identity(point, variant),
+        **own_identity,
         budget_kind=stage.config["budget"]["kind"],
         budget_asked=stage.config["budget"]["value"],
         state="failed" if has_failed else "not finished",
         command=command(point),
-        search_key=parts_of(stage)["search"].key,
+        search_key=lineage.search.key,
     )
 
 

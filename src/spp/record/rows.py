@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spp.plan.graph import Point
-from spp.plan.spec import Stage
+from spp.record.lineage import Lineage
 from spp.record.variants import PLACE_WORDS
 
 Row = dict[str, Any]
+
+_NO_COST = {"epochs": 0, "seconds": 0.0, "gpu_seconds": 0.0}
+"""Of a stage that the pipeline does without."""
 
 
 class Facts(Protocol):
@@ -29,93 +32,91 @@ class RowMaker:
         self._facts = facts
         self._summary = cache(facts.summary)
 
-    def row(self, point: Point, sweep: str, variant: str, stage: Stage) -> Row:
-        """The row of the finished member that `stage`, a finetune stage of `point`, has made.
+    def row(self, point: Point, sweep: str, variant: str, lineage: Lineage) -> Row:
+        """The row of a finished member of `point`.
 
-        Sizes are counts (macs per image, params); accuracies are percentages with their number of test images, None
-        where they were not recorded; `search_seconds` are those of search and walk, shared by
-        `num_members_of_search` members, `walk_seconds` those of the walk alone.
+        Sizes are counts (macs per sample, params). `metrics`, `metrics_before` (the same weights as they were cut),
+        `dense_metrics` and `val_metrics` hold by name value, unit, better, count, of and label, on the test set but for
+        the last; `headline` names the one to compare by (`spp.record.metrics`). `search_seconds` are those of search
+        and walk, shared by `num_members_of_search` members, `walk_seconds` those of the walk alone. `key`, `folder` and
+        `git_commit` are of the stage that measured the member, `config` and `device` of the one that made it.
         """
         return {
             "point": point.name,
             "sweep": sweep,
             "command": command(point),
-            **identity(point, variant),
-            **self._measured(stage),
-            **self._cost(stage),
-            **self._origin(stage),
+            **identity(point, lineage, variant),
+            **self._measured(lineage),
+            **self._cost(lineage),
+            **self._origin(lineage),
         }
 
-    def _measured(self, stage: Stage) -> Row:
-        summary = self._summary("finetune", stage.key)
-        dense = self._summary("dense", parts_of(stage)["dense"].key)
+    def _measured(self, lineage: Lineage) -> Row:
+        summary = self._summary(lineage.measure.kind, lineage.measure.key)
+        reference = self._summary(lineage.reference.kind, lineage.reference.key)
+        metrics = summary["metrics"]
         return {
             "budget_kind": summary["budget"]["kind"],
             "budget_asked": summary["budget"]["value"],
             "macs": summary["macs"],
             "params": summary["params"],
-            "dense_macs": dense["macs"],
-            "dense_params": dense["params"],
-            "dense_top1": dense["test"]["top1"],
-            "top1_before": summary["test_before"]["top1"],
-            "top1": summary["test"]["top1"],
-            "top5": summary["test"].get("top5"),
-            "val_top1": summary["val"]["top1"],
-            "num_test_images": summary["test"]["num_images"],
+            "dense_macs": summary["dense"]["macs"],
+            "dense_params": summary["dense"]["params"],
+            "headline": summary["headline"],
+            "metrics": metrics["test"],
+            "metrics_before": metrics.get("before", metrics["test"]),
+            "dense_metrics": reference["metrics"]["test"],
+            "val_metrics": metrics.get("val", {}),
         }
 
-    def _cost(self, stage: Stage) -> Row:
-        parts = parts_of(stage)
-        summary, family = self._summary("finetune", stage.key), self._summary(parts["family"].kind, parts["family"].key)
-        searching = {part.key: self._summary(part.kind, part.key) for part in (parts["search"], parts["family"])}
-        recipe, data = stage.config["recipe"], stage.config["data"]
-        splits = data.get("fingerprint", {}).get("splits", {})
+    def _cost(self, lineage: Lineage) -> Row:
+        search, family, finetune = lineage.search, lineage.family, lineage.finetune
+        searched = self._summary(search.kind, search.key)
+        walked = self._summary(family.kind, family.key) if lineage.is_walked else _NO_COST
+        trained = self._summary(finetune.kind, finetune.key) if finetune else _NO_COST
+        recipe = finetune.config["recipe"] if finetune else {}
+        data = lineage.measure.config["data"]
         return {
-            "epochs_update": searching[parts["search"].key]["epochs"],
-            "epochs_prune": family["epochs"] if len(searching) > 1 else 0,
-            "epochs_search": sum(part["epochs"] for part in searching.values()),
-            "epochs_finetune": summary["epochs"],
-            "batch_size": recipe["batch_size"],
-            "lr": recipe["lr"],
-            "img_size": data["img_size"],
-            "num_train_images": splits.get("train"),
-            "search_seconds": sum(part["seconds"] for part in searching.values()),
-            "search_gpu_seconds": sum(part["gpu_seconds"] for part in searching.values()),
-            "walk_seconds": family["seconds"] if len(searching) > 1 else 0.0,
-            "walk_gpu_seconds": family["gpu_seconds"] if len(searching) > 1 else 0.0,
-            "num_members_of_search": len(family["members"]),
-            "finetune_seconds": summary["seconds"],
-            "finetune_gpu_seconds": summary["gpu_seconds"],
-            "device": summary["device"],
+            "epochs_update": searched["epochs"],
+            "epochs_prune": walked["epochs"],
+            "epochs_search": searched["epochs"] + walked["epochs"],
+            "epochs_finetune": trained["epochs"],
+            "batch_size": recipe.get("batch_size"),
+            "lr": recipe.get("lr"),
+            "num_train": data.get("fingerprint", {}).get("splits", {}).get("train"),
+            "data_config": dict(data),
+            "search_seconds": searched["seconds"] + walked["seconds"],
+            "search_gpu_seconds": searched["gpu_seconds"] + walked["gpu_seconds"],
+            "walk_seconds": walked["seconds"],
+            "walk_gpu_seconds": walked["gpu_seconds"],
+            "num_members_of_search": len(self._summary(family.kind, family.key)["members"]),
+            "finetune_seconds": trained["seconds"],
+            "finetune_gpu_seconds": trained["gpu_seconds"],
+            "device": self._summary(lineage.member.kind, lineage.member.key)["device"],
         }
 
-    def _origin(self, stage: Stage) -> Row:
-        parts = parts_of(stage)
+    def _origin(self, lineage: Lineage) -> Row:
+        measure, member, dense = lineage.measure, lineage.member, lineage.dense
         return {
-            "key": stage.key,
-            "family_key": parts["family"].key,
-            "search_key": parts["search"].key,
-            "path_key": parts["search"].key if parts["search"].kind == "update" else None,
-            "dense_key": parts["dense"].key,
-            "dense_config": {name: value for name, value in parts["dense"].config.items() if name != "seed"},
-            "git_commit": (self._facts.provenance("finetune", stage.key).get("git") or {}).get("commit"),
-            "folder": str(self._facts.stage_dir("finetune", stage.key)),
-            "config": dict(stage.config),
-            "method_config": dict(parts["search"].config["method"]),
+            "key": measure.key,
+            "member_key": member.key,
+            "member_kind": member.kind,
+            "family_key": lineage.family.key,
+            "search_key": lineage.search.key,
+            "path_key": lineage.path.key if lineage.path else None,
+            "dense_key": dense.key,
+            "dense_config": {name: value for name, value in dense.config.items() if name != "seed"},
+            "git_commit": (self._facts.provenance(measure.kind, measure.key).get("git") or {}).get("commit"),
+            "folder": str(self._facts.stage_dir(measure.kind, measure.key)),
+            "config": dict(member.config),
+            "method_config": dict(lineage.search.config["method"]),
         }
 
 
-def parts_of(stage: Stage) -> dict[str, Stage]:
-    """The stages that a member comes from."""
-    family = stage.inputs["family"]
-    # A search for one budget hands out its member itself; others end in an order, which is then walked.
-    return {"family": family, "search": family.inputs.get("path", family), "dense": family.inputs["dense"]}
-
-
-def identity(point: Point, variant: str) -> Row:
-    """What a point is, whatever came of it."""
+def identity(point: Point, lineage: Lineage, variant: str) -> Row:
+    """What a member is but for its budget, whatever came of it."""
     names = ("method", "preset", "model", "data", "seed")
-    return {**{name: point.meta[name] for name in names}, "variant": variant}
+    return {**{name: point.meta[name] for name in names}, "task": lineage.task, "variant": variant}
 
 
 def command(point: Point) -> str:

@@ -1,12 +1,12 @@
 """What sets members apart beside the columns of their rows: words of the user, else settings that no word tells of."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from spp.plan.graph import Point
 from spp.plan.spec import Stage
+from spp.record.lineage import Lineage
+from spp.record.settings import Settings, SettingsReader, differing_settings
 
 PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 """How words begin that say where and how something runs, not what."""
@@ -14,137 +14,116 @@ PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads
 UNNAMED_WORDS = (*PLACE_WORDS, "paths.")
 """How words begin that neither the name of a point nor a variant has: also those that say where its inputs are."""
 
-MOST_SETTINGS = 3
-"""Of more that differ, as after a change of a recipe, the others are counted."""
-
-_OWN_COLUMNS = ("seed", "method", "method.preset", "model", "model.name", "data")
-"""Words that a row tells of in a column of its own; so it does of those of the budget, and of the pipeline that goes
+_COLUMN_WORDS = ("seed", "task", "method", "method.preset", "model", "model.name", "data")
+"""Fields that a row tells of in a column of its own; so it does of those of the budget, and of the pipeline that goes
 with the method."""
 
 
-def variants(points: Mapping[str, Point]) -> dict[str, str]:
+class PlannedMember(NamedTuple):
+    """A member of a sweep: its point, what the words of the point tell (`variants_of_points`), and what measures it."""
+
+    point: Point
+    words: str
+    stage: Stage
+
+
+def variants_of_points(points: Mapping[str, Point]) -> dict[str, str]:
     """What distinguishes each point by its words: those that not all have, sorted; names as given."""
     common = set.intersection(*(set(point.overrides) for point in points.values())) if points else set()
     return {
-        name: " ".join(sorted(word for word in point.overrides if word not in common and not _is_told(word, point)))
+        name: " ".join(sorted(word for word in point.overrides if word not in common and not _has_column(word, point)))
         for name, point in points.items()
     }
 
 
-def told_apart(members: Iterable[tuple[Point, str, Stage]]) -> dict[str, str]:
-    """The variant of every member by its key, from its point, the variant of its words and its finetune stage.
-
-    Words do not tell members apart whose settings are all the same, as where one says what is the default anyway.
-    Members that words do not tell apart get the settings in which they differ, as of two sweeps with the same words
-    between which a default or a stage's version has changed. Seeds and budgets are no settings, nor is what follows
-    from the budget within a point; the list of budgets that was walked is one only where a seed has a budget twice.
-    """
-    members, flat = list(members), cache(_flat)
-    settings = _of_points(
-        {stage.key: _settings(stage, flat) for _, _, stage in members},
-        {stage.key: id(point) for point, _, stage in members},
-    )
-    words_of = _fewest_words(members, settings)
-    setups: dict[tuple[Any, ...], dict[str, Stage]] = {}
-    for point, _, stage in members:
-        setups.setdefault((*_place(point), words_of[stage.key]), {})[stage.key] = stage
-    found: dict[str, str] = {}
-    for (*_, words), stages in setups.items():
-        apart = differences({key: settings[key] for key in stages})
-        groups: dict[str, list[str]] = {}
-        for key, text in apart.items():
-            groups.setdefault(text, []).append(key)
-        for text, keys in groups.items():
-            cells = {(stages[key].config.get("seed"), str(stages[key].config.get("budget"))) for key in keys}
-            for key in keys:
-                walked = f"budget.values={_budgets(stages[key])}" if len(cells) < len(keys) else ""
-                found[key] = " ".join(part for part in (words, text, walked) if part)
-    return found
-
-
-def _place(point: Point) -> tuple[Any, ...]:
-    return tuple(point.meta.get(name) for name in ("method", "preset", "model", "data"))
-
-
-def _fewest_words(
-    members: Iterable[tuple[Point, str, Stage]], settings: Mapping[str, Mapping[str, str]]
-) -> dict[str, str]:
-    """The words of every member by its key: the fewest that a member with the same settings has."""
-    alike: dict[tuple[Any, ...], dict[str, str]] = {}
-    for point, words, stage in members:
-        alike.setdefault((*_place(point), frozenset(settings[stage.key].items())), {})[stage.key] = words
-    found: dict[str, str] = {}
-    for same in alike.values():
-        fewest = min(same.values(), key=lambda words: (len(words.split()), words))
-        found |= dict.fromkeys(same, fewest)
-    return found
-
-
-def _is_told(word: str, point: Point) -> bool:
+def _has_column(word: str, point: Point) -> bool:
     """Whether the columns of a point's rows tell of a word, or no result depends on it."""
     word = word.lstrip("+~")
     field, _, value = word.partition("=")
     if field == "pipeline":
         return value == point.meta.get("method")
-    return field in _OWN_COLUMNS or field.split(".")[0] == "budget" or word.startswith(UNNAMED_WORDS)
+    return field in _COLUMN_WORDS or field.split(".")[0] == "budget" or word.startswith(UNNAMED_WORDS)
 
 
-def _settings(stage: Stage, flat: Callable[[Stage], Mapping[str, str]]) -> dict[str, str]:
-    """The settings of a stage and of all that it came from; where two stages differ, the later one's counts."""
-    found: dict[str, str] = {}
-    for parent in stage.inputs.values():
-        found |= _settings(parent, flat)
-    return {**found, **flat(stage)}
+def variants_of_members(members: Iterable[PlannedMember]) -> dict[str, str]:
+    """The variant of every member, each given once, by the key of its stage.
+
+    1. Members with the same settings have the same words: the fewest that one of them was asked for with, as some say
+       what is the default anyway.
+    2. Members with the same words and different settings, as of two sweeps between which a default or a stage's version
+       has changed, get the settings in which they differ. Seeds and budgets are no settings.
+    3. Where a seed then still has a budget twice, the list of budgets that was walked tells its members apart.
+    """
+    members = list(members)
+    settings = _settings_of_points(members)
+    words = _fewest_words(members, settings)
+    same_words: dict[Hashable, list[PlannedMember]] = {}
+    for member in members:
+        same_words.setdefault((*_columns(member), words[member.stage.key]), []).append(member)
+    variants: dict[str, str] = {}
+    for group in same_words.values():
+        for key, added in _added_settings(group, settings).items():
+            variants[key] = " ".join(part for part in (words[key], added) if part)
+    return variants
 
 
-def _of_points(settings: Mapping[str, Mapping[str, str]], point_of: Mapping[str, int]) -> dict[str, dict[str, str]]:
-    """The settings of every member's point: one that its members do not share has all their values, as in 9/7/5."""
-    points: dict[int, list[Mapping[str, str]]] = {}
-    for key, values in settings.items():
-        points.setdefault(point_of[key], []).append(values)
-    joined = {
-        point: {
-            name: "/".join(dict.fromkeys(values.get(name, "null") for values in members))
-            for name in {name for values in members for name in values}
+def _columns(member: PlannedMember) -> tuple[Hashable, ...]:
+    """What the columns of a member's row tell of it, but for its seed and budget."""
+    names = ("method", "preset", "model", "data")
+    return (Lineage.of(member.stage).task, *(member.point.meta.get(name) for name in names))
+
+
+def _settings_of_points(members: Iterable[PlannedMember]) -> dict[str, Settings]:
+    """By member the settings of its point: one that the point's members do not share has all their values, as in 9/7/5.
+
+    What follows from the budget is thus no difference between the members of a point.
+    """
+    reader = SettingsReader()
+    of_point: dict[int, dict[str, Settings]] = {}
+    for member in members:
+        of_point.setdefault(id(member.point), {})[member.stage.key] = reader.with_inputs(member.stage)
+    found: dict[str, Settings] = {}
+    for by_key in of_point.values():
+        names = dict.fromkeys(name for settings in by_key.values() for name in settings)
+        joined = {
+            name: "/".join(dict.fromkeys(settings.get(name, "null") for settings in by_key.values())) for name in names
         }
-        for point, members in points.items()
-    }
-    return {key: joined[point_of[key]] for key in settings}
-
-
-def _flat(stage: Stage) -> dict[str, str]:
-    """Settings by name: those of the recipe as one overrides them, such as prune.epochs."""
-    found = {f"{stage.kind}.version": str(stage.version)}
-    for field, value in leaves(stage.config):
-        first, _, rest = field.partition(".")
-        if first not in ("seed", "budget") and value is not None:
-            found[f"{stage.kind}.{rest}" if first == "recipe" else field] = str(value)
+        found |= dict.fromkeys(by_key, joined)
     return found
 
 
-def leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The values of a nested config by their dotted names."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{field}", leaf) for field, leaf in leaves(value))
-        else:
-            yield name, value
+def _fewest_words(members: Iterable[PlannedMember], settings: Mapping[str, Settings]) -> dict[str, str]:
+    """By member the fewest words that a member with the same settings was asked for with."""
+    words_of_equals: dict[Hashable, dict[str, str]] = {}
+    for member in members:
+        key = member.stage.key
+        equals = (*_columns(member), frozenset(settings[key].items()))
+        words_of_equals.setdefault(equals, {})[key] = member.words
+    found: dict[str, str] = {}
+    for words in words_of_equals.values():
+        found |= dict.fromkeys(words, min(words.values(), key=lambda text: (len(text.split()), text)))
+    return found
 
 
-def differences(settings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """By key the settings that not all have, as words; a few and a number where there are many."""
-    shared = set.intersection(*(set(values.items()) for values in settings.values()))
-    names = sorted({name for values in settings.values() for name, value in values.items()} - dict(shared).keys())
-    return {key: _words([f"{name}={values.get(name, 'null')}" for name in names]) for key, values in settings.items()}
+def _added_settings(members: Sequence[PlannedMember], settings: Mapping[str, Settings]) -> dict[str, str]:
+    """What tells members with the same words apart: settings, and the budgets that were walked where these do not."""
+    differing = differing_settings({member.stage.key: settings[member.stage.key] for member in members})
+    same_settings: dict[str, list[PlannedMember]] = {}
+    for member in members:
+        same_settings.setdefault(differing[member.stage.key], []).append(member)
+    found: dict[str, str] = {}
+    for text, group in same_settings.items():
+        repeats_budget = len({_seed_and_budget(member.stage) for member in group}) < len(group)
+        for member in group:
+            walked = f"budget.values={_walked_budgets(member.stage)}" if repeats_budget else ""
+            found[member.stage.key] = " ".join(part for part in (text, walked) if part)
+    return found
 
 
-def _words(words: Sequence[str]) -> str:
-    if len(words) <= MOST_SETTINGS:
-        return " ".join(words)
-    name = hashlib.sha256(" ".join(words).encode()).hexdigest()[:4]
-    return f"{' '.join(words[: MOST_SETTINGS - 1])} and {len(words) - MOST_SETTINGS + 1} more ({name})"
+def _seed_and_budget(stage: Stage) -> tuple[Hashable, ...]:
+    return Lineage.of(stage).member.config.get("seed"), str(stage.config["budget"])
 
 
-def _budgets(stage: Stage) -> str:
-    budget = stage.inputs["family"].config.get("budget", {})
+def _walked_budgets(stage: Stage) -> str:
+    budget = Lineage.of(stage).family.config.get("budget", {})
     return f"[{','.join(map(str, budget.get('values', [budget.get('value')])))}]"

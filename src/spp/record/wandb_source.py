@@ -1,8 +1,8 @@
 """The record, read from W&B runs instead of a store: from their files, or from a server.
 
-Runs tell what finished stages measured. What was planned and never started, and sweeps whose every stage an earlier
-sweep had done, left no run and are not seen. The trajectories of a path are too large for W&B: paths are part of the
-record where the folder of their stage is at hand, and a warning tells where it is not.
+Runs tell what finished stages measured. Members that were planned and never came to be measured, and sweeps whose every
+stage an earlier sweep had done, left no such run and are not seen. The trajectories of a path are too large for W&B:
+paths are part of the record where the folder of their stage is at hand, and a warning tells where it is not.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage, StageRef
+from spp.record.lineage import measures_member
 from spp.record.record import Record, make_record
 from spp.record.wandb_account import ANSWER_SECONDS, account_problem
 from spp.record.wandb_file import find_segments, read_runs
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _WandbRun:
     """The run of one stage: its config and summary, and where the stage's folder is, or would be."""
 
     config: Mapping[str, Any]
@@ -42,7 +43,7 @@ class _Run:
 class RunFacts:
     """What finished stages have written down about themselves, by the word of their W&B runs (`rows.Facts`)."""
 
-    def __init__(self, runs: Iterable[_Run]) -> None:
+    def __init__(self, runs: Iterable[_WandbRun]) -> None:
         self._runs = {run.ref: run for run in runs}
 
     def is_done(self, kind: str, key: str) -> bool:
@@ -95,7 +96,7 @@ def read_wandb(where: str, store_root: Path) -> Record:
     return replace(record, paths=at_hand)
 
 
-def _local(root: Path, store_root: Path) -> list[_Run]:
+def _local(root: Path, store_root: Path) -> list[_WandbRun]:
     store = Store(store_root)
     runs = []
     for run in read_runs(find_segments(root)):
@@ -104,11 +105,11 @@ def _local(root: Path, store_root: Path) -> list[_Run]:
             # A run lies in the folder `wandb` of its stage, unless somebody has taken it away from there.
             own = run.folders[-1].parent.parent
             folder = own if own.name == config["key"] else store.stage_dir(config["kind"], config["key"])
-            runs.append(_Run(config, summary, folder))
+            runs.append(_WandbRun(config, summary, folder))
     return runs
 
 
-def _online(project: str, store_root: Path) -> list[_Run]:
+def _online(project: str, store_root: Path) -> list[_WandbRun]:
     import wandb
 
     if problem := account_problem():
@@ -123,7 +124,7 @@ def _online(project: str, store_root: Path) -> list[_Run]:
             "or a folder; check its name"
         ) from None
     runs = [(unpack(run.config), unpack(run.summary_metrics)) for run in found if _is_of_stage(run.config)]
-    return [_Run(config, summary, store.stage_dir(config["kind"], config["key"])) for config, summary in runs]
+    return [_WandbRun(config, summary, store.stage_dir(config["kind"], config["key"])) for config, summary in runs]
 
 
 def _is_of_stage(config: Mapping[str, Any]) -> bool:
@@ -131,14 +132,14 @@ def _is_of_stage(config: Mapping[str, Any]) -> bool:
     return {"kind", "key", "config", "inputs", "point", "provenance"} <= config.keys()
 
 
-def _plans(runs: Iterable[_Run]) -> dict[str, Plan]:
+def _plans(runs: Iterable[_WandbRun]) -> dict[str, Plan]:
     """What the runs tell of the sweeps they belong to, by name."""
     by_ref = {run.ref: run for run in runs}
     stages: dict[StageRef, Stage] = {}
     points: dict[tuple[str, int], tuple[Mapping[str, Any], list[Stage]]] = {}
     num_without_inputs = 0
     for run in by_ref.values():
-        if run.config["kind"] != "finetune" or run.config["point"] is None:
+        if not measures_member(run.config["kind"], run.config["config"]) or run.config["point"] is None:
             continue
         if not _is_whole(run.ref, by_ref):
             num_without_inputs += 1
@@ -160,7 +161,7 @@ def _point(told: Mapping[str, Any], members: Iterable[Stage]) -> Point:
     return Point(told["name"], tuple(told["overrides"]), tuple(finals), told["meta"])
 
 
-def _is_whole(ref: StageRef, runs: Mapping[StageRef, _Run]) -> bool:
+def _is_whole(ref: StageRef, runs: Mapping[StageRef, _WandbRun]) -> bool:
     """Whether the runs of a stage and of all that it came from are there, and those of its inputs finished."""
     if ref not in runs:
         return False
@@ -168,7 +169,7 @@ def _is_whole(ref: StageRef, runs: Mapping[StageRef, _Run]) -> bool:
     return all(_is_whole(other, runs) and RESULT in runs[other].summary for other in inputs)
 
 
-def _stage(ref: StageRef, runs: Mapping[StageRef, _Run], stages: dict[StageRef, Stage]) -> Stage:
+def _stage(ref: StageRef, runs: Mapping[StageRef, _WandbRun], stages: dict[StageRef, Stage]) -> Stage:
     if ref not in stages:
         config = runs[ref].config
         inputs = {role: _stage(StageRef(**other), runs, stages) for role, other in config["inputs"].items()}

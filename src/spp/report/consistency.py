@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from spp.report.path_data import Array, PathData
+from spp.report.path_arrays import Array, PathArrays
 
 _SMALL = 64
 """Below this length every pair is compared, which is quicker than to divide further."""
@@ -75,12 +75,12 @@ def share_that_stays(gamma: Array) -> float:
     return float((entered & ~leaves).sum() / entered.sum()) if entered.any() else float("nan")
 
 
-def entry_times(path: PathData) -> Array:
+def entry_times(path: PathArrays) -> Array:
     """Steps until entry of all units, (num_units,), inf if never; units are numbered pair after pair."""
     return np.concatenate([path.entry[pair["name"]] for pair in path.pairs])
 
 
-def unit_order(path: PathData) -> Array:
+def unit_order(path: PathArrays) -> Array:
     """All units as unit numbers, best first, (num_units,): that of spp.SolutionPath.order(min_units=0).
 
     By time of entry, extended past the end by V for units that never entered; one list where the dynamics had the
@@ -104,12 +104,12 @@ def unit_order(path: PathData) -> Array:
     return order[np.lexsort((is_mlp, share))]
 
 
-def unit_costs(path: PathData, kind: str) -> Array:
+def unit_costs(path: PathArrays, kind: str) -> Array:
     """Cost of every unit beside all others in `kind`, macs or params, (num_units,)."""
     return np.repeat([float(pair[f"{kind}_per_unit"]) for pair in path.pairs], [pair["size"] for pair in path.pairs])
 
 
-def support_at(path: PathData, share: float, kind: str = "macs") -> Array:
+def support_at(path: PathArrays, share: float, kind: str = "macs") -> Array:
     """The best units of a path that `share` of what all units cost in `kind` pays for, (num_units,) bool."""
     order, costs = unit_order(path), unit_costs(path, kind)
     inside = np.zeros(len(order), dtype=bool)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from spp.record.record import Record
 from spp.report.published import Published
-from spp.report.render import to_csv, to_latex, to_markdown
 from spp.report.reports import Part
+from spp.report.table_text import to_csv, to_latex, to_markdown
 from spp.store.atomic import write_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Files:
         """Write everything, naming each file once it is there; what several reports share is written once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pictures = {part.report.name: self._pictures(part) for part in parts}
-        self._render(parts, pictures)
+        self._make_pictures(parts, pictures)
         written: set[str] = set()
         for part in parts:
             yield from self._write_tables(part)
@@ -53,14 +53,14 @@ class Files:
 
         return [table_picture.draw(table) for table in part.tables]
 
-    def _render(self, parts: Sequence[Part], pictures: "Mapping[str, Sequence[Drawing]]") -> None:
+    def _make_pictures(self, parts: Sequence[Part], pictures: "Mapping[str, Sequence[Drawing]]") -> None:
         """Make the pictures of files and page beforehand, all at a time."""
-        from spp.report.rendering import render
+        from spp.report.parallel_pictures import make_pictures
 
         shown = [drawing for part in parts for drawing in part.drawings] if "html" in self.formats else []
         saved = [drawing for drawings in pictures.values() for drawing in drawings]
         formats = [*self._suffixes, *(["png"] if shown and "png" not in self._suffixes else [])]
-        render([*saved, *shown], formats)
+        make_pictures([*saved, *shown], formats)
 
     def _write_tables(self, part: Part) -> Iterator[Path]:
         for table in part.tables:

@@ -40,8 +40,8 @@ def differences(rows: Sequence[Row], published: Published) -> list[str]:
     setting = published.setting
     pairs: list[tuple[str, object, object]] = [
         ("data {}", row["data"], recipe.data),
-        ("images of {} pixels", row["img_size"], setting.img_size),
-        ("{} training images", row["num_train_images"], setting.num_train_images),
+        ("images of {} pixels", row["data_config"].get("img_size"), setting.img_size),
+        ("{} training images", row["num_train"], setting.num_train_images),
     ]
     if row["method"] == "spp":
         pairs += [

@@ -1,24 +1,62 @@
-"""Members that differ by their seed alone, and how their numbers are written."""
+"""What members have in common: workload, combination, budget; and how the numbers of several are written."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from spp.plan.numbers import format_size
+from spp.record.metrics import AFTER, DENSE, MetricInfo, values_of
+from spp.record.record import PathSource, RequestedMember
 from spp.record.rows import Row
-from spp.record.variants import differences, leaves
+from spp.record.settings import differing_settings, leaves
 from spp.report.table import Cell
 
+Key = TypeVar("Key")
 
-class Setup(NamedTuple):
-    """What is run: one line of a figure, one block of a table."""
+
+class Workload(NamedTuple):
+    """What members are compared on: a task for a model on a data set."""
+
+    task: str
+    model: str
+    data: str
+
+    @classmethod
+    def of(cls, row: Row) -> "Workload":
+        """The workload of a row."""
+        return cls(row["task"], row["model"], row["data"])
+
+    @classmethod
+    def of_source(cls, source: PathSource | RequestedMember) -> "Workload":
+        """The workload of a path or of a member that was asked for."""
+        return cls(source.task, source.model, source.data)
+
+    @property
+    def title(self) -> str:
+        """For people: vit on digits."""
+        return f"{self.model} on {self.data}"
+
+
+class Combination(NamedTuple):
+    """A method in one variant on a workload: one line of a figure, one block of a table."""
 
     method: str
     preset: str | None
     variant: str
+    task: str
     model: str
     data: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Combination":
+        """The combination of a row of the record, or of anything else with these columns."""
+        return cls(*(row[name] for name in cls._fields))
+
+    @classmethod
+    def of_source(cls, source: PathSource | RequestedMember) -> "Combination":
+        """The combination of a path or of a member that was asked for."""
+        return cls(*(getattr(source, name) for name in cls._fields))
 
     @property
     def label(self) -> str:
@@ -32,9 +70,9 @@ class Setup(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A setup at one budget; its members are those of several seeds."""
+    """A combination at one budget; its members are those of several seeds."""
 
-    setup: Setup
+    combination: Combination
     budget_kind: str
     budget_asked: float
 
@@ -44,17 +82,37 @@ class Group(NamedTuple):
         return budget_text(self.budget_kind, self.budget_asked)
 
 
-def setup_of(row: Row) -> Setup:
-    """What a row was run with."""
-    return Setup(row["method"], row["preset"], row["variant"], row["model"], row["data"])
-
-
 def group_rows(rows: Iterable[Row]) -> dict[Group, list[Row]]:
     """The rows of every group, in the order of their first appearance."""
-    groups: dict[Group, list[Row]] = {}
+    return _grouped(rows, lambda row: Group(Combination.of(row), row["budget_kind"], row["budget_asked"]))
+
+
+def by_combination(rows: Iterable[Row]) -> dict[Combination, list[Row]]:
+    """The rows of every combination, in the order of their first appearance."""
+    return _grouped(rows, Combination.of)
+
+
+def by_workload(rows: Iterable[Row]) -> dict[Workload, list[Row]]:
+    """The rows of every workload, in the order of their first appearance."""
+    return _grouped(rows, Workload.of)
+
+
+def by_task(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of every task, in the order of their first appearance."""
+    return _grouped(rows, lambda row: str(row["task"]))
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    found: dict[Key, list[Row]] = {}
     for row in rows:
-        groups.setdefault(Group(setup_of(row), row["budget_kind"], row["budget_asked"]), []).append(row)
-    return groups
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def tasks_to_name(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
+    """By task the words that name it in titles and files: none where all rows are of one task."""
+    tasks = list(by_task(rows))
+    return {task: (task,) if len(tasks) > 1 else () for task in tasks}
 
 
 def budget_text(kind: str, value: float) -> str:
@@ -78,6 +136,27 @@ def spread_cell(values: Sequence[float], marks: str = "", digits: int = 1) -> Ce
     return Cell(spread(values, digits), mean(values), marks) if values else Cell()
 
 
+def metric_cell(rows: Iterable[Row], metric: MetricInfo, column: str = AFTER, marks: str = "") -> Cell:
+    """Mean and deviation of a metric over rows, in a column of theirs (`spp.record.metrics`)."""
+    values = values_of(rows, metric.name, column)
+    return spread_cell(values, marks, metric.digits(mean(values))) if values else Cell()
+
+
+def dense_cell(rows: Iterable[Row], metric: MetricInfo) -> Cell:
+    """The same of dense networks, each once."""
+    return metric_cell(dense_rows(rows), metric, DENSE)
+
+
+def metric_columns(values: Sequence[float], metric: MetricInfo) -> Mapping[str, object]:
+    """A metric's mean and deviation as columns of tidy data."""
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "value": mean(values) if values else None,
+        "deviation": stdev(values) if len(values) > 1 else None,
+    }
+
+
 def dense_rows(rows: Iterable[Row]) -> list[Row]:
     """One row for every dense network."""
     return list({row["dense_key"]: row for row in rows}.values())
@@ -85,11 +164,9 @@ def dense_rows(rows: Iterable[Row]) -> list[Row]:
 
 def dense_groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The dense networks by name, one row for each; what differs by more than its seed has a line of its own."""
-    groups: dict[str, list[Row]] = {}
-    for row in dense_rows(rows):
-        groups.setdefault(json.dumps(row["dense_config"], sort_keys=True), []).append(row)
+    groups = _grouped(dense_rows(rows), lambda row: json.dumps(row["dense_config"], sort_keys=True))
     settings = {name: {field: str(value) for field, value in leaves(json.loads(name))} for name in groups}
-    return {_label("dense", None, words): groups[name] for name, words in differences(settings).items()}
+    return {_label("dense", None, words): groups[name] for name, words in differing_settings(settings).items()}
 
 
 def search_rows(rows: Iterable[Row]) -> list[Row]:
@@ -97,12 +174,12 @@ def search_rows(rows: Iterable[Row]) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     searches = set[str]()
     for row in rows:
-        place = row["search_key"], row["family_key"]
-        if place in found:
+        key = row["search_key"], row["family_key"]
+        if key in found:
             continue
         is_further = row["search_key"] in searches
         walk = {f"search_{unit}": row[f"walk_{unit}"] for unit in ("seconds", "gpu_seconds")}
-        found[place] = {**row, **walk, "epochs_search": row["epochs_prune"]} if is_further else row
+        found[key] = {**row, **walk, "epochs_search": row["epochs_prune"]} if is_further else row
         searches.add(row["search_key"])
     return list(found.values())
 
@@ -140,11 +217,6 @@ def epochs_text(rows: Sequence[Row]) -> str:
 def devices_text(rows: Iterable[Row]) -> str:
     """The devices that the rows were made on."""
     return ", ".join(sorted({str(row["device"]) for row in rows}))
-
-
-def images_text(rows: Iterable[Row]) -> str:
-    """How many test images the accuracies are over."""
-    return ", ".join(f"{count:,}" for count in sorted({row["num_test_images"] for row in rows}))
 
 
 def search_cost_cell(rows: Iterable[Row]) -> Cell:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from spp.plan.numbers import format_size
-from spp.record.record import Missing, Record
+from spp.record.record import MissingMember, Record
 from spp.record.rows import Row
 from spp.report.groups import Group, budget_text, duration, num_searches, search_rows
 from spp.report.published import Published, PublishedRecipe, PublishedValue
@@ -27,10 +27,10 @@ SPP_PRESETS = ("priced", "released")
 
 @dataclass(frozen=True)
 class Training:
-    """What a run costs by arithmetic; macs are multiply-adds per image, num_images those of one epoch."""
+    """What a run costs by arithmetic; macs are multiply-adds per sample, num_samples those of one epoch."""
 
     dense_macs: float
-    num_images: int
+    num_samples: int
     search_epochs: float
     finetune_epochs: float
     member_macs: tuple[float, ...]
@@ -39,19 +39,21 @@ class Training:
     def gpu_hours(self) -> float:
         """Hours of one A100."""
         macs = self.search_epochs * self.dense_macs + self.finetune_epochs * sum(self.member_macs)
-        return PASSES * self.num_images * macs / A100_MACS_PER_S / 3600
+        return PASSES * self.num_samples * macs / A100_MACS_PER_S / 3600
 
 
 @dataclass(frozen=True)
-class Run:
+class EstimatedRun:
     """Words of `spp run` and what they cost."""
 
     words: str
     training: Training
 
 
-CIFAR10 = Run("model=vit_cifar data=cifar10", Training(182.85e6, 45_000, 130, 50, (1.28e8, 9.1e7, 7.3e7, 5.5e7, 3.7e7)))
-"""Five budgets of conf/budget under the recipe of conf/stage/cifar10.yaml; the dense network's 100 epochs are in it."""
+CIFAR10 = EstimatedRun(
+    "model=vit_cifar data=cifar10", Training(182.85e6, 45_000, 130, 50, (1.28e8, 9.1e7, 7.3e7, 5.5e7, 3.7e7))
+)
+"""Five budgets under the recipe of conf/recipe/cifar10.yaml; the dense network's 100 epochs are in it."""
 
 
 def todo(what: str, command: str, cost: str) -> str:
@@ -71,8 +73,8 @@ def value_todo(value: PublishedValue, preset: str | None, published: Published) 
     fraction = published.fraction(value)
     dense = published.dense[value.model]
     member_macs = () if fraction is None else (fraction * dense.macs,)
-    images = published.setting.num_train_images
-    training = Training(dense.macs, images, value.search_epochs, value.finetune_epochs, member_macs)
+    num_samples = published.setting.num_train_images
+    training = Training(dense.macs, num_samples, value.search_epochs, value.finetune_epochs, member_macs)
     words = [value.words, *([f"method.preset={preset}"] if preset not in (None, "priced") else []), "paths.data=DIR"]
     label = f"{value.method} ({preset})" if preset else value.method
     budget = "" if value.budget is None else f", {budget_text(value.budget_kind or '', value.budget)}"
@@ -104,10 +106,8 @@ def _recipe_training(
     )
 
 
-def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Published) -> str:
-    """How to go on with members of one setup that were asked for; what they cost is told by finished ones alike, else
-    by Table 6.
-    """
+def missing_todo(members: Sequence[MissingMember], rows: Sequence[Row], published: Published) -> str:
+    """How to go on with members of one combination; what they cost is told by finished ones alike, else by Table 6."""
     first = members[0]
     label = f"{first.method} ({first.preset})" if first.preset else first.method
     variant = f" {first.variant}" if first.variant else ""
@@ -119,7 +119,7 @@ def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Pub
     command = first.command
     if len(seeds) > 1:
         command = sweep_command(first.command, first.method, [f"seed={','.join(map(str, seeds))}"])
-    names = ("method", "model", "data")
+    names = ("method", "task", "model", "data")
     num_more_searches = len({m.search_key for m in members})
     alike = [row for row in rows if all(row[name] == getattr(first, name) for name in names)]
     recipe = published.recipe(first.model)
@@ -134,16 +134,18 @@ def missing_todo(members: Sequence[Missing], rows: Sequence[Row], published: Pub
     return todo(what, command, f"{hours_text(hours)} with the epochs of Table 6")
 
 
-def missing_todos(record: Record, wanted: Iterable[Missing], published: Published) -> tuple[str, ...]:
+def missing_todos(record: Record, wanted: Iterable[MissingMember], published: Published) -> tuple[str, ...]:
     """One line for all seeds and budgets of what was asked for and is not finished."""
-    alike: dict[tuple[object, ...], list[Missing]] = {}
+    alike: dict[tuple[object, ...], list[MissingMember]] = {}
     for m in wanted:
         words = [word for word in shlex.split(m.command) if not word.startswith("seed=")]
-        alike.setdefault((m.method, m.preset, m.variant, m.model, m.data, m.budget_kind, m.state, *words), []).append(m)
+        alike.setdefault(
+            (m.method, m.preset, m.variant, m.task, m.model, m.data, m.budget_kind, m.state, *words), []
+        ).append(m)
     lines = []
     for members in alike.values():
         # Seeds of one line lack the same budgets: their command asks for all of them.
-        by_budgets: dict[tuple[float, ...], list[Missing]] = {}
+        by_budgets: dict[tuple[float, ...], list[MissingMember]] = {}
         for seed in dict.fromkeys(m.seed for m in members):
             own = [m for m in members if m.seed == seed]
             by_budgets.setdefault(tuple(_budgets(own)), []).extend(own)
@@ -151,7 +153,7 @@ def missing_todos(record: Record, wanted: Iterable[Missing], published: Publishe
     return tuple(lines)
 
 
-def _budgets(members: Iterable[Missing]) -> list[float]:
+def _budgets(members: Iterable[MissingMember]) -> list[float]:
     return [m.budget_asked for m in members]
 
 
@@ -167,16 +169,16 @@ def sweep_command(command: str, method: str, more: Sequence[str]) -> str:
 
 
 def budget_todo(group: Group, rows: Sequence[Row]) -> str:
-    """How to fill a budget that other methods have and the one of `rows`, members of one setup, has not."""
-    setup = group.setup
+    """How to fill a budget that other methods have and the one of `rows`, members of one combination, has not."""
+    combination = group.combination
     words = [word for word in shlex.split(rows[0]["command"])[2:] if not word.startswith("budget")]
     seeds = sorted({row["seed"] for row in rows})
     budget = group.budget_asked if group.budget_asked <= 1 else format_size(group.budget_asked)
     words += [f"budget={group.budget_kind}", f"budget.values=[{budget}]"]
     command = shlex.join(["spp", "run", *words])
     if len(seeds) > 1:
-        command = sweep_command(command, setup.method, [f"seed={','.join(map(str, seeds))}"])
-    what = f"{setup.label}, {setup.model} on {setup.data}, {group.budget}"
+        command = sweep_command(command, combination.method, [f"seed={','.join(map(str, seeds))}"])
+    what = f"{combination.label}, {combination.model} on {combination.data}, {group.budget}"
     return todo(what, command, cost_of_alike(rows, len(seeds), len(seeds)))
 
 

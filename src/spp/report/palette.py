@@ -29,8 +29,8 @@ class Style:
         return {"color": self.color, "linestyle": self.line, "marker": self.marker, "linewidth": self.width}
 
 
-DENSE = Style(BLACK, (0, (1, 2)), "")
-FAMILY_STYLES = {"qk": Style(BLUE, "-", "o"), "vo": Style(ORANGE, "--", "s"), "mlp": Style(GREEN, "-.", "^")}
+DENSE_STYLE = Style(BLACK, (0, (1, 2)), "")
+UNIT_KIND_STYLES = {"qk": Style(BLUE, "-", "o"), "vo": Style(ORANGE, "--", "s"), "mlp": Style(GREEN, "-.", "^")}
 
 _METHODS = {
     "spp": Style(BLUE, "-", "o", 2.0),

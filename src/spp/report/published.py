@@ -6,12 +6,34 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spp.record.metrics import MetricInfo
+
 FILE = Path(__file__).with_name("paper.yaml")
+TASK = "classification"
+"""The task of the paper's tables of ImageNet and CIFAR-10."""
+METRICS = {
+    info.name: info
+    for info in (
+        MetricInfo("top1", "top-1", "%", "higher", "images"),
+        MetricInfo("top5", "top-5", "%", "higher", "images"),
+        MetricInfo("i2t_r1", "image to text R@1", "%", "higher", "images"),
+        MetricInfo("t2i_r1", "text to image R@1", "%", "higher", "texts"),
+        MetricInfo("arc_easy", "ARC-e accuracy", "%", "higher", "questions"),
+    )
+}
+"""What the published values are of, by the names that `PublishedValue.metric` and the record have for it."""
+HEADLINE = METRICS["top1"]
+"""What the tables of that task are compared by."""
+
+
+def quality_name(metric: MetricInfo) -> str:
+    """What a title calls a metric: accuracy as in the paper where it is one of METRICS, else by its label."""
+    return "Accuracy" if metric.name in METRICS else metric.heading
 
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """One number, in percent; `metric` is top1, top5, i2t_r1, t2i_r1 or arc_easy.
+    """One number, in percent; `metric` is one of METRICS.
 
     model and data are the names of conf/model and conf/data where this project has them. budget: a count, or up to 1 a
     fraction of the dense model; None if unknown. macs (multiply-adds per image) and params: those of the pruned model

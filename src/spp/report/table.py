@@ -1,7 +1,7 @@
 """A table as data: what markdown, LaTeX, csv and html are made from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -52,3 +52,9 @@ class Table:
                 raise ValueError(
                     f"rows: one of {self.name} has {len(row)} cells; allowed: {len(self.columns)}, as columns"
                 )
+
+
+def insert_column(table: Table, position: int, column: Column, cells: Sequence[Cell]) -> Table:
+    """The table with one more column; `cells` has one for each row."""
+    rows = tuple((*row[:position], cell, *row[position:]) for row, cell in zip(table.rows, cells, strict=True))
+    return replace(table, columns=(*table.columns[:position], column, *table.columns[position:]), rows=rows)

@@ -15,7 +15,7 @@ from spp.store.provenance import code_hash
 from spp.store.store import Store
 
 if TYPE_CHECKING:
-    from spp.data.module import ImageData
+    from spp.data.module import DataModule
     from spp.stages.checkpoint import CheckpointFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5
@@ -49,7 +49,7 @@ class StageRun:
     saved: dict[str, Any] | None = None
     is_claim_lost: Callable[[], bool] = lambda: False
     fit_seconds: float = field(default=0.0, init=False)
-    data: "ImageData | None" = field(default=None, init=False)
+    data: "DataModule | None" = field(default=None, init=False)
     earlier_code: list[str] = field(default_factory=list, init=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)

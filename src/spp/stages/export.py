@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spp.stages.member import describe_member, load_member
-from spp.structure.pairs import example_input
+from spp.structure.find import example_inputs
 
 TOLERANCE = 1e-4
 """Largest difference of any output from the member's, in float32 and relative to the largest output."""
@@ -35,8 +35,8 @@ class Exported:
 def export(member: Path, form: str, out: Path) -> Exported:
     """Write a member to `out` and what it is to a .json beside it; the outputs are compared with the member's.
 
-    Inputs are normalised images, float32 (batch, channels, height, width), for any batch size; outputs are logits,
-    (batch, num_classes).
+    Inputs are samples as the data set has them prepared, float32 (batch, ...), for any batch size; what inputs and
+    outputs are called follows from the data and the task.
 
     Args:
         member: its file.
@@ -51,7 +51,7 @@ def export(member: Path, form: str, out: Path) -> Exported:
     writers = {"safetensors": _write_weights, "torch": _write_program, "onnx": _write_onnx}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
-        written = writers[form](member, network, out)
+        written = writers[form](member, network, about, out)
     difference = None if written is None else _difference(network, written)
     if difference is not None and difference > TOLERANCE:
         out.unlink(missing_ok=True)
@@ -65,19 +65,19 @@ def export(member: Path, form: str, out: Path) -> Exported:
     return Exported(out, description, difference)
 
 
-def _write_weights(member: Path, network: nn.Module, out: Path) -> Network:
+def _write_weights(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
     if member.resolve() != out.resolve():
         shutil.copyfile(member, out)
     return load_member(out)
 
 
-def _write_program(member: Path, network: nn.Module, out: Path) -> Network:
+def _write_program(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
     program = torch.export.export(network, _example(network), dynamic_shapes=_any_batch())
     torch.export.save(program, out)
     return torch.export.load(out).module()
 
 
-def _write_onnx(member: Path, network: nn.Module, out: Path) -> Network | None:
+def _write_onnx(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network | None:
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it, and its own message names no remedy
     except ImportError:
@@ -85,33 +85,46 @@ def _write_onnx(member: Path, network: nn.Module, out: Path) -> Network | None:
             "--format: 'onnx' needs packages that are not installed; allowed: safetensors, torch; or pip install "
             "'spp[onnx]'"
         ) from None
+    inputs, outputs = _names(about)
     torch.onnx.export(
         network,
         _example(network),
         out,
-        input_names=["images"],
-        output_names=["logits"],
+        input_names=[inputs],
+        output_names=[outputs],
         dynamic_shapes=_any_batch(),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-    return _onnx_runtime(out)
+    return _onnx_runtime(out, inputs)
 
 
-def _onnx_runtime(file: Path) -> Network | None:
+def _onnx_runtime(file: Path, inputs: str) -> Network | None:
     """The network as ONNX Runtime runs it, if that is installed."""
     try:
         from onnxruntime import InferenceSession
     except ImportError:
         return None
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return lambda samples: torch.from_numpy(session.run(None, {inputs: samples.numpy()})[0])
+
+
+def _names(about: Mapping[str, Any]) -> tuple[str, str]:
+    """What inputs and outputs of a member are called."""
+    return about["architecture"]["samples"]["name"], about["architecture"]["outputs"]
+
+
+def _input(network: nn.Module) -> Tensor:
+    """Zeros of the one input of a network, batch 1."""
+    (example,) = example_inputs(network).values()
+    return example
 
 
 def _example(network: nn.Module) -> tuple[Tensor]:
-    # Two images: with one the exporters would take the batch size for a constant.
-    return (example_input(network).expand(2, -1, -1, -1).contiguous(),)
+    # Two samples: with one the exporters would take the batch size for a constant.
+    example = _input(network)
+    return (example.expand(2, *example.shape[1:]).contiguous(),)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:
@@ -120,20 +133,24 @@ def _any_batch() -> tuple[dict[int, Any]]:
 
 @torch.no_grad()
 def _difference(network: nn.Module, written: Network) -> float:
-    """Largest difference of the outputs on random images, relative to the largest output."""
+    """Largest difference of the outputs on random inputs, relative to the largest output."""
     generator = torch.Generator().manual_seed(0)
-    shape = example_input(network).shape[1:]
+    shape = _input(network).shape[1:]
     worst = 0.0
-    for num_images in _CHECKED_BATCHES:
-        images = torch.randn(num_images, *shape, generator=generator)
-        expected = network(images)
-        worst = max(worst, float((written(images) - expected).abs().max() / expected.abs().max().clamp_min(1e-30)))
+    for batch_size in _CHECKED_BATCHES:
+        samples = torch.randn(batch_size, *shape, generator=generator)
+        expected = network(samples)
+        worst = max(worst, float((written(samples) - expected).abs().max() / expected.abs().max().clamp_min(1e-30)))
     return worst
 
 
 def _describe(network: nn.Module, about: Mapping[str, Any], form: str) -> dict[str, Any]:
     """What a user must know to run the file, and what is needed to build the network again."""
-    _, *shape = example_input(network).shape
-    inputs = {"name": "images", "shape": ["batch", *shape], "dtype": "float32"}
-    outputs = {"name": "logits", "shape": ["batch", about["architecture"]["num_classes"]], "dtype": "float32"}
-    return {"format": form, "inputs": inputs, "outputs": outputs, **about}
+    (inputs, outputs), example = _names(about), _input(network)
+    with torch.no_grad():
+        result = network(example)
+    described = {
+        "inputs": {"name": inputs, "shape": ["batch", *example.shape[1:]], "dtype": "float32"},
+        "outputs": {"name": outputs, "shape": ["batch", *result.shape[1:]], "dtype": "float32"},
+    }
+    return {"format": form, **described, **about}

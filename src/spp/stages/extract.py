@@ -10,17 +10,17 @@ from torch import Tensor
 
 from spp.dynamics.path_file import FILE_NAME as FILE_NAME_OF_PATH
 from spp.dynamics.ranking import open_path
-from spp.methods.registry import finish_member, method_module, read_method
+from spp.methods.registry import config_class, load_method
+from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
-from spp.stages.member import FILE_NAME, build_architecture, describe_member, load_member, save_member
-from spp.stages.models import WEIGHTS_FILE, load_weights
+from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.tokens import drop_tokens
 
 
 @dataclass(frozen=True)
-class _Family:
+class _CutFamily:
     selection: dict[str, Any]
     members: list[Path]
 
@@ -59,17 +59,18 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     searched_with = store.spec(ref.kind, ref.key)["config"]
     selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
     families = [family for family in families if family.selection == selection]
-    choose = method_module(selection["name"]).select
-    masks: dict[str, Tensor] = choose(read_method(selection), path, kind, size)
+    config, method = config_class(selection["name"]).from_spec(selection, "method"), load_method(selection["name"])
+    masks = method.select(config, path, kind, size)
 
     dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
     architecture = {**store.summary("dense", dense_key)["architecture"], "model": searched_with["model"]}
+    runtime = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
     donor = _smallest_containing(families, masks)
     if donor is not None:
-        small = compact(load_member(donor), _within(donor, masks))
+        small = compact(load_member(donor, runtime=runtime), _within(donor, masks))
         weights = f"{donor.name} of prune {donor.parents[1].name}"
     else:
-        dense = build_architecture(architecture)
+        dense = build_untrained(architecture, runtime)
         # A search that trained the weights has left them beside its order.
         trained = StageRef("dense", dense_key) if not (folder / WEIGHTS_FILE).exists() else ref
         file = store.artifacts_dir(trained.kind, trained.key) / WEIGHTS_FILE
@@ -78,7 +79,7 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"
     out.mkdir(parents=True, exist_ok=True)
-    header = finish_member(read_method(selection), small, searched_with["seed"])
+    header = method.finish_member(config, small, searched_with["seed"])
     file = out / FILE_NAME
     cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size}, **header)
     num_units = sum(int(mask.sum()) for mask in masks.values())
@@ -113,7 +114,7 @@ def _has_path(store: Store, ref: StageRef) -> bool:
     return store.is_done(ref.kind, ref.key) and (store.artifacts_dir(ref.kind, ref.key) / FILE_NAME_OF_PATH).exists()
 
 
-def _families(store: Store, search_key: str, refs: list[StageRef]) -> list[_Family]:
+def _families(store: Store, search_key: str, refs: list[StageRef]) -> list[_CutFamily]:
     """The finished families among `refs` that were cut from a path, newest first."""
     families = []
     for ref in refs:
@@ -123,11 +124,11 @@ def _families(store: Store, search_key: str, refs: list[StageRef]) -> list[_Fami
         if spec["inputs"]["path"]["key"] == search_key:
             folder = store.artifacts_dir("prune", ref.key)
             files = [folder / member["file"] for member in store.summary("prune", ref.key)["members"].values()]
-            families.append((store.done("prune", ref.key)["finished_at"], _Family(spec["config"]["method"], files)))
+            families.append((store.done("prune", ref.key)["finished_at"], _CutFamily(spec["config"]["method"], files)))
     return [family for _, family in sorted(families, key=lambda dated: dated[0], reverse=True)]
 
 
-def _smallest_containing(families: list[_Family], masks: Mapping[str, Tensor]) -> Path | None:
+def _smallest_containing(families: list[_CutFamily], masks: Mapping[str, Tensor]) -> Path | None:
     """The member with the fewest parameters that has every unit of `masks`."""
     fitting: list[tuple[int, Path]] = []
     for file in (file for family in families for file in family.members):

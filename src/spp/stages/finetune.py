@@ -1,4 +1,4 @@
-"""Stage `finetune`: one member, by now a small dense network, is trained on and measured on the test set."""
+"""Stage `finetune`: one member, by now a small dense network, is trained on."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,16 +7,25 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from spp.plan.config import DataConfig, RecipeConfig
+from spp.plan.recipes import RecipeConfig
 from spp.stages.context import StageRun
+from spp.stages.evaluation import evaluate
 from spp.stages.member import FILE_NAME, describe_member, load_member, member_file, write_member
-from spp.stages.training import Classifier, build_data, evaluate, fit
+from spp.stages.opening import open_samples, open_teacher
+from spp.stages.training import WeightTraining, train
+from spp.tasks.task import Batch, Task
 
 
-class MemberTraining(Classifier):
+class MemberTraining(WeightTraining):
     """Trains a member; single weights that were pruned stay zero.
 
     Args:
+        member: the compact network.
+        recipe: of the training.
+        task: what the network is for.
+        num_steps: steps of the whole training.
+        run: of the stage.
+        teacher: see TrainingPass.
         sparse: names of the parameters that hold such weights.
     """
 
@@ -24,18 +33,19 @@ class MemberTraining(Classifier):
         self,
         member: nn.Module,
         recipe: RecipeConfig,
-        num_classes: int,
+        task: Task,
         num_steps: int,
         run: StageRun,
+        teacher: nn.Module | None,
         sparse: Iterable[str],
     ) -> None:
-        super().__init__(member, recipe, num_classes, num_steps, run)
+        super().__init__(member, recipe, task, num_steps, run, teacher)
         for name in sparse:
             self.register_buffer(_buffer(name), member.get_parameter(name) != 0, persistent=False)
         self.sparse = tuple(sparse)
 
     @torch.no_grad()
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Set the pruned weights back before the moving average sees them."""
         for name in self.sparse:
             self.model.get_parameter(name).mul_(self.get_buffer(_buffer(name)))
@@ -47,36 +57,30 @@ def _buffer(name: str) -> str:
 
 
 def run(stage: StageRun) -> dict[str, Any]:
-    """Train a member, then look at the test set once: with its weights before and after."""
-    recipe = RecipeConfig.read(stage.config["recipe"], "finetune")
-    budget = stage.config["budget"]
-    seed = stage.config["seed"]
+    """Train a member by the recipe."""
+    recipe = RecipeConfig.from_spec(stage.config["recipe"], "finetune")
+    budget, seed = stage.config["budget"], stage.config["seed"]
     pl.seed_everything(seed, verbose=False)
-    data = stage.data = build_data(DataConfig.read(stage.config["data"], "data"), recipe, seed, stage.runtime)
+    data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     source = stage.input_artifacts("family") / member_file(budget["value"])
     description = describe_member(source)
-    member = load_member(source, drop_path=recipe.drop_path)
-
-    if recipe.epochs > 0:
-        num_steps = recipe.epochs * data.steps_per_epoch
-        sparse = description.get("sparse", ())
-        module = MemberTraining(member.train(), recipe, data.num_classes, num_steps, stage, sparse)
-        member.load_state_dict(fit(module, data, stage))
+    member = load_member(source, drop_path=recipe.drop_path, runtime=stage.runtime.model).train()
+    num_steps = recipe.epochs * data.steps_per_epoch
+    sparse = description.get("sparse", ())
+    module = MemberTraining(member, recipe, task, num_steps, stage, open_teacher(stage, recipe), sparse)
+    member.load_state_dict(train(module, data, stage))
     stage.leave_to_leader()
 
     write_member(stage.artifacts / FILE_NAME, member, description)
-    before = evaluate(load_member(source), data.test_dataloader(), data.num_classes, stage)
-    after = evaluate(member, data.test_dataloader(), data.num_classes, stage)
-    family = stage.input_summary("family")
     return {
         "budget": budget,
         "macs": description["macs"],
         "params": description["params"],
-        "dense": family["dense"],
+        "dense": stage.input_summary("family")["dense"],
         "widths": description["widths"],
-        "test_before": before,
-        "test": after,
-        "val": evaluate(member, data.val_dataloader(), data.num_classes, stage),
+        "task": task.name,
+        "headline": task.headline,
+        "val": evaluate(member, data.val_dataloader(), task, stage),
         "epochs": recipe.epochs,
         "finetune_seconds": stage.fit_seconds,
     }

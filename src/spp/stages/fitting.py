@@ -25,7 +25,7 @@ from pytorch_lightning.trainer.connectors.checkpoint_connector import _Checkpoin
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
 
-from spp.data.module import ImageData
+from spp.data.module import DataModule
 from spp.plan.config import RuntimeConfig
 from spp.stages.checkpoint import OURS, UnusableCheckpointError, random_state, set_random_state
 from spp.stages.context import StageRun
@@ -82,7 +82,7 @@ class Trainable(pl.LightningModule):
         self.mean_loss = RunningMean()
 
 
-def run_fit(module: Trainable, data: ImageData, run: StageRun, **arguments: Any) -> None:
+def run_fit(module: Trainable, data: DataModule, run: StageRun, **arguments: Any) -> None:
     """Train `module` from where the stage's checkpoint stands, or from the start.
 
     A module with `validation_step` and `on_validation_epoch_end` is validated after every epoch.
@@ -198,7 +198,7 @@ class _FromMemory(CheckpointIO):
 class _Watch(pl.Callback):
     """Looks at every boundary whether to save or to stop; validates at the end of an epoch."""
 
-    def __init__(self, module: Trainable, data: ImageData, run: StageRun) -> None:
+    def __init__(self, module: Trainable, data: DataModule, run: StageRun) -> None:
         self.module, self.data, self.run = module, data, run
         self.has_started = False
         self._has_validation = type(module).validation_step is not pl.LightningModule.validation_step
@@ -245,10 +245,11 @@ class _Watch(pl.Callback):
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self._val_loader is None:
             self._val_loader = self.data.val_dataloader()
-        # The shares of ranks may differ by an image, and so their numbers of batches; boundaries are common to all.
+        # The shares of ranks may differ by a sample, and so their numbers of batches; boundaries are common to all.
         num_common = math.ceil(len(self.data.split_indices[1]) // trainer.world_size / self._val_loader.batch_size)
         modes = [(part, part.training) for part in module.modules()]
         module.eval()
+        module.on_validation_epoch_start()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             for index, batch in enumerate(self._val_loader):
                 if index < num_common:

@@ -14,7 +14,7 @@ MOST_UNITS = 10_000
 """Rows that W&B takes in a table: of a larger path evenly spaced units are shown; path/num_units tells of how many."""
 
 _UNIT_COLUMNS = ("pair", "kind", "unit", "entry_step", "final_gamma")
-_MEMBER_COLUMNS = ("budget_kind", "budget", "macs", "params", "top1_before", "val_top1", "top1")
+_MEMBER_COLUMNS = ("budget_kind", "budget", "macs", "params", "metric", "unit", "before", "val", "test")
 _NUM_IMAGE_COLUMNS = 256
 _ROW_HEIGHT = 12
 
@@ -30,20 +30,22 @@ def log_path(mirror: Mirror, path: SolutionPath) -> None:
     mirror.log({"path/num_units": len(units), "path/num_units_in_table": len(shown)})
 
 
-def log_family(mirror: Mirror, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-    """Show what members a finished stage has made, or measured: cost and accuracies (percent; None: not measured).
+def log_members(mirror: Mirror, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Show what members a finished stage has made, or measured: cost and headline metric (None: not measured).
 
     All such tables have the same columns, so that W&B joins those of a group.
     """
     if "members" in summary:
         members = [
-            [config["budget"]["kind"], float(budget), member["macs"], member["params"], None, None, None]
+            [config["budget"]["kind"], float(budget), member["macs"], member["params"], None, None, None, None, None]
             for budget, member in summary["members"].items()
         ]
-    elif "test_before" in summary:
-        budget = summary["budget"]
-        accuracies = [summary[name]["top1"] for name in ("test_before", "val", "test")]
-        members = [[budget["kind"], budget["value"], summary["macs"], summary["params"], *accuracies]]
+    elif "metrics" in summary and "budget" in summary:
+        budget, name = summary["budget"], summary["headline"]
+        found = [summary["metrics"].get(when, {}).get(name) for when in ("before", "val", "test")]
+        values = [None if metric is None else metric["value"] for metric in found]
+        unit = summary["metrics"]["test"][name]["unit"]
+        members = [[budget["kind"], budget["value"], summary["macs"], summary["params"], name, unit, *values]]
     else:
         return
     mirror.log_table("family", _MEMBER_COLUMNS, members)

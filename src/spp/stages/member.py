@@ -9,11 +9,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spp.plan.config import ModelConfig
-from spp.stages.models import build_model, load_weights
+from spp.models.build import build
+from spp.models.config import TRAIN
+from spp.models.weights import load_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
-from spp.structure.pairs import Pair, example_input
+from spp.structure.find import example_inputs, set_drop_path
+from spp.structure.pair import Pair
 from spp.structure.tokens import drop_tokens, kept_tokens
 
 FILE_NAME = "member.safetensors"
@@ -41,14 +43,14 @@ def save_member(
         small: the compact network, on the CPU.
         masks: the units of the dense network that it kept, by pair.
         pairs: the pairs of the dense network.
-        architecture: of the dense network, see `build_architecture`.
+        architecture: of the dense network, see spp.models.build.
         sparse: names of parameters whose zeros are pruned weights: they are not counted, and stay zeros.
-        extra: further JSON values for the header: the budget, and what `registry.finish_member` returned.
+        extra: further JSON values for the header: the budget, and what the method's finish_member returned.
 
     Returns:
         The counted cost of the network.
     """
-    cost = count_cost(small, example_input(small))
+    cost = count_cost(small, example_inputs(small))
     num_zeros = sum(int((small.get_parameter(name) == 0).sum()) for name in sparse)
     cost = Cost(cost.macs, cost.params - num_zeros)
     description = {
@@ -90,23 +92,20 @@ def describe_member(file: Path) -> dict[str, Any]:
     return description
 
 
-def build_architecture(architecture: Mapping[str, Any], drop_path: float = 0.0) -> nn.Module:
-    """The dense network that {"model": ModelConfig.plain(), "img_size", "in_chans", "num_classes"} describes."""
-    return build_model(
-        ModelConfig.read(architecture["model"], "model"),
-        img_size=architecture["img_size"],
-        in_chans=architecture["in_chans"],
-        num_classes=architecture["num_classes"],
-        drop_path=drop_path,
-    )
+def build_untrained(architecture: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> nn.Module:
+    """The dense network of a description (spp.models.build), for weights to be loaded into; no stochastic depth."""
+    network = build({**architecture, "model": {**architecture["model"], "weights": TRAIN}}, runtime)
+    set_drop_path(network, 0.0)
+    return network
 
 
-def load_member(file: Path | str, *, drop_path: float = 0.0) -> nn.Module:
+def load_member(file: Path | str, *, drop_path: float = 0.0, runtime: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a member again and load its weights: a plain torch module, in eval mode, on the CPU.
 
     Args:
         file: a member's .safetensors file, or the folder that holds it as member.safetensors.
         drop_path: stochastic depth for further training.
+        runtime: where to find the factory of one's own network; None: in this folder or on Python's path.
 
     Raises:
         ValueError: if the file is missing, broken, or no member.
@@ -114,7 +113,8 @@ def load_member(file: Path | str, *, drop_path: float = 0.0) -> nn.Module:
     file = Path(file)
     file = file / FILE_NAME if file.is_dir() else file
     description = describe_member(file)
-    dense = build_architecture(description["architecture"], drop_path)
+    dense = build_untrained(description["architecture"], runtime)
+    set_drop_path(dense, drop_path)
     drop_tokens(dense, description.get("tokens", {}))
     small = shrink_like(dense, description["widths"])
     if description.get("is_scaled_by_kept_width", False):

@@ -1,24 +1,28 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
+from torch.utils.data import default_collate
 
-from spp.data.module import ImageData
-from spp.data.transforms import Augment
+from spp.data.module import DataModule
+from spp.data.registry import open_data
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
-from spp.methods.registry import kinds_of, method_module
-from spp.methods.spp import SPPConfig, build_optimizer
-from spp.plan.config import RecipeConfig, UpdateConfig
+from spp.methods.registry import load_method
+from spp.methods.search import SearchRequest
+from spp.models.build import architecture_of, build
+from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
+from spp.plan.recipes import PassConfig
 from spp.plan.setup import Setup
-from spp.stages.models import build_for, load_weights, read_checkpoint
-from spp.stages.training import build_data
+from spp.structure.find import find_pairs
+from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
+from spp.tasks.registry import build_task
+from spp.tasks.task import Task
+
+SEARCH_RECIPES = ("update", "search")
 
 
 def check_all(setups: Mapping[str, Setup]) -> dict[str, dict[float, str]]:
@@ -44,30 +48,26 @@ class _Preflight:
     def __init__(self) -> None:
         self._asked: set[str] = set()
         self._refused: dict[str, dict[float, str]] = {}
-        self._data: dict[str, ImageData] = {}
+        self._data: dict[str, DataModule] = {}
         self._networks: dict[str, MaskedModel] = {}
 
     def check(self, setup: Setup) -> dict[float, str]:
-        data_key = canonical_json([setup.data.plain(), setup.runtime.data_root])
+        data_key = canonical_json([setup.data.plain(), setup.runtime.data])
         if data_key not in self._data:
-            self._data[data_key] = build_data(setup.data, setup.update, setup.seed, setup.runtime)
+            self._data[data_key] = _open_data(setup, next(iter(setup.recipes.values())))
         data = self._data[data_key]
-        search = "update" if isinstance(setup.method, SPPConfig) else "search"
-        for stage in ("dense", search, "prune", "finetune"):
-            recipe = getattr(setup, stage)
-            num_processes = _num_processes(setup, stage)
-            if self._is_new("recipe", data_key, stage, recipe.epochs, recipe.batch_size, recipe.augment, num_processes):
-                _check_recipe(stage, recipe, data.num_train_samples, num_processes)
-        network_key = canonical_json([data_key, setup.model.plain(), setup.runtime.weights_file])
+        for name, recipe in setup.recipes.items():
+            if self._is_new("recipe", data_key, setup.task.plain(), name, recipe.plain()):
+                _check_recipe(setup, name, recipe, data)
+        network_key = canonical_json([data_key, setup.task.plain(), setup.model.plain(), setup.runtime.model])
         if network_key not in self._networks:
             self._networks[network_key] = _build(setup, data)
         masked = self._networks[network_key]
-        recipe = getattr(setup, search)
-        num_steps = recipe.epochs * (data.num_train_samples // recipe.batch_size)
-        min_units = getattr(setup.method, "min_units", 1)
-        if self._is_new("budget", network_key, setup.budget.plain(), min_units):
+        if self._is_new("budget", network_key, setup.budget.plain(), setup.method.min_units):
             for size in setup.budget.values:
-                absolute_size(masked.pairs, setup.budget.kind, size, min_units, field="budget.values")
+                absolute_size(masked.pairs, setup.budget.kind, size, setup.method.min_units, field="budget.values")
+        recipe = next(setup.recipes[name] for name in SEARCH_RECIPES if name in setup.recipes)
+        num_steps = recipe.epochs * (data.num_train_samples // recipe.batch_size)
         question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), num_steps])
         if question not in self._refused:
             self._refused[question] = _build_search(setup, masked, num_steps)
@@ -80,63 +80,81 @@ class _Preflight:
         return is_new
 
 
-def _num_processes(setup: Setup, stage: str) -> int:
-    """Processes that share a batch of a stage."""
-    if setup.cluster.name == "debug":
-        return 1
-    resources = setup.cluster.resources_of(stage, setup.default_gpus)
-    return resources.num_nodes * resources.num_tasks_per_node
+def _open_data(setup: Setup, recipe: PassConfig) -> DataModule:
+    return open_data(
+        setup.data,
+        setup.runtime.data,
+        batch_size=recipe.batch_size,
+        augment=recipe.augment,
+        seed=setup.seed,
+        num_workers=0,
+    )
 
 
-def _check_recipe(stage: str, recipe: RecipeConfig | UpdateConfig, num_train_samples: int, num_processes: int) -> None:
-    Augment.read(recipe.augment)
-    if recipe.epochs > 0 and recipe.batch_size % num_processes:
-        least = max(1, recipe.batch_size // num_processes) * num_processes
+def _open_task(setup: Setup, data: DataModule) -> Task:
+    return build_task(setup.task, setup.runtime.task, data.facts)
+
+
+def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule) -> None:
+    """Refuse what data or task do not know, and a batch larger than data whose number only opening them tells."""
+    if recipe.epochs == 0:
+        return
+    try:
+        _open_data(setup, recipe)
+        task = _open_task(setup, data)
+        task.training_loss(recipe)
+        if recipe.distills:
+            task.check_distillation()
+    except ValueError as error:
+        is_of_recipe = str(error).split(":")[0].split(".")[0] in recipe.plain()
+        raise ValueError(f"{name}.{error}" if is_of_recipe else str(error)) from None
+    if recipe.batch_size > data.num_train_samples:
         raise ValueError(
-            f"{stage}.batch_size: {recipe.batch_size} cannot be shared by {num_processes} processes; allowed: a "
-            f"multiple of their number; use {least}"
-        )
-    if recipe.epochs > 0 and recipe.batch_size > num_train_samples:
-        raise ValueError(
-            f"{stage}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
-            f"{num_train_samples} training images; use a smaller one"
+            f"{name}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
+            f"{data.num_train_samples} training {data.facts.samples}; use a smaller one"
         )
 
 
 def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[float, str]:
     """The budgets that a search refuses; whatever else it cannot do it says when it is made."""
-    if isinstance(setup.method, SPPConfig):
-        build_optimizer(setup.method, masked.masks, num_steps)
-        return {}
-    build = method_module(vars(setup.method)["name"]).build_search
-    if "ranking" in kinds_of(setup.method):
-        build(setup.method, masked, num_steps)
+    method, config = load_method(setup.method.name), setup.method
+    if "budget" not in config.kinds[0]:
+        method.build_search(config, masked, SearchRequest(num_steps=num_steps, seed=setup.seed))
         return {}
     refused = {}
     for size in setup.budget.values:
+        budget = Budget(setup.budget.kind, size)
         try:
-            build(setup.method, masked, num_steps, Budget(setup.budget.kind, size))
+            method.build_search(config, masked, SearchRequest(num_steps=num_steps, seed=setup.seed, budget=budget))
         except OutOfReachError as error:
             refused[size] = str(error)
     return refused
 
 
-def _build(setup: Setup, data: ImageData) -> MaskedModel:
+def _build(setup: Setup, data: DataModule) -> MaskedModel:
+    task = _open_task(setup, data)
     with torch.random.fork_rng():
-        model = build_for(setup.model, data)
-    if setup.model.weights == "pretrained":
-        _check_classes(setup, data.num_classes)
-    if setup.runtime.weights_file is not None:
-        load_weights(model, read_checkpoint(Path(setup.runtime.weights_file)), setup.runtime.weights_file)
-    pairs = find_pairs(model, per_head=setup.model.per_head)
-    return MaskedModel(model, pairs)
+        model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
+    if "weights_file" in setup.runtime.model:
+        load_given(model, setup.model.weights, setup.runtime.model["weights_file"])
+    masked = MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
+    _check_fit(masked.model, data, task)
+    return masked
 
 
-def _check_classes(setup: Setup, num_classes: int) -> None:
-    published = timm.get_pretrained_cfg(setup.model.name)
-    if published is None or published.num_classes != num_classes:
-        known = published.num_classes if published else 0
+@torch.no_grad()
+def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
+    """Refuse a network that cannot take the data's samples, or whose outputs are not what the task expects."""
+    samples = data.val_samples(data.split_indices[1][:2])
+    batch = default_collate([samples[0], samples[len(samples) - 1]])
+    try:
+        outputs = call(model.eval(), task.inputs(batch))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"model.weights: 'pretrained' knows {known} classes and {setup.data.name} has {num_classes}; "
-            "allowed: train, or a checkpoint trained on this data; train one first"
-        )
+            f"model: {type(model).__name__} cannot take the {data.facts.samples} of {data.facts.name} ({reason}); "
+            "allowed: networks for inputs of their shape; correct the model or the data"
+        ) from None
+    finally:
+        model.train()
+    task.check_outputs(outputs, 2)

@@ -8,19 +8,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.dynamics.budget import sizes_of
-from spp.dynamics.path import SolutionPath
-from spp.dynamics.ranking import Ranking, open_path
-from spp.methods.registry import finish_member, method_module, read_method
-from spp.plan.config import BudgetConfig, PruneConfig
+from spp.dynamics.ordered_units import OrderedUnits
+from spp.dynamics.ranking import open_path
+from spp.methods.registry import load_method
+from spp.models.weights import WEIGHTS_FILE, load_weights
+from spp.plan.config import BudgetConfig
+from spp.plan.recipes import PruneConfig
 from spp.plan.walk import walked_fraction
 from spp.stages.context import StageRun
-from spp.stages.dense import architecture_of, open_dense
 from spp.stages.member import member_file, save_member
-from spp.stages.models import WEIGHTS_FILE, load_weights
-from spp.stages.training import Classifier, fit
+from spp.stages.opening import DenseNetwork, masked_architecture, method_of, open_dense
+from spp.stages.training import WeightTraining, train
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
 from spp.structure.tokens import drop_tokens
+from spp.tasks.task import Batch
 
 
 class BudgetWalk:
@@ -61,7 +63,7 @@ class BudgetWalk:
         self.pending, self.current = list(state["pending"]), state["current"]
 
 
-class Family:
+class TakenMembers:
     """The members that were taken so far: their files and what the summary says of them.
 
     Attributes:
@@ -69,18 +71,17 @@ class Family:
         largest: the size with all units as a fraction of the dense model.
     """
 
-    def __init__(self, stage: StageRun, model: nn.Module, path: SolutionPath | Ranking, budget: BudgetConfig) -> None:
+    def __init__(self, stage: StageRun, model: nn.Module, path: OrderedUnits, budget: BudgetConfig) -> None:
         self._stage, self._model, self._path, self._kind = stage, model, path, budget.kind
-        self._method = read_method(stage.config["method"])
-        self._choose = method_module(stage.config["method"]["name"]).select
-        self._architecture = architecture_of(stage)
+        self._config = method_of(stage)
+        self._method = load_method(self._config.name)
+        self._architecture = masked_architecture(stage)
         self.members: dict[str, Any] = {}
         self.largest = path.budget_range(budget.kind)[1] / path.dense_total(budget.kind)
 
     def select(self, size: float) -> dict[str, Tensor]:
         """The masks of the member at a size."""
-        masks: dict[str, Tensor] = self._choose(self._method, self._path, self._kind, size)
-        return masks
+        return self._method.select(self._config, self._path, self._kind, size)
 
     def cut(self, size: float) -> tuple[dict[str, Tensor], nn.Module, dict[str, Any]]:
         """The member at a size with the weights of this moment: its masks, the network, what its header must say.
@@ -90,7 +91,7 @@ class Family:
         """
         masks = self.select(size)
         small = compact(self._model, masks).cpu().eval()
-        return masks, small, finish_member(self._method, small, self._stage.config["seed"])
+        return masks, small, self._method.finish_member(self._config, small, self._stage.config["seed"])
 
     def take(self, size: float) -> None:
         """Write the member at a size with the weights of this moment; one rank does it for all."""
@@ -105,31 +106,34 @@ class Family:
         self._stage.log({"budget": size, **counts})
 
 
-class FamilyWalk(Classifier):
+class PathWalk(WeightTraining):
     """Trains the weights under masks that follow the path, and hands out a member at each budget.
 
     Args:
-        family: chooses the masks and takes the members.
+        opened: the network, its data and its task.
+        recipe: of the walk.
+        run: of the stage.
+        taken: chooses the masks and takes the members.
         sizes: every budget as a fraction of the dense model -> as the user wrote it.
     """
 
     def __init__(
         self,
-        masked: MaskedModel,
+        opened: DenseNetwork,
         recipe: PruneConfig,
-        num_classes: int,
-        num_steps: int,
         run: StageRun,
         *,
-        family: Family,
+        taken: TakenMembers,
         sizes: Mapping[float, float],
     ) -> None:
-        super().__init__(masked, recipe, num_classes, num_steps, run)
+        num_steps = recipe.epochs * opened.data.steps_per_epoch
+        masked = MaskedModel(opened.model, opened.pairs)
+        super().__init__(masked, recipe, opened.task, num_steps, run, opened.teacher)
         self.masked = masked
-        self.family = family
+        self.taken = taken
         self.sizes = sizes
-        self.walk = BudgetWalk(list(sizes), num_steps, recipe.interval, recipe.shape, family.largest)
-        for mask in masked.masks.values():
+        self.walk = BudgetWalk(list(sizes), num_steps, recipe.interval, recipe.shape, taken.largest)
+        for mask in self.masked.masks.values():
             mask.requires_grad_(False)
 
     def trained_network(self) -> nn.Module:
@@ -137,61 +141,59 @@ class FamilyWalk(Classifier):
         dense: nn.Module = self.masked.model
         return dense
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Choose the masks again when an interval begins."""
         if self.global_step % self.walk.interval == 0:
             size, taken = self.walk.advance(self.global_step)
             for budget in taken:
-                self.family.take(self.sizes[budget])
-            self.masked.set_masks(self.family.select(self.sizes.get(size, size)))
+                self.taken.take(self.sizes[budget])
+            self.masked.set_masks(self.taken.select(self.sizes.get(size, size)))
             self.run.progress(self.global_step, self.num_steps, "steps", f"at {100 * size:.0f} % of dense")
 
     def on_train_end(self) -> None:
         """Take the members that are left; with a walk of many intervals that is the smallest one."""
         for budget in self.walk.pending:
-            self.masked.set_masks(self.family.select(self.sizes[budget]))
-            self.family.take(self.sizes[budget])
+            self.masked.set_masks(self.taken.select(self.sizes[budget]))
+            self.taken.take(self.sizes[budget])
         super().on_train_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Where the walk is, and which members are taken; their files go with the checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["walk"] = {**self.walk.state_dict(), "members": dict(self.family.members)}
+        checkpoint["walk"] = {**self.walk.state_dict(), "members": dict(self.taken.members)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
         super().on_load_checkpoint(checkpoint)
         self.walk.load_state_dict(checkpoint["walk"])
-        self.family.members = dict(checkpoint["walk"]["members"])
+        self.taken.members = dict(checkpoint["walk"]["members"])
 
 
 def run(stage: StageRun) -> dict[str, Any]:
     """Walk the path once and write a member for every budget."""
-    recipe = PruneConfig.read(stage.config["recipe"], "prune")
-    budget = BudgetConfig.read(stage.config["budget"], "budget")
-    data, model, pairs = open_dense(stage, recipe)
+    recipe = PruneConfig.from_spec(stage.config["recipe"], "prune")
+    budget = BudgetConfig.from_spec(stage.config["budget"], "budget")
+    opened = open_dense(stage, recipe)
     path = open_path(stage.input_artifacts("path"))
     searched = stage.input_artifacts("path") / WEIGHTS_FILE
     if searched.exists():  # the search has trained the weights, and the order belongs to these
-        load_weights(model, load_file(searched), "the search stage")
-    drop_tokens(model, path.tokens)
+        load_weights(opened.model, load_file(searched), "the search stage")
+    drop_tokens(opened.model, path.tokens)
     total = path.dense_total(budget.kind)
     sizes = {size if size <= 1 else size / total: size for size in budget.values}
-    family = Family(stage, model, path, budget)
+    taken = TakenMembers(stage, opened.model, path, budget)
 
     started = time.monotonic()
     if recipe.epochs == 0:
         stage.leave_to_leader()
         for size in budget.values:
-            family.take(size)
+            taken.take(size)
     else:
         for size in budget.values:
-            family.cut(size)  # a member that cannot be is refused before hours of training
-        num_steps = recipe.epochs * data.steps_per_epoch
-        masked = MaskedModel(model, pairs)
-        fit(FamilyWalk(masked, recipe, data.num_classes, num_steps, stage, family=family, sizes=sizes), data, stage)
+            taken.cut(size)  # a member that cannot be is refused before hours of training
+        train(PathWalk(opened, recipe, stage, taken=taken, sizes=sizes), opened.data, stage)
     return {
-        "members": family.members,
+        "members": taken.members,
         "epochs": recipe.epochs,
         "walk_seconds": stage.fit_seconds or time.monotonic() - started,
         "dense": {kind: path.dense_total(kind) for kind in ("macs", "params")},

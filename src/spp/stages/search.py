@@ -1,59 +1,60 @@
-"""Stage `search`: the search of every method but SPP; it ends in a ranking of all units, or in one member."""
+"""Stages `update` (SPP's) and `search` (every other method's): one search for an order of all units, or a member."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
-from spp.config import Config
 from spp.dynamics.budget import Budget, dense_total, sizes_of
-from spp.dynamics.ranking import Ranking
-from spp.methods._search import BudgetSearch, RankingSearch, Search
-from spp.methods.registry import finish_member, method_module, read_method
-from spp.plan.config import SearchConfig
+from spp.dynamics.path import SolutionPath
+from spp.methods.method import MethodConfig
+from spp.methods.registry import load_method
+from spp.methods.search import BudgetSearch, OrderSearch, Search, SearchRequest
+from spp.models.weights import WEIGHTS_FILE
+from spp.plan.recipes import PassConfig, SearchConfig, UpdateConfig
 from spp.stages.context import StageRun
-from spp.stages.dense import architecture_of, open_dense
+from spp.stages.media import log_path
 from spp.stages.member import member_file, save_member
-from spp.stages.models import WEIGHTS_FILE
-from spp.stages.training import Classifier, fit
+from spp.stages.opening import DenseNetwork, masked_architecture, method_of, open_dense
+from spp.stages.training import TrainingPass, WeightTraining, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
-from spp.structure.pairs import find_pairs
-from spp.structure.tokens import drop_tokens
+from spp.tasks.task import Batch
+
+_RECIPES: dict[str, type[PassConfig]] = {"update": UpdateConfig, "search": SearchConfig}
 
 
-class UnitSearch(Classifier):
-    """Lets a method move the masks of a network, whose weights train by the recipe or stand still."""
+class _MovesMasks(TrainingPass):
+    """Lets a method move the masks of the network in a pass."""
 
-    def __init__(self, search: Search, recipe: SearchConfig, num_classes: int, run: StageRun) -> None:
-        super().__init__(search.masked, recipe, num_classes, search.num_steps, run)
-        self.search = search
-        self.train_loss = _JointLoss(self.train_loss, search)
+    search: Search
 
-    def trained_network(self) -> torch.nn.Module:
-        """The weights are trained by the recipe; the masks belong to the method."""
-        return self.search.masked.model
+    def on_train_epoch_start(self) -> None:
+        """Tell the method which epoch it is."""
+        assert self.trainer.max_epochs is not None
+        self.search.on_epoch_start(self.current_epoch, self.trainer.max_epochs)
 
-    def configure_optimizers(self) -> Any:
-        """The recipe's, or one that moves nothing where the weights stand still."""
-        if self.search.trains_weights:
-            return super().configure_optimizers()
-        return torch.optim.SGD(self.search.masks.values(), lr=0.0)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """The loss at the masks that the method wants to see."""
         self.search.before_forward()
         return super().training_step(batch, batch_idx)
+
+    def further_outputs(self) -> Any:
+        """Those of heads that the method trains along."""
+        return self.search.auxiliary_outputs()
 
     def on_after_backward(self) -> None:
         """The method's step, before that of the weights."""
         self.search.after_backward()
 
+    def progress_note(self) -> str:
+        """What the method says, or the epoch."""
+        return self.search.progress_note() or super().progress_note()
+
     def metrics(self) -> dict[str, float]:
         """What the method tells of itself."""
-        return self.search.metrics()
+        return {**super().metrics(), **self.search.metrics()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The method's variables; masks and weights are the module's own."""
@@ -66,68 +67,80 @@ class UnitSearch(Classifier):
         self.search.load_state_dict(checkpoint["search"])
 
 
-class _JointLoss(torch.nn.Module):
-    """The loss of the network, plus that of every other classifier that the method trains along."""
+class MaskSearch(_MovesMasks):
+    """A search in which the masks move and the weights stand still."""
 
-    def __init__(self, loss: torch.nn.Module, search: Search) -> None:
-        super().__init__()
-        self.loss = loss
+    def __init__(self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun) -> None:
+        super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
         self.search = search
 
-    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        total: Tensor = self.loss(scores, labels)
-        for auxiliary in self.search.auxiliary_scores():
-            total = total + self.loss(auxiliary, labels)
-        return total
+    def configure_optimizers(self) -> Any:
+        """One that moves nothing: the masks belong to the method."""
+        return torch.optim.SGD(self.search.masks.values(), lr=0.0)
+
+
+class JointSearch(_MovesMasks, WeightTraining):
+    """A search in which the weights train by the recipe while the masks move."""
+
+    def __init__(self, search: Search, opened: DenseNetwork, recipe: SearchConfig, run: StageRun) -> None:
+        super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
+        self.search = search
+
+    def trained_network(self) -> nn.Module:
+        """The weights are trained by the recipe; the masks belong to the method."""
+        return self.search.masked.model
 
 
 def run(stage: StageRun) -> dict[str, Any]:
-    """Search once, and write the ranking (with the weights, where they moved) or the member of a budget."""
-    recipe = SearchConfig.read(stage.config["recipe"], "search")
-    config = read_method(stage.config["method"])
-    data, model, pairs = open_dense(stage, recipe)
-    num_steps = recipe.epochs * data.steps_per_epoch
-    search = _build(config, MaskedModel(model, pairs), num_steps, stage.config)
-    model.requires_grad_(search.trains_weights)
+    """Search once, and write the order (with the weights, where they moved) or the member of a budget."""
+    recipe = _RECIPES[stage.kind].from_spec(stage.config["recipe"], stage.kind)
+    config = method_of(stage)
+    opened = open_dense(stage, recipe)
+    num_steps = recipe.epochs * opened.data.steps_per_epoch
+    budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
+    request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
+    search = load_method(config.name).build_search(config, MaskedModel(opened.model, opened.pairs), request)
+    opened.model.requires_grad_(config.trains_weights)
     if num_steps > 0:
-        fit(UnitSearch(search, recipe, data.num_classes, stage), data, stage)
+        fit(_module(search, config, opened, recipe, stage), opened.data, stage)
     stage.leave_to_leader()
 
-    found = _write_ranking(search, stage) if isinstance(search, RankingSearch) else _write_member(search, config, stage)
+    write = _write_order if isinstance(search, OrderSearch) else _write_member
     return {
         "num_steps": num_steps,
-        "num_units": sum(pair.size for pair in pairs),
+        "num_units": sum(pair.size for pair in opened.pairs),
         "epochs": recipe.epochs,
         "search_seconds": stage.fit_seconds,
-        "dense": {kind: dense_total(pairs, kind) for kind in ("macs", "params")},
-        **found,
+        "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
+        **write(search, config, stage),
         **search.summary(),
     }
 
 
-def _build(config: Config, masked: MaskedModel, num_steps: int, values: Mapping[str, Any]) -> Search:
-    budget = [Budget(**values["budget"])] if "budget" in values else []
-    search: Search = method_module(values["method"]["name"]).build_search(config, masked, num_steps, *budget)
-    return search
+def _module(
+    search: Search, config: MethodConfig, opened: DenseNetwork, recipe: PassConfig, stage: StageRun
+) -> TrainingPass:
+    if config.trains_weights:
+        assert isinstance(recipe, SearchConfig)
+        return JointSearch(search, opened, recipe, stage)
+    return MaskSearch(search, opened, recipe, stage)
 
 
-def _write_ranking(search: RankingSearch, stage: StageRun) -> dict[str, Any]:
-    meta = {"method": stage.config["method"], "stage": stage.key, "seed": stage.config["seed"]}
-    scores, tokens, pairs, dense = search.scores(), search.kept_tokens(), search.pairs, search.pairs[0].model_cost
-    if tokens:
-        drop_tokens(search.masked.model, tokens)
-        pairs = find_pairs(search.masked.model, per_head=stage.config["model"]["per_head"])
-    ranking = Ranking.from_scores(scores, pairs, per_cost=search.per_cost, tokens=tokens, dense=dense, meta=meta)
-    ranking.save(stage.artifacts)
-    if search.trains_weights:
+def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:
+    assert isinstance(search, OrderSearch)
+    order = search.order({"method": stage.config["method"], "stage": stage.key, "seed": stage.config["seed"]})
+    order.save(stage.artifacts)
+    if isinstance(order, SolutionPath):
+        log_path(stage.mirror, order)
+    if config.trains_weights:
         weights = search.masked.model.cpu().state_dict()
         save_file({name: value.contiguous() for name, value in weights.items()}, stage.artifacts / WEIGHTS_FILE)
-    return {"trains_weights": search.trains_weights}
+    return {"trains_weights": config.trains_weights}
 
 
-def _write_member(search: Search, config: Config, stage: StageRun) -> dict[str, Any]:
+def _write_member(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:
     assert isinstance(search, BudgetSearch)
-    budget, architecture = stage.config["budget"], architecture_of(stage)
+    budget, architecture = stage.config["budget"], masked_architecture(stage)
     masks = {name: mask.cpu() for name, mask in search.final_masks().items()}
     model, kwargs = search.final_network()
     if kwargs:
@@ -138,8 +151,7 @@ def _write_member(search: Search, config: Config, stage: StageRun) -> dict[str, 
         for name, kept in kept_weights.items():
             model.get_parameter(name).mul_(kept.cpu())
     small = compact(model, masks).eval()
-    header = finish_member(config, small, stage.config["seed"])
+    header = load_method(config.name).finish_member(config, small, stage.config["seed"])
     file = stage.artifacts / member_file(budget["value"])
-    sparse = kept_weights.keys()
-    cost = save_member(file, small, masks, search.pairs, architecture, sparse, budget=budget, **header)
+    cost = save_member(file, small, masks, search.pairs, architecture, kept_weights.keys(), budget=budget, **header)
     return {"members": {f"{budget['value']:.10g}": {"file": file.name, **sizes_of(cost, masks)}}}

@@ -22,7 +22,7 @@ from spp.record.wandb_mirror import Mirror, open_mirror
 from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
 from spp.stages.context import StageRun
 from spp.stages.interruption import Interruptions
-from spp.stages.media import log_family
+from spp.stages.media import log_members
 from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
 from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Liveness, claim
 from spp.store.provenance import collect
@@ -98,7 +98,7 @@ def _lead(
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, SystemExit):
-                _as_it_was_meant(error)
+                _exit_by_signal(error)
             if not isinstance(error, Exception):
                 raise
             if not (held.lost or interruptions.handed_over or isinstance(error, AlreadyClaimed)):
@@ -135,7 +135,7 @@ def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Inte
         raise
 
 
-def _as_it_was_meant(stop: SystemExit) -> NoReturn:
+def _exit_by_signal(stop: SystemExit) -> NoReturn:
     """Lightning makes exits of its own from Ctrl-C and SIGTERM, the latter with code 0; neither is a success."""
     if isinstance(stop.__context__, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -173,7 +173,7 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
         meeting.go(None if stage.saved is None else pinned)
         summary = _run(stage)
         summary |= _spent(stage) | _skipped(stage)
-        log_family(stage.mirror, stage.config, summary)
+        log_members(stage.mirror, stage.config, summary)
         stage.mirror.set_result(summary)
     finally:
         stage.mirror.finish()
@@ -222,10 +222,9 @@ def _spent(stage: StageRun) -> dict[str, Any]:
 
 
 def _skipped(stage: StageRun) -> dict[str, Any]:
-    """With data.on_error=skip, how many broken images the first rank came across."""
-    if stage.data is None or stage.runtime.data_on_error == "fail":
-        return {}
-    return {"num_skipped_images": stage.data.num_skipped}
+    """With data.on_error=skip, how many broken samples the first rank came across."""
+    num_skipped = None if stage.data is None else stage.data.num_skipped
+    return {} if num_skipped is None else {"num_skipped": num_skipped}
 
 
 def _runtime(spec: Mapping[str, Any]) -> RuntimeConfig:

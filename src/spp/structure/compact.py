@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spp.structure.adapters.registry import adapter_for
-from spp.structure.pairs import Pair
+from spp.structure.pair import Pair
+from spp.structure.wrappers import unwrapped
 
 Widths = dict[str, int | list[int]]
 """Number of kept units by pair name; one number per head where the heads chose independently."""
@@ -24,13 +25,15 @@ def compact(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     widest of them, and cost as much as it: `count_cost` of the result is what is achieved.
 
     Args:
-        model: a model with an adapter, left unchanged; it may itself be compact.
+        model: a model with an adapter, left unchanged; it may itself be compact. Wrappers of torch.compile and
+            DataParallel are left out of the copy.
         masks: bool tensors by pair name, of shape (size,) as found with or without `per_head`. Without an
             entry a pair keeps all its units.
 
     Raises:
         ValueError: the model has no adapter; an unknown name; a mask of a wrong length or dtype.
     """
+    model = unwrapped(model)
     adapter = adapter_for(model)
     pairs = {pair.name: pair for pair in adapter.pairs(model, per_head=False)}
     kept: dict[str, dict[str, list[Tensor]]] = defaultdict(dict)

@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from spp.structure.inputs import Inputs, call, num_samples
+from spp.structure.wrappers import uncompiled
 
 
 @dataclass(frozen=True)
@@ -23,20 +26,21 @@ class Cost:
     params: int
 
 
-def count_cost(model: nn.Module, example: Tensor) -> Cost:
+def count_cost(model: nn.Module, example: Inputs) -> Cost:
     """Count the cost of one forward pass of `model` in evaluation mode.
 
     The count is half of `torch.utils.flop_counter`. Attention is run by its unfused kernels, so that both of
     its products are seen as the matmuls they are.
 
     Args:
-        model: any module that takes one tensor; its training flags and its `requires_grad` are restored afterwards.
-        example: an input of shape (batch, ...); the macs are divided by the batch size.
+        model: any module; its training flags and its `requires_grad` are restored afterwards.
+        example: an input of shape (batch, ...), or several by the names of the model's forward; the macs are divided by
+            the batch size.
     """
     counter = FlopCounterMode(display=False)
-    with _evaluation_mode(model), _frozen(model), _unfused_attention(), torch.no_grad(), counter:
-        model(example)
-    macs = counter.get_total_flops() / 2 / example.shape[0]
+    with _evaluation_mode(model), _frozen(model), _unfused_attention(), uncompiled(model), torch.no_grad(), counter:
+        call(model, example)
+    macs = counter.get_total_flops() / 2 / num_samples(example)
     return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
 
 

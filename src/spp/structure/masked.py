@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spp.structure.adapters.registry import MaskPoint, TokenPoint, adapter_for
-from spp.structure.pairs import Pair
+from spp.structure.adapters.adapter import MaskPoint, TokenPoint
+from spp.structure.adapters.registry import adapter_for
+from spp.structure.pair import Pair
+from spp.structure.wrappers import uncompiled, unwrapped
 
 
 class Masks(dict[str, nn.Parameter]):
@@ -48,7 +50,8 @@ class MaskedModel(nn.Module):
     stays half.
 
     Args:
-        model: a model with an adapter; it is held, not copied.
+        model: a model with an adapter; it is held, not copied. What torch.compile or DataParallel have wrapped is held
+            without the wrapper; a compiled part of it runs uncompiled while the masks are on.
         pairs: pairs of that model, found or made by hand under their names; units of the others are left alone.
 
     Raises:
@@ -57,7 +60,7 @@ class MaskedModel(nn.Module):
 
     def __init__(self, model: nn.Module, pairs: Iterable[Pair]) -> None:
         super().__init__()
-        self.model = model
+        self.model = model = unwrapped(model)
         self.pairs = list(pairs)
         adapter = adapter_for(model)
         known = {pair.name: pair for pair in adapter.pairs(model, per_head=False)}
@@ -133,7 +136,8 @@ class MaskedModel(nn.Module):
                 handles.append(self._attach(pair))
             for point in self._token_points:
                 handles.extend(self._attach_tokens(point))
-            return self.model(*args, **kwargs)
+            with uncompiled(self.model):
+                return self.model(*args, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()

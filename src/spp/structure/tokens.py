@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from spp.structure.adapters.registry import TokenPoint, adapter_for
+from spp.structure.adapters.adapter import TokenPoint
+from spp.structure.adapters.registry import adapter_for
 
 Kept = dict[str, list[int]]
 """By name of the block the ascending numbers of the tokens that it sees, counted as at the first block, prefix tokens

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spp.data.broken import BrokenImageError
-from spp.data.registry import fingerprint, open_source
+from spp.data.images.broken import BrokenImageError
+from spp.data.registry import identify, open_source
 
 FORMS = ("folder", "shards", "parquet")
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -41,13 +41,13 @@ def test_images_and_labels_are_those_that_were_written(photographs, tmp_path, fo
 @every_form
 def test_identity(photographs, tmp_path, form):
     root = photographs.make(form)
-    identity = fingerprint("imagefolder", root, cache=tmp_path / "cache")
+    identity = identify("imagefolder", root, cache=tmp_path / "cache")
     assert identity["splits"] == {"train": 24, "test": 9}
-    assert identity == fingerprint("imagefolder", photographs.make(form, "copy"))
-    assert identity == fingerprint("imagefolder", root, format=form, cache=tmp_path / "cache")
-    assert fingerprint("imagefolder", root, num_train=5)["splits"] == {"train": 5, "test": 9}
+    assert identity == identify("imagefolder", photographs.make(form, "copy"))
+    assert identity == identify("imagefolder", root, format=form, cache=tmp_path / "cache")
+    assert identify("imagefolder", root, num_train=5)["splits"] == {"train": 5, "test": 9}
     others = {
-        fingerprint("imagefolder", root)["sha256"]
+        identify("imagefolder", root)["sha256"]
         for other in FORMS
         if other != form
         for root in [photographs.make(other)]
@@ -58,12 +58,12 @@ def test_identity(photographs, tmp_path, form):
 @every_form
 def test_another_label_is_another_identity(photographs, tmp_path, form):
     cache = tmp_path / "cache"
-    before = fingerprint("imagefolder", photographs.make(form), cache=cache)
+    before = identify("imagefolder", photographs.make(form), cache=cache)
     name, encoded, label = photographs.samples["train"][3]
     photographs.samples["train"][3] = (name.replace("ant", "bee") + "x", encoded, label + 1)
     if form != "folder":  # where the label is not told by the name
         photographs.samples["train"][3] = (name, encoded, label + 1)
-    after = fingerprint("imagefolder", photographs.make(form, "changed"), cache=cache)
+    after = identify("imagefolder", photographs.make(form, "changed"), cache=cache)
     assert before["splits"] == after["splits"]
     assert before["sha256"] != after["sha256"]
 
@@ -71,7 +71,7 @@ def test_another_label_is_another_identity(photographs, tmp_path, form):
 @pytest.mark.parametrize("form", ["shards", "parquet"])
 def test_a_changed_file_is_read_anew(photographs, tmp_path, form):
     root, cache = photographs.make(form), tmp_path / "cache"
-    before = fingerprint("imagefolder", root, cache=cache)
+    before = identify("imagefolder", root, cache=cache)
     read(root, cache).split("train")[3]
     name, _, label = photographs.samples["train"][3]
     other = photographs.samples["train"][11][1]
@@ -80,7 +80,7 @@ def test_a_changed_file_is_read_anew(photographs, tmp_path, form):
     for file in changed.rglob("train*"):
         file.replace(root / file.relative_to(changed))
         os.utime(root / file.relative_to(changed), ns=(1, 1))
-    assert fingerprint("imagefolder", root, cache=cache)["sha256"] != before["sha256"]
+    assert identify("imagefolder", root, cache=cache)["sha256"] != before["sha256"]
     image, new_label = read(root, cache).split("train")[3]
     assert new_label == label + 1
     assert image.tobytes() == Image.open(io.BytesIO(other)).convert("RGB").tobytes()
@@ -116,24 +116,24 @@ def test_fewer_images_come_from_all_classes(photographs, tmp_path, form):
 @every_form
 def test_hidden_files_do_not_count(photographs, tmp_path, form):
     root = photographs.make(form)
-    before = fingerprint("imagefolder", root)
+    before = identify("imagefolder", root)
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
         (folder / "._train-0000.tar").write_bytes(b"a resource fork")
         (folder / ".train-0.parquet").write_bytes(b"of another system")
         (folder / "._00.jpg").write_bytes(b"as it makes them")
     (root / "train" / ".cache").mkdir(parents=True, exist_ok=True)
-    assert fingerprint("imagefolder", root, format=form) == before
-    assert fingerprint("imagefolder", root) == before
+    assert identify("imagefolder", root, format=form) == before
+    assert identify("imagefolder", root) == before
 
 
 def test_the_form_is_named_where_two_lie_in_one_folder(photographs, tmp_path):
     root = photographs.make("shards")
     photographs.make("folder").joinpath("train").rename(root / "train")
     with pytest.raises(ValueError, match=r"^data\.format: null leaves open which of folder and shards in .* use data"):
-        fingerprint("imagefolder", root)
-    assert fingerprint("imagefolder", root, format="shards")["splits"] == {"train": 24, "test": 9}
+        identify("imagefolder", root)
+    assert identify("imagefolder", root, format="shards")["splits"] == {"train": 24, "test": 9}
     (tmp_path / "set-folder" / "val").rename(root / "val")
-    assert fingerprint("imagefolder", root, format="folder")["splits"] == {"train": 24, "test": 9}
+    assert identify("imagefolder", root, format="folder")["splits"] == {"train": 24, "test": 9}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_form_is_named_where_two_lie_in_one_folder(photographs, tmp_path):
 )
 def test_a_form_that_is_not_there(tmp_path, form, problem):
     with pytest.raises(ValueError, match=rf"^data\.root: .*{problem}.*; allowed: .*; correct data\.root"):
-        fingerprint("imagefolder", tmp_path, format=form)
+        identify("imagefolder", tmp_path, format=form)
 
 
 @every_form
@@ -191,17 +191,17 @@ def test_a_file_that_vanishes_is_named(photographs, tmp_path, form):
 
 def test_a_link_that_leads_nowhere(photographs, tmp_path, caplog):
     root = photographs.make("folder")
-    before = fingerprint("imagefolder", root)
+    before = identify("imagefolder", root)
     file = root / "train" / "ant" / "00.jpg"
     file.unlink()
     file.symlink_to("nowhere")
     cache = tmp_path / "cache"
-    identity = fingerprint("imagefolder", root, on_error="skip", cache=cache)
+    identity = identify("imagefolder", root, on_error="skip", cache=cache)
     assert identity["on_error"] == "skip"
     assert identity["splits"] == before["splits"]
     assert "00.jpg" in caplog.text
     with pytest.raises(ValueError, match=r"^data\.root: '.*00\.jpg' is missing: .*; allowed: .*data\.on_error=skip$"):
-        fingerprint("imagefolder", root, cache=cache)
+        identify("imagefolder", root, cache=cache)
 
 
 @pytest.mark.parametrize("form", ["shards", "parquet"])
@@ -210,11 +210,11 @@ def test_a_torn_file_ends_the_planning_or_is_left_out(photographs, tmp_path, for
     file = sorted(root.rglob("train-*"))[-1]
     file.write_bytes(file.read_bytes()[:4000])
     for _ in range(2):  # the second time from the cache
-        kept = fingerprint("imagefolder", root, on_error="skip", cache=cache)["splits"]["train"]
+        kept = identify("imagefolder", root, on_error="skip", cache=cache)["splits"]["train"]
         assert kept in {"shards": range(20, 24), "parquet": [18]}[form]
         assert len(read(root, cache, on_error="skip").split("train")) == kept
     assert file.name in caplog.text
-    for ask in (fingerprint, open_source):
+    for ask in (identify, open_source):
         with pytest.raises(ValueError, match=rf"^data\.root: '.*{file.name}' .*; fetch it again, or train without it"):
             ask("imagefolder", root, cache=cache)
 
@@ -223,8 +223,8 @@ def test_a_missing_one_of_numbered_files(photographs, tmp_path, caplog):
     root, cache = photographs.make("parquet"), tmp_path / "cache"
     (root / "data" / "train-00001-of-00003.parquet").unlink()
     with pytest.raises(ValueError, match=r"^data\.root: .* lacks 'train-00001-of-00003\.parquet' \(1 missing\); "):
-        fingerprint("imagefolder", root, cache=cache)
-    assert fingerprint("imagefolder", root, on_error="skip", cache=cache)["splits"] == {"train": 15, "test": 9}
+        identify("imagefolder", root, cache=cache)
+    assert identify("imagefolder", root, on_error="skip", cache=cache)["splits"] == {"train": 15, "test": 9}
     assert "train-00001-of-00003" in caplog.text
 
 
@@ -234,13 +234,13 @@ def test_a_class_out_of_range(photographs, tmp_path, form, part, label):
     name, encoded, _ = photographs.samples[part][1]
     photographs.samples[part][1] = (name, encoded, label)
     with pytest.raises(ValueError, match=r"^data\.root: .* '(ant/01\.jpg|.*/train-0000\.tar)'.*; allowed: "):
-        fingerprint("imagefolder", photographs.make(form))
+        identify("imagefolder", photographs.make(form))
 
 
 def test_words_that_do_not_fit(photographs):
     root = photographs.make("folder")
     with pytest.raises(ValueError, match=r"^data\.format: 'wds' is not a form of imagefolder; allowed: null, folder, "):
-        fingerprint("imagefolder", root, format="wds")
+        identify("imagefolder", root, format="wds")
     with pytest.raises(ValueError, match=r"^data\.format: 'folder' is not a form of digits; allowed: null; use null"):
         open_source("digits", None, format="folder")
     with pytest.raises(ValueError, match=r"^data\.on_error: 'stop' is not allowed; allowed: fail, skip; use fail"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spp.data.registry import fingerprint, open_source
+from spp.data.registry import identify, open_source
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_samples_are_found_whatever_lies_between(shards, photographs, tar_writer
 def test_a_sample_that_is_none(shards, tar_writer, members, problem, caplog):
     tar_writer(shards / "train-9999.tar", members)
     with pytest.raises(ValueError, match=rf"^data\.root: '.*train-9999\.tar' {problem}; allowed: "):
-        fingerprint("imagefolder", shards)
-    kept = fingerprint("imagefolder", shards, on_error="skip")["splits"]["train"]
+        identify("imagefolder", shards)
+    kept = identify("imagefolder", shards, on_error="skip")["splits"]["train"]
     assert kept == 25 if "twice" in problem else kept == 24
     assert problem in caplog.text
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spp.data.broken import BrokenImageError
-from spp.data.registry import fingerprint, open_source
+from spp.data.images.broken import BrokenImageError
+from spp.data.registry import identify, open_source
 
 
 def arrays(split):
@@ -25,7 +25,7 @@ def test_every_layout_gives_the_images_that_were_written(layout, name, request, 
     pixels, labels = arrays(open_source("cifar10", root).split(name))
     assert np.array_equal(pixels, cifar_arrays[name][0])
     assert np.array_equal(labels, cifar_arrays[name][1])
-    assert fingerprint("cifar10", root)["splits"] == {"train": 100, "test": 20}
+    assert identify("cifar10", root)["splits"] == {"train": 100, "test": 20}
 
 
 def rewrite(root, change):
@@ -46,7 +46,7 @@ def test_plain_bytes_and_other_column_names(parquet_root, cifar_arrays, image, l
 
 def test_the_folder_of_batches_itself_is_fine(batches_root):
     inner = batches_root / "cifar-10-batches-py"
-    assert fingerprint("cifar10", inner) == fingerprint("cifar10", batches_root)
+    assert identify("cifar10", inner) == identify("cifar10", batches_root)
 
 
 @pytest.mark.parametrize("layout", ["parquet_root", "batches_root"])
@@ -56,43 +56,43 @@ def test_first_images_only(layout, request, cifar_arrays):
     pixels, labels = arrays(split)
     assert np.array_equal(pixels, cifar_arrays["train"][0][:70])
     assert np.array_equal(labels, split.labels)
-    assert fingerprint("cifar10", root, num_train=70)["splits"] == {"train": 70, "test": 20}
+    assert identify("cifar10", root, num_train=70)["splits"] == {"train": 70, "test": 20}
     with pytest.raises(ValueError, match=r"^data\.num_train: 101 is not allowed; allowed: 1 to 100"):
-        fingerprint("cifar10", root, num_train=101)
+        identify("cifar10", root, num_train=101)
 
 
 @pytest.mark.parametrize("layout", ["parquet_root", "batches_root"])
 def test_identity_does_not_depend_on_the_folder(layout, request, tmp_path):
     root = request.getfixturevalue(layout)
-    before = fingerprint("cifar10", root)
+    before = identify("cifar10", root)
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(root, copy)
-    assert fingerprint("cifar10", copy) == before
+    assert identify("cifar10", copy) == before
 
 
 def test_one_changed_byte_changes_the_identity(batches_root):
-    before = fingerprint("cifar10", batches_root)
+    before = identify("cifar10", batches_root)
     file = batches_root / "cifar-10-batches-py" / "test_batch"
     batch = pickle.loads(file.read_bytes())
     batch["data"][0, 0] ^= 1
     content = pickle.dumps(batch, protocol=2)
     assert len(content) == file.stat().st_size
     file.write_bytes(content)
-    assert fingerprint("cifar10", batches_root)["sha256"] != before["sha256"]
+    assert identify("cifar10", batches_root)["sha256"] != before["sha256"]
 
 
 def test_a_torn_parquet_is_named(parquet_root):
     file = next(parquet_root.glob("test*.parquet"))
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(ValueError, match="holds something that is no parquet"):
-        fingerprint("cifar10", parquet_root)
+        identify("cifar10", parquet_root)
 
 
 def test_a_remembered_identity_follows_the_files(parquet_root, tmp_path):
-    before = fingerprint("cifar10", parquet_root, cache=tmp_path / "cache")
-    assert fingerprint("cifar10", parquet_root, cache=tmp_path / "cache") == before
+    before = identify("cifar10", parquet_root, cache=tmp_path / "cache")
+    assert identify("cifar10", parquet_root, cache=tmp_path / "cache") == before
     rewrite(parquet_root, lambda t: {**t, "image": [t["image"][1], *t["image"][1:]]})
-    assert fingerprint("cifar10", parquet_root, cache=tmp_path / "cache")["sha256"] != before["sha256"]
+    assert identify("cifar10", parquet_root, cache=tmp_path / "cache")["sha256"] != before["sha256"]
 
 
 def bad_columns(table):
@@ -140,7 +140,7 @@ def test_wrong_size_is_named(parquet_root, image_root):
 
 def test_no_files(tmp_path):
     with pytest.raises(ValueError, match=r"^data\.root: .* holds no CIFAR-10; allowed: .*; correct data\.root or add"):
-        fingerprint("cifar10", tmp_path)
+        identify("cifar10", tmp_path)
 
 
 class Intruder:
@@ -178,10 +178,10 @@ def test_a_batch_of_other_pixels_is_named(batches_root):
 
 
 def test_the_real_one(real_cifar_root, tmp_path):
-    identity = fingerprint("cifar10", real_cifar_root, cache=tmp_path)
+    identity = identify("cifar10", real_cifar_root, cache=tmp_path)
     assert identity["splits"] == {"train": 50000, "test": 10000}
     started = time.perf_counter()
-    assert fingerprint("cifar10", real_cifar_root, cache=tmp_path) == identity
+    assert identify("cifar10", real_cifar_root, cache=tmp_path) == identity
     assert time.perf_counter() - started < 0.1
     source = open_source("cifar10", real_cifar_root)
     train = source.split("train")

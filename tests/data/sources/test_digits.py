@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from spp.data.registry import fingerprint, open_source
+from spp.data.registry import identify, open_source
 
 
 def test_images_are_those_of_scikit_learn():
@@ -23,7 +23,7 @@ def test_counts_and_classes():
     assert (len(train), len(test), source.num_classes, source.in_chans) == (1500, 297, 10, 1)
     for labels in (train.labels, test.labels):
         assert np.ptp(np.bincount(labels) / len(labels)) < 0.01
-    assert fingerprint("digits", None)["splits"] == {"train": 1500, "test": 297}
+    assert identify("digits", None)["splits"] == {"train": 1500, "test": 297}
 
 
 def test_constants_are_those_of_the_training_images():
@@ -36,8 +36,8 @@ def test_fewer_training_images():
     few = open_source("digits", None, num_train=20)
     assert np.array_equal(few.split("train").labels, open_source("digits", None).split("train").labels[:20])
     assert len(few.split("test")) == 297
-    assert fingerprint("digits", None, num_train=20)["splits"] == {"train": 20, "test": 297}
+    assert identify("digits", None, num_train=20)["splits"] == {"train": 20, "test": 297}
 
 
 def test_identity_does_not_depend_on_the_folder(tmp_path):
-    assert fingerprint("digits", tmp_path) == fingerprint("digits", None)
+    assert identify("digits", tmp_path) == identify("digits", None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spp.data.registry import fingerprint, open_source
+from spp.data.registry import identify, open_source
 
 
 def test_classes_and_images(image_root):
@@ -16,7 +16,7 @@ def test_classes_and_images(image_root):
     assert label == 1
     expected = Image.open(image_root / "train" / "bee" / "1.png")
     assert np.array_equal(np.asarray(image), np.asarray(expected))
-    assert fingerprint("imagefolder", image_root)["splits"] == {"train": 18, "test": 6}
+    assert identify("imagefolder", image_root)["splits"] == {"train": 18, "test": 6}
 
 
 def test_grey_files_become_colour(image_root):
@@ -35,31 +35,31 @@ def test_fewer_images_come_from_all_classes(image_root):
     for number in range(3):
         expected = Image.open(image_root / "train" / "ant" / f"{number}.png")
         assert np.array_equal(np.asarray(split[number][0]), np.asarray(expected))
-    assert fingerprint("imagefolder", image_root, num_train=7)["splits"] == {"train": 7, "test": 6}
+    assert identify("imagefolder", image_root, num_train=7)["splits"] == {"train": 7, "test": 6}
 
 
 def test_identity_follows_names_and_sizes(image_root, tmp_path):
-    before = fingerprint("imagefolder", image_root)
+    before = identify("imagefolder", image_root)
     copy = tmp_path / "copy"
     shutil.copytree(image_root, copy)
-    assert fingerprint("imagefolder", copy) == before
+    assert identify("imagefolder", copy) == before
     file = copy / "val" / "cow" / "0.png"
     file.write_bytes(file.read_bytes() + b" ")
-    assert fingerprint("imagefolder", copy)["sha256"] != before["sha256"]
+    assert identify("imagefolder", copy)["sha256"] != before["sha256"]
     shutil.copy(image_root / "val" / "cow" / "0.png", file)
     (copy / "train" / "ant" / "5.png").rename(copy / "train" / "ant" / "6.png")
-    assert fingerprint("imagefolder", copy)["sha256"] != before["sha256"]
+    assert identify("imagefolder", copy)["sha256"] != before["sha256"]
 
 
 def test_identity_is_remembered_until_a_class_folder_changes(image_root, tmp_path):
     def identity():
-        return fingerprint("imagefolder", image_root, cache=tmp_path / "cache")
+        return identify("imagefolder", image_root, cache=tmp_path / "cache")
 
     before = identity()
     file = image_root / "train" / "ant" / "0.png"
     file.write_bytes(file.read_bytes() + b" ")
     assert identity() == before
-    assert fingerprint("imagefolder", image_root) != before
+    assert identify("imagefolder", image_root) != before
     shutil.copy(file, file.with_name("7.png"))
     assert identity()["splits"] == {"train": 19, "test": 6}
 
@@ -81,20 +81,20 @@ def test_a_torn_image_is_named(image_root):
 def test_a_class_that_train_lacks_is_named(image_root):
     (image_root / "val" / "cow").rename(image_root / "val" / "dog")
     with pytest.raises(ValueError, match=r"has the class 'dog', which train lacks"):
-        fingerprint("imagefolder", image_root)
+        identify("imagefolder", image_root)
 
 
 def test_a_class_without_images_is_named(image_root):
     (image_root / "train" / "dog").mkdir()
     with pytest.raises(ValueError, match=r"train/dog' has no image"):
-        fingerprint("imagefolder", image_root)
+        identify("imagefolder", image_root)
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_missing_part_is_named(image_root, missing):
     shutil.rmtree(image_root / missing)
     with pytest.raises(ValueError, match=r"^data\.root: .* lacks train, or val and test; allowed: "):
-        fingerprint("imagefolder", image_root)
+        identify("imagefolder", image_root)
 
 
 def test_a_part_without_classes_is_named(image_root):

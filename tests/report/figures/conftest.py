@@ -1,7 +1,7 @@
 """Rows, paths and a look at what was drawn."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from spp.record.record import Record
-from spp.report.path_data import PathData
+from spp.report.path_arrays import PathArrays
 from spp.report.published import Published, load_published
 
 DENSE_MACS, DENSE_PARAMS = 4.6e9, 22.05e6
-WITHOUT_UNIT = {"search step", "layer", "seed", "preset", "kappa", "lambda", "Kendall's tau", "step of entry"}
+WITHOUT_UNIT = {"error", "search step", "layer", "seed", "preset", "kappa", "lambda", "Kendall's tau", "step of entry"}
 """What an axis may show as it is: names, counts and plain numbers."""
 
 
@@ -23,7 +23,7 @@ def published() -> Published:
 
 
 @pytest.fixture(scope="session")
-def make_row() -> Callable[..., dict[str, Any]]:
+def make_row(with_metrics: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Makes the row of a member with a search of its own for each (method, preset, variant, seed), as SPP has."""
 
     def make(method: str = "spp", budget: float = 0.5, seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -33,19 +33,22 @@ def make_row() -> Callable[..., dict[str, Any]]:
             names.append(str(budget))
         row = {
             "point": "-".join(names), "sweep": "s", "command": "spp run", "method": method, "preset": preset,
-            "variant": "", "model": "deit_small", "data": "imagenet", "seed": seed, "budget_kind": "macs",
-            "budget_asked": budget, "macs": DENSE_MACS * budget, "params": DENSE_PARAMS * (budget + 0.02),
+            "variant": "", "task": "classification", "model": "deit_small", "data": "imagenet", "seed": seed,
+            "budget_kind": "macs", "budget_asked": budget, "macs": DENSE_MACS * budget,
+            "params": DENSE_PARAMS * (budget + 0.02),
             "dense_macs": DENSE_MACS, "dense_params": DENSE_PARAMS, "dense_top1": 79.8, "top1_before": 60.0,
-            "top1": 78.0, "top5": None, "val_top1": 78.0, "num_test_images": 50_000, "epochs_update": 10,
+            "top1": 78.0, "top5": None, "val_top1": 78.0, "num_test": 50_000, "epochs_update": 10,
             "epochs_prune": 30, "epochs_search": 40, "epochs_finetune": 300, "batch_size": 512, "lr": 8e-4,
-            "img_size": 224, "num_train_images": 1_281_167, "search_seconds": 7200.0, "search_gpu_seconds": 28_800.0,
+            "data_config": {"img_size": 224}, "num_train": 1_281_167, "search_seconds": 7200.0,
+            "search_gpu_seconds": 28_800.0,
             "num_members_of_search": 5, "finetune_seconds": 1e5, "finetune_gpu_seconds": 4e5, "device": "NVIDIA A100",
             "walk_seconds": 5400.0, "walk_gpu_seconds": 21_600.0, "dense_config": {},
-            "key": "-".join([*names, str(budget)]), "family_key": f"f-{'-'.join(names)}",
+            "key": "-".join([*names, str(budget)]), "member_key": f"m-{'-'.join(names)}",
+            "member_kind": "finetune", "family_key": f"f-{'-'.join(names)}",
             "search_key": f"s-{'-'.join(names)}", "path_key": None, "dense_key": f"d{seed}", "git_commit": None,
             "folder": "", "config": {}, "method_config": {"kappa": None, "lam": None, "preset": preset},
         }  # fmt: skip
-        return {**row, **changes}
+        return with_metrics({**row, **changes})
 
     return make
 
@@ -76,10 +79,10 @@ def study(make_row: Callable[..., dict[str, Any]]) -> Record:
 
 
 @pytest.fixture(scope="session")
-def make_path() -> Callable[[int], PathData]:
+def make_path() -> Callable[[int], PathArrays]:
     """Makes a path of two layers by chance; half of the MLP units never enter, and one unit leaves again."""
 
-    def make(seed: int, num_steps: int = 40) -> PathData:
+    def make(seed: int, num_steps: int = 40) -> PathArrays:
         rng = np.random.default_rng(seed)
         sizes = {"qk": 8, "vo": 8, "mlp": 20}
         pairs = [
@@ -97,7 +100,7 @@ def make_path() -> Callable[[int], PathData]:
         V = {name: np.where(np.isfinite(times), 2.0, rng.uniform(0, 0.9, len(times))) for name, times in entry.items()}
         hyper = {"lam": 1.0}
         meta = {"num_steps_taken": num_steps, "preset": "priced", "hyper": hyper, "costs_in_dynamics": True}
-        return PathData(pairs=pairs, meta=meta, entry=entry, V=V, steps=steps, gamma=gamma)
+        return PathArrays(pairs=pairs, meta=meta, entry=entry, V=V, steps=steps, gamma=gamma)
 
     return make
 

@@ -12,7 +12,7 @@ from spp.report.drawing import picture, save
 from spp.report.figures import figure2
 from spp.report.figures.path import NUM_TRAJECTORIES, chosen_units, draw_path, entry_grid, share_that_left
 from spp.report.figures.seeds import BUDGETS, draw_seeds, overlap_over_budget, tau_matrix
-from spp.report.path_data import read_path
+from spp.report.path_arrays import read_path
 from spp.store.store import Store
 
 
@@ -26,7 +26,14 @@ def folder(finished):
 @pytest.fixture(scope="module")
 def source(folder):
     def make(seed=0, **changes):
-        columns = {"method": "spp", "preset": "priced", "variant": "", "model": "vit_micro", "data": "digits"}
+        columns = {
+            "method": "spp",
+            "preset": "priced",
+            "variant": "",
+            "task": "classification",
+            "model": "vit_micro",
+            "data": "digits",
+        }
         return PathSource(key=f"k{seed}", seed=seed, artifacts=folder, **{**columns, **changes})
 
     return make

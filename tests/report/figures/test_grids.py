@@ -6,7 +6,7 @@ import pytest
 from spp.record.record import PathSource, Record
 from spp.report.figures import stability, table8, table_picture
 from spp.report.figures.seeds import BUDGETS, overlap_over_budget, tau_matrix
-from spp.report.path_data import read_path
+from spp.report.path_arrays import read_path
 from spp.report.table import Cell, Column, Table
 from spp.store.store import Store
 
@@ -70,7 +70,7 @@ def test_deviations_over_seeds_are_drawn_over_flops(study, published, check_figu
     (drawing,) = stability.draw(study, published)
     rows = {}
     for row in study.rows:
-        rows.setdefault((row["method"], row["budget_asked"]), []).append(row["top1"])
+        rows.setdefault((row["method"], row["budget_asked"]), []).append(row["metrics"]["top1"]["value"])
     line = next(line for line in drawing.figure.axes[0].get_lines() if line.get_marker() == "h")
     assert line.get_ydata() == pytest.approx([statistics.stdev(rows["random", b]) for b in (0.3, 0.4, 0.5, 0.57, 0.7)])
     assert len(drawing.figure.axes) == 1  # no paths
@@ -83,7 +83,9 @@ def test_paths_of_several_seeds_stand_beside_them(finished, make_row, published,
     folder = Store(root).artifacts_dir("update", update.key)
     place = {"model": "vit_micro", "data": "digits"}
     rows = [make_row("spp", b, s, top1=90 + s, macs=5.24e6 * b, **place) for s in (0, 1) for b in (0.7, 0.5, 0.2)]
-    sources = [PathSource(f"k{s}", "spp", "priced", "", **place, seed=s, artifacts=folder) for s in (0, 1)]
+    sources = [
+        PathSource(f"k{s}", "spp", "priced", "", "classification", **place, seed=s, artifacts=folder) for s in (0, 1)
+    ]
     (drawing,) = stability.draw(Record(rows, sources, [], "store"), published)
     paths = {seed: read_path(folder) for seed in (0, 1)}
     _, taus, overlap = drawing.figure.axes

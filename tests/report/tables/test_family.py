@@ -5,7 +5,7 @@ import pytest
 
 from spp.report.groups import group_rows
 from spp.report.published import load_published
-from spp.report.render import to_csv, to_markdown
+from spp.report.table_text import to_csv, to_markdown
 from spp.report.tables import family
 
 PUBLISHED = load_published()
@@ -69,7 +69,15 @@ def test_csv_has_the_rows_as_they_are(make_row, make_record):
     (table,) = family.tables(make_record(make_row()), PUBLISHED)
     (read,) = csv.DictReader(to_csv(table).splitlines())
     assert float(read["top1"]) == pytest.approx(96.0)
-    assert read.keys() == make_row().keys() - {"config"}
+    columns = {"metrics", "metrics_before", "dense_metrics", "val_metrics", "config"}
+    assert read.keys() >= make_row().keys() - columns
+    assert [float(read[name]) for name in ("top1_before", "dense_top1", "val_top1", "top5")] == [90.0, 97.0, 95.0, 99.0]
+    assert (read["top1_unit"], read["top1_better"], read["top1_count"], read["top1_of"]) == (
+        "%",
+        "higher",
+        "297",
+        "images",
+    )
     assert read["method_config"] == '{"kappa": null, "lam": null}'
 
 

@@ -5,9 +5,9 @@ from statistics import mean, stdev
 
 import pytest
 
-from spp.record.record import Asked
+from spp.record.record import RequestedMember
 from spp.report.published import load_published
-from spp.report.tables import compare, cost, family, figures, stability, table1, table6, table8
+from spp.report.tables import compare, cost, family, figure1, figure2, stability, table1, table6, table8
 
 PUBLISHED = load_published()
 LABELS = ["spp (priced)", "magnitude", "spp (released)"]
@@ -21,19 +21,25 @@ def read(root, kind, key, name):
 def members(compared_store):
     """label, seed, budget, summary of the member, and the summaries of its searches."""
     found = []
-    for folder in (compared_store / "stages" / "finetune").glob("*/"):
+    for folder in (compared_store / "stages" / "measure").glob("*/"):
         spec = json.loads((folder / "spec.json").read_text())
-        family = read(compared_store, "prune", spec["inputs"]["family"]["key"], "spec.json")
+        if "reference" not in spec["inputs"]:
+            continue
+        finetune = spec["inputs"]["member"]["key"]
+        trained = read(compared_store, "finetune", finetune, "spec.json")
+        family = read(compared_store, "prune", trained["inputs"]["family"]["key"], "spec.json")
         path = family["inputs"]["path"]
         method = read(compared_store, path["kind"], path["key"], "spec.json")["config"]["method"]
         label = f"spp ({method['preset']})" if method["name"] == "spp" else method["name"]
-        dense = read(compared_store, "dense", family["inputs"]["dense"]["key"], "summary.json")
+        dense = read(compared_store, "measure", spec["inputs"]["reference"]["key"], "summary.json")
         searches = [
             read(compared_store, path["kind"], path["key"], "summary.json"),
             read(compared_store, "prune", family["key"], "summary.json"),
         ]
         summary = json.loads((folder / "summary.json").read_text())
-        found.append((label, spec["config"]["seed"], summary["budget"]["value"], summary, searches, dense))
+        seconds = read(compared_store, "finetune", finetune, "summary.json")["seconds"]
+        summary["finetune_seconds"] = seconds
+        found.append((label, trained["config"]["seed"], summary["budget"]["value"], summary, searches, dense))
     assert len(found) == 12
     return found
 
@@ -49,14 +55,18 @@ def spread(values):
 
 def top1_of(members, label, budget, which="test"):
     return [
-        one[3][which]["top1"] for one in sorted(members, key=lambda one: one[1]) if (one[0], one[2]) == (label, budget)
+        one[3]["metrics"][which]["top1"]["value"]
+        for one in sorted(members, key=lambda one: one[1])
+        if (one[0], one[2]) == (label, budget)
     ]
 
 
 def test_table1(members, compared):
     _, table = table1.tables(compared, PUBLISHED)
     lines = {(one["method"].text, one["budget asked"].text): one for one in lines_of(table)}
-    assert lines["dense", ""]["ours (%)"].text == spread({one[1]: one[5]["test"]["top1"] for one in members}.values())
+    assert lines["dense", ""]["ours (%)"].text == spread(
+        {one[1]: one[5]["metrics"]["test"]["top1"]["value"] for one in members}.values()
+    )
     assert {method for method, _ in lines} == {"dense", *LABELS}
     for label in LABELS:
         for budget in (0.5, 0.3):
@@ -78,7 +88,7 @@ def test_family_and_compare(members, compared):
         for budget in (0.5, 0.3):
             name = f"{100 * budget:g} %"
             assert line[f"{name} after"].text == spread(top1_of(members, label, budget))
-            assert line[f"{name} before"].text == spread(top1_of(members, label, budget, "test_before"))
+            assert line[f"{name} before"].text == spread(top1_of(members, label, budget, "before"))
             rows = [
                 one
                 for one in lines_of(family_table)
@@ -102,7 +112,7 @@ def test_cost(members, compared):
         assert line["search_seconds_per_seed"] == pytest.approx(mean(seconds.values()))
         # Two budgets: a search for each would have taken twice as long.
         assert line["search_seconds_one_per_budget"] == pytest.approx(2 * mean(seconds.values()))
-        finetune = [one[3]["seconds"] for one in members if one[0] == label]
+        finetune = [one[3]["finetune_seconds"] for one in members if one[0] == label]
         assert line["finetune_seconds_per_member"] == pytest.approx(mean(finetune))
     assert len(table.data) == 7
 
@@ -125,7 +135,7 @@ def test_a_search_that_is_walked_twice_costs_once(make_row, make_record):
         "searches": "1",
         "total (s)": "35",
     }
-    (table,) = figures.figure1(record, PUBLISHED)
+    (table,) = figure1.tables(record, PUBLISHED)
     assert (table.data[0]["num_searches_per_seed"], table.data[0]["search_seconds_per_seed"]) == (1, 35)
 
 
@@ -148,11 +158,11 @@ def test_a_legend_tells_of_how_many_seeds_the_means_are(make_row, make_record):
 
 
 def test_figure1(members, compared):
-    (table,) = figures.figure1(compared, PUBLISHED)
+    (table,) = figure1.tables(compared, PUBLISHED)
     assert len(table.data) == 6
     for line in table.data:
         label = f"spp ({line['preset']})" if line["preset"] else line["method"]
-        assert line["top1"] == pytest.approx(mean(top1_of(members, label, line["budget_asked"])))
+        assert line["value"] == pytest.approx(mean(top1_of(members, label, line["budget_asked"])))
         seconds = {one[1]: sum(part["seconds"] for part in one[4]) for one in members if one[0] == label}
         assert line["search_seconds_per_seed"] == pytest.approx(mean(seconds.values()))
         assert line["num_searches_per_seed"] == 1
@@ -160,7 +170,7 @@ def test_figure1(members, compared):
 
 
 def test_figure2(compared, compared_store):
-    (table,) = figures.figure2(compared, PUBLISHED)
+    (table,) = figure2.tables(compared, PUBLISHED)
     assert len(table.rows) == 4
     for source, line in zip(compared.paths, table.data, strict=True):
         summary = read(compared_store, "update", source.key, "summary.json")
@@ -171,7 +181,7 @@ def test_figure2(compared, compared_store):
 
 def test_figure2_wants_a_path(make_record, make_row):
     with pytest.raises(ValueError, match="no finished path; allowed"):
-        figures.figure2(make_record(make_row()), PUBLISHED)
+        figure2.tables(make_record(make_row()), PUBLISHED)
 
 
 def test_stability(members, compared):
@@ -179,7 +189,7 @@ def test_stability(members, compared):
     assert sorted((line["preset"], line["num_seeds"]) for line in table.data) == [("priced", 2), ("released", 2)]
     for line in table.data:
         deviations = [stdev(top1_of(members, f"spp ({line['preset']})", budget)) for budget in (0.5, 0.3)]
-        assert line["top1_deviation"] == pytest.approx(mean(deviations))
+        assert line["deviation"] == pytest.approx(mean(deviations))
         assert -1 <= line["tau"] <= 1
         assert line["overlap_0.2"] < line["overlap_0.5"] < line["overlap_0.7"]
     assert table.todo == ()
@@ -240,11 +250,11 @@ def test_budgets_that_only_others_have_are_not_run(make_row, make_record):
 
 def test_what_a_method_cannot_serve_is_no_command(make_row, make_record):
     rows = [make_row(), make_row(budget_asked=0.3), make_row(method="dsp", preset=None, command="spp run method=dsp")]
-    place = ("dsp", None, "", "vit", "digits", 0)
-    (table,) = compare.tables(make_record(*rows, out_of_reach=[Asked(*place, "macs", 0.3)]), PUBLISHED)
+    place = ("dsp", None, "", "classification", "vit", "digits", 0)
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[RequestedMember(*place, "macs", 0.3)]), PUBLISHED)
     assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "out of reach"]
     assert table.todo == ()
-    (table,) = compare.tables(make_record(*rows, out_of_reach=[Asked(*place, "params", 0.3)]), PUBLISHED)
+    (table,) = compare.tables(make_record(*rows, out_of_reach=[RequestedMember(*place, "params", 0.3)]), PUBLISHED)
     assert [one["30 % after"].text for one in lines_of(table)] == ["97.0", "96.0", "not run"]
     assert len(table.todo) == 1
 

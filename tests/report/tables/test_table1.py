@@ -60,7 +60,7 @@ def test_other_sizes_methods_and_data_do_not_stand_there(small, make_record, cha
 
 
 def test_what_differs_from_the_paper_is_marked_and_said(small, make_record):
-    row = small(epochs_finetune=6, batch_size=64, lr=1e-3, img_size=32, num_train_images=1000)
+    row = small(epochs_finetune=6, batch_size=64, lr=1e-3, data_config={"img_size": 32}, num_train=1000)
     table = table1.tables(make_record(row), PUBLISHED)[0]
     (marks,) = {one["ours (%)"].marks for one in lines_of(table)} - {""}
     said = {line[0]: line[3:] for line in table.legend if line[1] == ":"}

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from spp.data.broken import decode
 from spp.data.files import Stamp
+from spp.data.images.broken import decode
 from spp.data.images.form import PARTS, complain, is_visible, refuse, stamp_with
-from spp.data.source import Access, Labels, SplitName
+from spp.data.images.source import Access, Labels, SplitName
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _CONTENTS = "train/<class>/* and val/<class>/* (or test/<class>/*)"

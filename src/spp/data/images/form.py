@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from spp.data.files import Stamp, stamp_of
-from spp.data.source import OnError, Split, SplitName
+from spp.data.images.source import OnError, Split, SplitName
 
 PARTS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "test": ("val", "validation", "test")}
 """What a split is called in names of files and folders; the first that is there counts."""

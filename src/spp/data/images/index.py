@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from spp.data.files import Stamp
 from spp.data.images.form import complain, find_files, present_files, refuse, stamp_with
-from spp.data.source import Access, Split, SplitName
+from spp.data.images.source import Access, Split, SplitName
 
 Index = npt.NDArray[np.void]
 """One row per image with the columns of Row; `file` instead of the file's path is its place among the files."""

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from spp.data.broken import is_of_the_file
 from spp.data.handles import FileHandles
+from spp.data.images.broken import is_of_the_file
 
 OFFSET_BYTES = 8
 CLAIM_SECONDS = 60.0

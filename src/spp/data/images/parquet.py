@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spp.data.broken import decode, is_of_the_file, reading
 from spp.data.files import stamp_of
 from spp.data.handles import FileHandles
+from spp.data.images.broken import decode, is_of_the_file, reading
+from spp.data.images.columns import find_columns
 from spp.data.images.form import refuse
 from spp.data.images.index import Index, IndexedImages, Listing, Row, short_hash
 from spp.data.images.pack import ensure_packed, read_packed
-from spp.data.parquet import find_columns
-from spp.data.source import Labels, SplitName
+from spp.data.images.source import Labels, SplitName
 
 
 @dataclass(frozen=True)

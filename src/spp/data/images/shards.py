@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spp.data.broken import decode, reading
 from spp.data.handles import FileHandles
+from spp.data.images.broken import decode, reading
 from spp.data.images.folder import SUFFIXES
 from spp.data.images.index import Index, IndexedImages, Listing, Row
+from spp.data.images.source import Labels, SplitName
 from spp.data.images.tar import Member, TarFile
-from spp.data.source import Labels, SplitName
 
 _CLASS = "cls"
 _MAX_CLASS_BYTES = 32

@@ -14,10 +14,10 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from PIL import Image
 
-from spp.data.broken import decode
 from spp.data.files import Identity, hash_file, hash_lines, limit_train, remember, require_root, stamp_of
-from spp.data.parquet import find_columns
-from spp.data.source import Access, ArraySplit, Labels, Pixels, Source, Split, SplitName
+from spp.data.images.broken import decode
+from spp.data.images.columns import find_columns
+from spp.data.images.source import Access, ArraySplit, Labels, Pixels, Source, Split, SplitName
 
 NUM_CLASSES = 10
 SIZE = 32

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from spp.data.files import Identity, hash_lines, limit_train
-from spp.data.source import Access, ArraySplit, Source, SplitName
+from spp.data.images.source import Access, ArraySplit, Source, SplitName
 from spp.data.split import stratified_split
 
 NUM_IMAGES = 1797

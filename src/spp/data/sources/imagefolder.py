@@ -20,9 +20,9 @@ from spp.data.images.folder import FolderImages
 from spp.data.images.form import ImageSet
 from spp.data.images.index import IndexedImages
 from spp.data.images.parquet import ParquetImages
+from spp.data.images.selection import Selection
 from spp.data.images.shards import ShardImages
-from spp.data.selection import Selection
-from spp.data.source import Access, Labels, Source, Split, SplitName
+from spp.data.images.source import Access, Labels, Source, Split, SplitName
 
 _FORMS: dict[str, type[FolderImages] | type[IndexedImages]] = {
     "folder": FolderImages,

@@ -1,56 +1,61 @@
-"""Accuracy over size: one line per method, the dense network, and the paper's numbers as hollow markers."""
+"""A metric over size: one line per method, the dense network, and the paper's numbers as hollow markers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from spp.record.metrics import AFTER, BEFORE, MetricInfo, headline
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
-from spp.report.figures.curves import CurvePoint, Place, by_series, curve, dense_accuracy, num_images, places
-from spp.report.palette import DENSE, Series, Style, styles
-from spp.report.published import Published, PublishedValue
+from spp.report.figures.curves import CurvePoint, Panel, by_series, curve, dense_values, panels, samples_text
+from spp.report.groups import metric_columns
+from spp.report.palette import DENSE_STYLE, Series, Style, styles
+from spp.report.published import Published, PublishedValue, quality_name
 
 MAX_SERIES = 14
 """Lines in one picture; the methods themselves come before their variants."""
-PANELS = {"top1": "after finetuning", "top1_before": "before finetuning"}
+TITLES = {AFTER: "after finetuning", BEFORE: "before finetuning"}
+"""Of the two parts of a picture, by the column of the rows that they show."""
 
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model, data set and kind of budget."""
-    return [_drawing(place, rows, published) for place, rows in places(record.rows).items()]
+    """One drawing for each workload and kind of budget."""
+    return [_drawing(panel, rows, published) for panel, rows in panels(record.rows).items()]
 
 
-def _drawing(place: Place, rows: Sequence[Row], published: Published) -> Drawing:
+def _drawing(panel: Panel, rows: Sequence[Row], published: Published) -> Drawing:
+    metric = headline(rows)
     series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
-    curves = {metric: [curve(one, series[one], place, metric) for one in series] for metric in PANELS}
-    metrics = [metric for metric in PANELS if any(curves[metric])]
-    values = [(value, size) for value in published.values if (size := _size(value, place, rows)) is not None]
+    curves = {column: [curve(one, series[one], panel, metric, column) for one in series] for column in TITLES}
+    columns = [column for column in TITLES if any(curves[column])]
+    values = [(value, size) for value in published.values if (size := _size(value, panel, rows)) is not None]
     looks = styles([*shown, *(Series(value.method) for value, _ in values)])
     figure = new_figure(TEXT_WIDTH, 2.7)
     entries: dict[str, Any] = {}
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for points in curves[metric]:
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        for points in curves[column]:
             if points and points[0].series in shown:
                 entries.setdefault(points[0].series.label, draw_curve(axes, points, looks[points[0].series]))
-        entries |= draw_dense(axes, dense_accuracy(rows))
-        axes.set(title=PANELS[metric], xlabel=place.size_label, ylabel="top-1 (%)")
+        entries |= draw_dense(axes, dense_values(rows, metric), metric)
+        axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
         axes.margins(0.06)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
-        if metric == "top1":
+        if column == AFTER:
             entries |= draw_published(axes, values, looks)
     legend_below(figure, entries)
-    figure.suptitle(f"Accuracy of {place.title}")
+    title = f"{quality_name(metric)} of {panel.title}"
+    figure.suptitle(title)
     return Drawing(
-        file_stem("accuracy", place.stem),
-        f"Accuracy of {place.title}",
+        file_stem("accuracy", panel.stem),
+        title,
         figure,
-        _caption(place, rows, values, len(series) - len(shown)),
-        tuple(_tidy(place, curves, rows, values)),
+        _caption(panel, rows, values, len(series) - len(shown), metric),
+        tuple(_tidy(panel, curves, rows, values, metric)),
     )
 
 
@@ -67,11 +72,13 @@ def draw_curve(axes: Any, points: Sequence[CurvePoint], style: Style, **changes:
     return container
 
 
-def draw_dense(axes: Any, accuracies: Sequence[float]) -> dict[str, Any]:
-    """Draw the dense network's mean accuracy as a level; returns its entry in the legend."""
-    level = mean(accuracies)
-    line = axes.axhline(level, **DENSE.artist(), zorder=1)
-    return {f"dense ({level:.1f} %)": line}
+def draw_dense(axes: Any, values: Sequence[float], metric: MetricInfo) -> dict[str, Any]:
+    """Draw the dense network's mean as a level; returns its entry in the legend, none where nothing was measured."""
+    if not values:
+        return {}
+    level = mean(values)
+    line = axes.axhline(level, **DENSE_STYLE.artist(), zorder=1)
+    return {f"dense ({metric.text(level)})": line}
 
 
 def draw_published(
@@ -96,23 +103,29 @@ def draw_published(
     return entries
 
 
-def _size(value: PublishedValue, place: Place, rows: Sequence[Row]) -> float | None:
+def _size(value: PublishedValue, panel: Panel, rows: Sequence[Row]) -> float | None:
     """Where a published value belongs on the x axis; None if it belongs elsewhere or its size is not known."""
-    is_here = (value.model, value.data, value.metric) == (place.model, place.data, "top1")
-    if not is_here:
+    is_here = (value.model, value.data) == (panel.workload.model, panel.workload.data)
+    if not is_here or value.metric != headline(rows).name:
         return None
-    count = value.params if place.size_column == "params" else value.macs
-    if count is None and value.budget is not None and value.budget_kind == place.size_column:
-        count = value.budget * rows[0][f"dense_{place.size_column}"] if value.budget <= 1 else value.budget
-    return None if count is None else count / place.size_scale
+    count = value.params if panel.size_column == "params" else value.macs
+    if count is None and value.budget is not None and value.budget_kind == panel.size_column:
+        count = value.budget * rows[0][f"dense_{panel.size_column}"] if value.budget <= 1 else value.budget
+    return None if count is None else count / panel.size_scale
 
 
 def _caption(
-    place: Place, rows: Sequence[Row], values: Sequence[tuple[PublishedValue, float]], num_left_out: int
+    panel: Panel,
+    rows: Sequence[Row],
+    values: Sequence[tuple[PublishedValue, float]],
+    num_left_out: int,
+    metric: MetricInfo,
 ) -> str:
-    num_seeds = max(point.num_seeds for one, found in by_series(rows).items() for point in curve(one, found, place))
+    curves = [curve(one, found, panel, metric) for one, found in by_series(rows).items()]
+    num_seeds = max((point.num_seeds for points in curves for point in points), default=0)
     sentences = [
-        f"Top-1 on {num_images(rows)} over the achieved {place.size_label} of one image; FLOPs are multiply-adds.",
+        f"{metric.description} on {samples_text(rows, metric)} over the achieved {panel.size_label} of one "
+        f"{metric.sample}; FLOPs are multiply-adds.",
     ]
     if num_seeds > 1:
         sentences.append(f"Mean and standard deviation over up to {num_seeds} seeds.")
@@ -126,23 +139,22 @@ def _caption(
 
 
 def _tidy(
-    place: Place,
+    panel: Panel,
     curves: Mapping[str, Sequence[Sequence[CurvePoint]]],
     rows: Sequence[Row],
     values: Sequence[tuple[PublishedValue, float]],
+    metric: MetricInfo,
 ) -> Iterator[Mapping[str, Any]]:
-    for metric, lines in curves.items():
+    for column, lines in curves.items():
         for points in lines:
             for point in points:
-                yield point.tidy(place, source="measured", metric=metric)
-    dense = dense_accuracy(rows)
-    deviation = stdev(dense) if len(dense) > 1 else None
-    yield {"source": "measured", "metric": "top1", "method": "dense", "value": mean(dense), "deviation": deviation}
+                yield point.tidy(panel, source="measured", metric=metric.name, when=TITLES[column])
+    yield {"source": "measured", "method": "dense", **metric_columns(dense_values(rows, metric), metric)}
     for value, size in values:
         yield {
             "source": value.source,
-            "metric": "top1",
+            "metric": metric.name,
             "method": value.method,
-            place.size_name: size,
+            panel.size_name: size,
             "value": value.value,
         }

@@ -9,9 +9,9 @@ from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, lege
 from spp.report.figures.accuracy import MAX_SERIES
 from spp.report.figures.curves import by_series
 from spp.report.figures.figure1 import HATCH, SearchCost
-from spp.report.groups import devices_text
+from spp.report.groups import Workload, by_workload, devices_text, tasks_to_name
 from spp.report.palette import BLACK, GREY, Series, styles
-from spp.report.published import Published, PublishedSearch
+from spp.report.published import TASK, Published, PublishedSearch
 
 CAPTION = (
     "Search with its walk: epochs of one search, and its share for one member in epochs and in {unit} on {devices}. "
@@ -27,21 +27,22 @@ _DIAMOND: dict[str, Any] = {"color": BLACK, "markerfacecolor": "white", "linesty
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model and data set."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in record.rows:
-        found.setdefault((row["model"], row["data"]), []).append(row)
-    return [
-        _drawing(place, rows, "cost" if len(found) == 1 else file_stem("cost", *place), published)
-        for place, rows in found.items()
-    ]
+    """One drawing for each workload."""
+    found, task_words = by_workload(record.rows), tasks_to_name(record.rows)
+    drawings = []
+    for workload, rows in found.items():
+        words = task_words[workload.task]
+        name = "cost" if len(found) == 1 else file_stem("cost", *words, workload.model, workload.data)
+        title = f"Cost of a search: {', '.join([workload.title, *words])}"
+        drawings.append(_drawing(workload, rows, name, title, published))
+    return drawings
 
 
-def _drawing(place: tuple[str, str], rows: Sequence[Row], name: str, published: Published) -> Drawing:
+def _drawing(workload: Workload, rows: Sequence[Row], name: str, title: str, published: Published) -> Drawing:
     series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
     costs = {one: SearchCost.of(members) for one, members in series.items()}
-    quoted = _quoted(published.searches, place, shown)
+    quoted = _quoted(published.searches, workload, shown)
     seconds, unit, scale = _unit([costs[one] for one in shown])
     figure = new_figure(TEXT_WIDTH, 1.2 + 0.23 * len(shown))
     panels = figure.subplots(1, 3, sharey=True, width_ratios=[1, 1, 1.5])
@@ -64,7 +65,6 @@ def _drawing(place: tuple[str, str], rows: Sequence[Row], name: str, published: 
         axes.set_xlabel(label)
     panels[2].set_xlim(0, 2.8 * max(panels[2].get_xlim()[1], 1e-9))  # room for the words
     legend_below(figure, _legend(bool(quoted), [costs[one].is_shared for one in shown]))
-    title = f"Cost of a search: {' on '.join(place)}"
     figure.suptitle(title)
     sources = "; ".join(dict.fromkeys(search.source for search in quoted.values()))
     note = PUBLISHED.format(sources=sources) if quoted else ""
@@ -80,11 +80,10 @@ def _unit(costs: Sequence[SearchCost]) -> tuple[str, str, float]:
 
 
 def _quoted(
-    searches: Sequence[PublishedSearch], place: tuple[str, str], shown: Mapping[Series, Any]
+    searches: Sequence[PublishedSearch], workload: Workload, shown: Mapping[Series, Any]
 ) -> dict[Series, PublishedSearch]:
     """The published epochs of the methods shown; those known are of DeiT on ImageNet-1k."""
-    model, data = place
-    if data != "imagenet" or not model.startswith("deit"):
+    if (workload.task, workload.data) != (TASK, "imagenet") or not workload.model.startswith("deit"):
         return {}
     by_method = {search.method: search for search in searches}
     return {one: by_method[one.method] for one in shown if one.method in by_method and one.preset in (None, "priced")}

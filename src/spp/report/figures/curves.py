@@ -1,4 +1,4 @@
-"""Accuracy over size: the members of a record as curves, one point per budget, with mean and deviation over seeds."""
+"""A metric over size: the members of a record as curves, one point per budget, with mean and deviation over seeds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,26 +6,33 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from spp.record.metrics import AFTER, DENSE, MetricInfo, counts_text, values_of
 from spp.record.rows import Row
+from spp.report.groups import Workload, dense_rows, tasks_to_name
 from spp.report.palette import Series, method_order
 
 
-class Place(NamedTuple):
-    """What may share a picture: a model on a data set, with budgets of one kind (macs, params or units)."""
+class Panel(NamedTuple):
+    """What may share a picture: members of one workload, with budgets of one kind (macs, params or units).
 
-    model: str
-    data: str
+    `task_words` name the task where the record has several.
+    """
+
+    workload: Workload
     budget_kind: str
+    task_words: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """For people: "deit_small on imagenet"."""
-        return f"{self.model} on {self.data}" + ("" if self.is_plain else f", budgets in {self.budget_kind}")
+        kind = () if self.is_plain else (f"budgets in {self.budget_kind}",)
+        return ", ".join([self.workload.title, *self.task_words, *kind])
 
     @property
     def stem(self) -> str:
         """For names of files."""
-        return f"{self.model}-{self.data}" + ("" if self.is_plain else f"-{self.budget_kind}")
+        kind = () if self.is_plain else (self.budget_kind,)
+        return "-".join([*self.task_words, self.workload.model, self.workload.data, *kind])
 
     @property
     def is_plain(self) -> bool:
@@ -55,7 +62,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Members that differ by their seed alone; size is the mean achieved one in the place's unit."""
+    """Members that differ by their seed alone; size is the mean achieved one in the panel's unit."""
 
     series: Series
     budget_asked: float
@@ -64,26 +71,28 @@ class CurvePoint:
     deviation: float | None
     num_seeds: int
 
-    def tidy(self, place: Place, **columns: Any) -> Mapping[str, Any]:
-        """The point as a row of tidy data behind `columns`; value and deviation in percent."""
+    def tidy(self, panel: Panel, /, **columns: Any) -> Mapping[str, Any]:
+        """The point as a row of tidy data behind `columns`."""
         return {
             **columns,
             "method": self.series.method,
             "preset": self.series.preset,
             "variant": self.series.variant,
             "budget_asked": self.budget_asked,
-            place.size_name: self.size,
+            panel.size_name: self.size,
             "value": self.value,
             "deviation": self.deviation,
             "num_seeds": self.num_seeds,
         }
 
 
-def places(rows: Iterable[Row]) -> dict[Place, list[Row]]:
-    """The rows of each place, in the order of first appearance."""
-    found: dict[Place, list[Row]] = {}
+def panels(rows: Sequence[Row]) -> dict[Panel, list[Row]]:
+    """The rows of each panel, in the order of first appearance."""
+    task_words = tasks_to_name(rows)
+    found: dict[Panel, list[Row]] = {}
     for row in rows:
-        found.setdefault(Place(row["model"], row["data"], row["budget_kind"]), []).append(row)
+        panel = Panel(Workload.of(row), row["budget_kind"], task_words[row["task"]])
+        found.setdefault(panel, []).append(row)
     return found
 
 
@@ -95,37 +104,37 @@ def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:
     return {series: found[series] for series in sorted(found, key=method_order)}
 
 
-def curve(series: Series, rows: Sequence[Row], place: Place, metric: str = "top1") -> list[CurvePoint]:
-    """The points of one series, smallest size first; members without the metric are left out."""
+def curve(
+    series: Series, rows: Sequence[Row], panel: Panel, metric: MetricInfo, column: str = AFTER
+) -> list[CurvePoint]:
+    """The points of one series, smallest size first; members without the metric are left out.
+
+    column: of the rows, with the values to show (`spp.record.metrics`).
+    """
     by_budget: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
-        if row[metric] is not None:
+        if values_of([row], metric.name, column):
             by_budget.setdefault((row["budget_asked"], row["variant"]), []).append(row)
-    points = [
-        CurvePoint(
-            series,
-            budget,
-            mean(row[place.size_column] for row in members) / place.size_scale,
-            mean(row[metric] for row in members),
-            stdev(row[metric] for row in members) if len(members) > 1 else None,
-            len(members),
-        )
-        for (budget, _), members in by_budget.items()
-    ]
+    points = []
+    for (budget, _), members in by_budget.items():
+        size = mean(row[panel.size_column] for row in members) / panel.size_scale
+        values = values_of(members, metric.name, column)
+        deviation = stdev(values) if len(values) > 1 else None
+        points.append(CurvePoint(series, budget, size, mean(values), deviation, len(values)))
     return sorted(points, key=lambda point: (point.size, point.value))
 
 
-def dense_accuracy(rows: Sequence[Row]) -> list[float]:
-    """Top-1 in percent of every dense network, each once; of those that differ by more than their seed, of the kind
-    that most members come from."""
+def dense_values(rows: Sequence[Row], metric: MetricInfo) -> list[float]:
+    """The metric of every dense network, each once; of those that differ by more than their seed, of the kind that most
+    members come from."""
     kinds: dict[str, list[Row]] = {}
     for row in rows:
         kinds.setdefault(json.dumps(row["dense_config"], sort_keys=True), []).append(row)
     most = max(kinds.values(), key=len)
-    return list({row["dense_key"]: row["dense_top1"] for row in most}.values())
+    return values_of(dense_rows(most), metric.name, DENSE)
 
 
-def num_images(rows: Sequence[Row]) -> str:
-    """In words, how many test images an accuracy is over."""
-    counts = sorted({row["num_test_images"] for row in rows if row["num_test_images"] is not None})
-    return f"{' or '.join(f'{count:,}' for count in counts)} test images" if counts else "the test images"
+def samples_text(rows: Sequence[Row], metric: MetricInfo) -> str:
+    """In words, how many test samples a metric is over."""
+    counts = counts_text(rows, metric.name)
+    return f"{counts} test {metric.of}" if counts else f"the test {metric.of}"

@@ -1,4 +1,4 @@
-"""Figure 1: accuracy over size beside the total cost of the searches, one search for all budgets or one for each."""
+"""Figure 1: a metric over size beside the total cost of the searches, one search for all budgets or one for each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,22 +6,23 @@ from math import sqrt
 from statistics import mean
 from typing import Any
 
+from spp.record.metrics import MetricInfo, headline
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
 from spp.report.figures.accuracy import MAX_SERIES, draw_curve, draw_dense
-from spp.report.figures.curves import CurvePoint, Place, by_series, curve, dense_accuracy, num_images, places
-from spp.report.groups import num_searches, search_rows
+from spp.report.figures.curves import CurvePoint, Panel, by_series, curve, dense_values, panels, samples_text
+from spp.report.groups import metric_columns, num_searches, search_rows
 from spp.report.palette import Series, Style, styles
-from spp.report.published import Published
+from spp.report.published import Published, quality_name
 
 HATCH = "////"
 """On the bars of methods that search once for each budget."""
 
 CAPTION = (
-    "Left: top-1 on {images} after finetuning over the achieved {size} of one image{deviation}; a line joins the "
-    "members of one search, single markers took a search each, and the area of a marker grows with the epochs of all "
-    "searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search per "
+    "Left: {metric} on {samples} after finetuning over the achieved {size} of one {sample}{deviation}; a line joins "
+    "the members of one search, single markers took a search each, and the area of a marker grows with the epochs of "
+    "all searches. Right: epochs of search and walk that one seed needed for all its budgets; hatched: one search per "
     "budget. The dotted level is the dense network; its training and the finetuning are not counted."
 )
 
@@ -69,22 +70,23 @@ class SearchCost:
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model, data set and kind of budget."""
-    found = places(record.rows)
+    """One drawing for each workload and kind of budget."""
+    found = panels(record.rows)
     return [
-        _drawing(place, rows, "figure1" if len(found) == 1 else file_stem("figure1", place.stem))
-        for place, rows in found.items()
+        _drawing(panel, rows, "figure1" if len(found) == 1 else file_stem("figure1", panel.stem))
+        for panel, rows in found.items()
     ]
 
 
-def _drawing(place: Place, rows: Sequence[Row], name: str) -> Drawing:
+def _drawing(panel: Panel, rows: Sequence[Row], name: str) -> Drawing:
+    metric = headline(rows)
     series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
-    curves = {one: curve(one, members, place) for one, members in series.items()}
+    curves = {one: curve(one, members, panel, metric) for one, members in series.items()}
     costs = {one: SearchCost.of(members) for one, members in series.items()}
     looks = styles(shown)
     figure = new_figure(TEXT_WIDTH, max(2.6, 1.0 + 0.2 * len(shown)))
-    accuracy, bars = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    quality, bars = figure.subplots(1, 2, width_ratios=[1.15, 1])
     entries: dict[str, Any] = {}
     most = max(costs[one].epochs for one in shown) or 1.0
     for one in shown:
@@ -92,27 +94,31 @@ def _drawing(place: Place, rows: Sequence[Row], name: str) -> Drawing:
             size = 3 + 4 * sqrt(costs[one].epochs / most)
             line = {} if costs[one].is_shared else {"linestyle": ""}
             entries[one.label] = draw_curve(
-                accuracy, curves[one], looks[one], markersize=size, zorder=3 - size / 10, **line
+                quality, curves[one], looks[one], markersize=size, zorder=3 - size / 10, **line
             )
-    entries |= draw_dense(accuracy, dense_accuracy(rows))
-    accuracy.set(title="after finetuning", xlabel=place.size_label, ylabel="top-1 (%)")
-    accuracy.margins(0.06)
-    accuracy.locator_params(axis="x", nbins=5)
+    entries |= draw_dense(quality, dense_values(rows, metric), metric)
+    quality.set(title="after finetuning", xlabel=panel.size_label, ylabel=metric.title)
+    quality.margins(0.06)
+    quality.locator_params(axis="x", nbins=5)
     _draw_costs(bars, {one: costs[one] for one in shown}, looks)
     legend_below(figure, entries)
-    title = f"Accuracy and search cost of {place.title}"
+    title = f"{quality_name(metric)} and search cost of {panel.title}"
     figure.suptitle(title)
     has_seeds = any(point.deviation is not None for points in curves.values() for point in points)
     caption = CAPTION.format(
-        images=num_images(rows), size=place.size_label, deviation=", mean ± standard deviation over seeds" * has_seeds
+        metric=metric.label + metric.direction,
+        samples=samples_text(rows, metric),
+        size=panel.size_label,
+        sample=metric.sample,
+        deviation=", mean ± standard deviation over seeds" * has_seeds,
     )
-    return Drawing(name, title, figure, caption, tuple(_tidy(place, curves, costs, rows)))
+    return Drawing(name, title, figure, caption, tuple(_tidy(panel, curves, costs, rows, metric)))
 
 
 def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Series, Style]) -> None:
-    for place, (one, cost) in enumerate(costs.items()):
+    for position, (one, cost) in enumerate(costs.items()):
         axes.barh(
-            place,
+            position,
             cost.epochs,
             height=0.7,
             color="white" if not cost.is_shared else looks[one].color,
@@ -120,7 +126,7 @@ def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Se
             hatch=None if cost.is_shared else HATCH,
         )
         axes.annotate(
-            cost.text, (cost.epochs, place), (3, 0), textcoords="offset points", va="center", fontsize="small"
+            cost.text, (cost.epochs, position), (3, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set_yticks(range(len(costs)), [one.label for one in costs])
     axes.invert_yaxis()
@@ -129,11 +135,15 @@ def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Se
 
 
 def _tidy(
-    place: Place, curves: Mapping[Series, Sequence[CurvePoint]], costs: Mapping[Series, SearchCost], rows: Sequence[Row]
+    panel: Panel,
+    curves: Mapping[Series, Sequence[CurvePoint]],
+    costs: Mapping[Series, SearchCost],
+    rows: Sequence[Row],
+    metric: MetricInfo,
 ) -> Iterator[Mapping[str, Any]]:
     for one, points in curves.items():
         for point in points:
             yield point.tidy(
-                place, metric="top1", **{f"search_{name}": value for name, value in vars(costs[one]).items()}
+                panel, metric=metric.name, **{f"search_{name}": value for name, value in vars(costs[one]).items()}
             )
-    yield {"metric": "top1", "method": "dense", "value": mean(dense_accuracy(rows))}
+    yield {"method": "dense", **metric_columns(dense_values(rows, metric), metric)}

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, new_figure
-from spp.report.palette import FAMILY_STYLES
-from spp.report.path_data import FAMILIES, Array, PathData, support_share
+from spp.report.palette import UNIT_KIND_STYLES
+from spp.report.path_arrays import UNIT_KINDS, Array, PathArrays, support_share
 
 NUM_TRAJECTORIES = 4
-"""Units of each family whose Gamma is drawn, spread evenly over the order of entry."""
+"""Units of each kind whose Gamma is drawn, spread evenly over the order of entry."""
 NUM_COLUMNS = 100
 """Columns of the heat map: a layer's units by time of entry, in percent."""
 
 CAPTION = (
-    "Top: units in the support of Γ, by family, in percent; Γ of units spread evenly over their family's order of "
+    "Top: units in the support of Γ, by kind, in percent; Γ of units spread evenly over their kind's order of "
     "entry, first to last; of the units that have entered, the percentage that has left again at least once, as "
     "sampled every {every} steps. Bottom: the step at which each unit entered, one row per layer, its units in the "
     "order of entry; hatched: never."
@@ -23,21 +23,21 @@ CAPTION = (
 
 
 @house_style()
-def draw_path(path: PathData, name: str, title: str) -> Drawing:
+def draw_path(path: PathArrays, name: str, title: str) -> Drawing:
     """Draw a search: support, trajectories and persistence over the steps, and the heat map of entries."""
-    kinds = [kind for kind in FAMILIES if path.of_kind(kind)]
+    kinds = [kind for kind in UNIT_KINDS if path.of_kind(kind)]
     figure = new_figure(TEXT_WIDTH, 5.0)
     figure.suptitle(title)
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.05])[:, 0]
     support, trajectories, persistence = top.subplots(1, 3)
-    _draw_families(support, path, {kind: support_share(path, kind) for kind in kinds}, "in the support", "units (%)")
+    _draw_kinds(support, path, {kind: support_share(path, kind) for kind in kinds}, "in the support", "units (%)")
     support.set_ylim(-2, 105)
     _draw_trajectories(trajectories, path, kinds)
     left = {kind: share_that_left(_gamma(path, kind)) for kind in kinds}
-    _draw_families(persistence, path, left, "left after entering", "of units entered (%)")
+    _draw_kinds(persistence, path, left, "left after entering", "of units entered (%)")
     top_left = max(5.0, 1.05 * np.nanmax([0.0, *np.concatenate(list(left.values()))]))
     persistence.set_ylim(-0.03 * top_left, top_left)
-    entries = {FAMILIES[kind]: support.get_lines()[index] for index, kind in enumerate(kinds)}
+    entries = {UNIT_KINDS[kind]: support.get_lines()[index] for index, kind in enumerate(kinds)}
     top.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), handlelength=3.2)
     _draw_entries(bottom, path, kinds)
     every = int(path.steps[1] - path.steps[0]) if len(path.steps) > 1 else 1
@@ -58,28 +58,28 @@ def share_that_left(gamma: Array) -> Array:
     return share
 
 
-def chosen_units(path: PathData, kind: str) -> Array:
-    """Numbers within the family of the units whose trajectories are drawn, first to enter first."""
+def chosen_units(path: PathArrays, kind: str) -> Array:
+    """Numbers within the kind of the units whose trajectories are drawn, first to enter first."""
     entry = np.concatenate([path.entry[name] for name in path.of_kind(kind)])
     entered: Array = np.argsort(entry, kind="stable")[: int(np.isfinite(entry).sum())]
     places = np.linspace(0, len(entered) - 1, min(NUM_TRAJECTORIES, len(entered))).astype(int)
     return np.take(entered, places)
 
 
-def _gamma(path: PathData, kind: str) -> Array:
+def _gamma(path: PathArrays, kind: str) -> Array:
     return np.concatenate([path.gamma[name] for name in path.of_kind(kind)], axis=1)
 
 
-def _draw_families(axes: Any, path: PathData, shares: Mapping[str, Array], title: str, label: str) -> None:
+def _draw_kinds(axes: Any, path: PathArrays, shares: Mapping[str, Array], title: str, label: str) -> None:
     for kind, share in shares.items():
-        style = FAMILY_STYLES[kind]
+        style = UNIT_KIND_STYLES[kind]
         axes.plot(path.steps, share, color=style.color, linestyle=style.line)
     axes.set(title=title, xlabel="search step", ylabel=label, xlim=(0, path.num_steps))
 
 
-def _draw_trajectories(axes: Any, path: PathData, kinds: list[str]) -> None:
+def _draw_trajectories(axes: Any, path: PathArrays, kinds: list[str]) -> None:
     for kind in kinds:
-        style = FAMILY_STYLES[kind]
+        style = UNIT_KIND_STYLES[kind]
         gamma = _gamma(path, kind)[:, chosen_units(path, kind)]
         if gamma.size:
             axes.plot(path.steps, gamma, color=style.color, linestyle=style.line, linewidth=1.0)
@@ -89,14 +89,14 @@ def _draw_trajectories(axes: Any, path: PathData, kinds: list[str]) -> None:
         axes.text(0.5, 0.6, "no unit entered", transform=axes.transAxes, ha="center")
 
 
-def entry_grid(path: PathData, kind: str) -> Array:
+def entry_grid(path: PathArrays, kind: str) -> Array:
     """Step of entry by layer, its units sorted by it and seen at NUM_COLUMNS places; NaN where none ever entered."""
     rows = [np.sort(path.entry[name]) for name in path.of_kind(kind)]
     grid = np.stack([row[np.linspace(0, len(row) - 1, NUM_COLUMNS).round().astype(int)] for row in rows])
     return np.where(np.isfinite(grid), grid, np.nan)
 
 
-def _draw_entries(figure: Any, path: PathData, kinds: list[str]) -> None:
+def _draw_entries(figure: Any, path: PathArrays, kinds: list[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     panels = np.atleast_1d(figure.subplots(1, len(kinds)))
@@ -114,13 +114,13 @@ def _draw_entries(figure: Any, path: PathData, kinds: list[str]) -> None:
             vmax=path.num_steps,
             extent=(0, 100, len(grid) + 0.5, 0.5),
         )
-        axes.set(title=f"{FAMILIES[kind]} ({width} per layer)", xlabel="units by entry (%)", ylabel="layer")
+        axes.set(title=f"{UNIT_KINDS[kind]} ({width} per layer)", xlabel="units by entry (%)", ylabel="layer")
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set_ylim(len(grid) + 0.5, 0.5)
     figure.colorbar(image, ax=list(panels), label="step of entry", pad=0.02)
 
 
-def _tidy(path: PathData, kinds: list[str]) -> Iterator[Mapping[str, Any]]:
+def _tidy(path: PathArrays, kinds: list[str]) -> Iterator[Mapping[str, Any]]:
     """Rows of all panels: support and left (percent over steps), gamma (of the chosen units), entry (of every unit)."""
     for kind in kinds:
         for panel, shares in (("support", support_share(path, kind)), ("left", share_that_left(_gamma(path, kind)))):

@@ -8,8 +8,8 @@ import numpy as np
 
 from spp.report.consistency import chance_overlap, entry_times, kendall_tau, support_overlap, unit_costs, unit_order
 from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, legend_below, new_figure
-from spp.report.palette import BLACK, BLUE, FAMILY_STYLES, GREY
-from spp.report.path_data import FAMILIES, Array, PathData, support_share
+from spp.report.palette import BLACK, BLUE, GREY, UNIT_KIND_STYLES
+from spp.report.path_arrays import UNIT_KINDS, Array, PathArrays, support_share
 
 BUDGETS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 """Shares of the FLOPs of all units at which supports are compared."""
@@ -18,7 +18,7 @@ NUM_STEPS = 101
 MAX_SEEDS_WITH_NUMBERS = 8
 
 CAPTION = (
-    "Left: units in the support of Γ by family, mean over {num_seeds} seeds and the range between them. Middle: "
+    "Left: units in the support of Γ by kind, mean over {num_seeds} seeds and the range between them. Middle: "
     "Kendall's tau of the times of entry of all units, for every two seeds; 1 is the same order, 0 no more alike than "
     "chance. Right: units that both of two seeds keep, of those that one of them keeps, at equal FLOPs of all kept "
     "units: mean over the pairs of seeds and the range between them; the dotted line is what as many units drawn by "
@@ -27,7 +27,7 @@ CAPTION = (
 
 
 @house_style()
-def draw_seeds(paths: Mapping[int, PathData], name: str, title: str) -> Drawing:
+def draw_seeds(paths: Mapping[int, PathArrays], name: str, title: str) -> Drawing:
     """Draw searches of one model, by seed: supports over the steps, tau between the seeds, overlap over the budget.
 
     Raises:
@@ -50,7 +50,7 @@ def draw_seeds(paths: Mapping[int, PathData], name: str, title: str) -> Drawing:
     return Drawing(name, title, figure, CAPTION.format(num_seeds=len(paths)), tuple(_tidy(paths, taus, overlaps)))
 
 
-def tau_matrix(paths: Mapping[int, PathData]) -> Array:
+def tau_matrix(paths: Mapping[int, PathArrays]) -> Array:
     """Kendall's tau of the times of entry between all seeds, (num_seeds, num_seeds); 1 on the diagonal."""
     times = [entry_times(path) for path in paths.values()]
     taus = np.eye(len(times))
@@ -59,7 +59,7 @@ def tau_matrix(paths: Mapping[int, PathData]) -> Array:
     return taus
 
 
-def overlap_over_budget(paths: Mapping[int, PathData]) -> dict[tuple[int, int], Array]:
+def overlap_over_budget(paths: Mapping[int, PathArrays]) -> dict[tuple[int, int], Array]:
     """By pair of seeds, overlap of their supports and that of random ones at each of BUDGETS, (num_budgets, 2)."""
     shares = {seed: _cost_up_to(path) for seed, path in paths.items()}
     found = {}
@@ -69,7 +69,7 @@ def overlap_over_budget(paths: Mapping[int, PathData]) -> dict[tuple[int, int], 
     return found
 
 
-def _cost_up_to(path: PathData) -> Array:
+def _cost_up_to(path: PathArrays) -> Array:
     """Of the FLOPs of all units, the share that a unit and all better ones cost, (num_units,)."""
     order, costs = unit_order(path), unit_costs(path, "macs")
     shares = np.empty(len(costs))
@@ -77,22 +77,22 @@ def _cost_up_to(path: PathData) -> Array:
     return shares
 
 
-def _supports(paths: Mapping[int, PathData], kind: str) -> tuple[Array, Array]:
-    """Steps, (NUM_STEPS,), and the support of a family there in percent, (num_seeds, NUM_STEPS)."""
+def _supports(paths: Mapping[int, PathArrays], kind: str) -> tuple[Array, Array]:
+    """Steps, (NUM_STEPS,), and the support of a kind there in percent, (num_seeds, NUM_STEPS)."""
     steps = np.linspace(0, min(path.num_steps for path in paths.values()), NUM_STEPS)
     return steps, np.stack([np.interp(steps, path.steps, support_share(path, kind)) for path in paths.values()])
 
 
-def _kinds(paths: Mapping[int, PathData]) -> list[str]:
-    return [kind for kind in FAMILIES if next(iter(paths.values())).of_kind(kind)]
+def _kinds(paths: Mapping[int, PathArrays]) -> list[str]:
+    return [kind for kind in UNIT_KINDS if next(iter(paths.values())).of_kind(kind)]
 
 
-def _draw_support(axes: Any, paths: Mapping[int, PathData]) -> dict[str, Any]:
+def _draw_support(axes: Any, paths: Mapping[int, PathArrays]) -> dict[str, Any]:
     entries = {}
     for kind in _kinds(paths):
-        style, (steps, shares) = FAMILY_STYLES[kind], _supports(paths, kind)
+        style, (steps, shares) = UNIT_KIND_STYLES[kind], _supports(paths, kind)
         axes.fill_between(steps, shares.min(axis=0), shares.max(axis=0), color=style.color, alpha=0.25, linewidth=0)
-        (entries[FAMILIES[kind]],) = axes.plot(steps, shares.mean(axis=0), color=style.color, linestyle=style.line)
+        (entries[UNIT_KINDS[kind]],) = axes.plot(steps, shares.mean(axis=0), color=style.color, linestyle=style.line)
     axes.set(title="in the support", xlabel="search step", ylabel="units (%)", xlim=(0, steps[-1]), ylim=(-2, 105))
     return entries
 
@@ -136,7 +136,7 @@ def _draw_overlap(axes: Any, overlaps: Mapping[tuple[int, int], Array]) -> None:
 
 
 def _tidy(
-    paths: Mapping[int, PathData], taus: Array, overlaps: Mapping[tuple[int, int], Array]
+    paths: Mapping[int, PathArrays], taus: Array, overlaps: Mapping[tuple[int, int], Array]
 ) -> Iterator[Mapping[str, Any]]:
     """Rows of all panels: support (percent), tau, overlap and chance (shares of 1)."""
 

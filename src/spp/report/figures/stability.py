@@ -1,4 +1,4 @@
-"""Stability across seeds: how far the accuracies lie apart, and how equal the searches' orders and supports are."""
+"""Stability across seeds: how far the members lie apart, and how equal the searches' orders and supports are."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -6,24 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from spp.record.metrics import MetricInfo, headline
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
 from spp.report.figures.accuracy import MAX_SERIES
-from spp.report.figures.curves import CurvePoint, Place, by_series, curve, places
-from spp.report.figures.figure2 import repeated_settings, settings
+from spp.report.figures.curves import CurvePoint, Panel, by_series, curve, panels
+from spp.report.figures.figure2 import repeated_searches, searches_by_combination
 from spp.report.figures.seeds import BUDGETS, label_overlap, overlap_over_budget, tau_matrix
+from spp.report.groups import Workload
 from spp.report.palette import GREY, Series, Style, styles
-from spp.report.path_data import Array, read_path
+from spp.report.path_arrays import Array, read_path
 from spp.report.published import Published
 
 MAX_SEEDS = 10
-"""Seeds of one setting whose paths are compared: pairs grow with the square."""
-MAX_SETTINGS = 4
+"""Seeds of one combination whose paths are compared: pairs grow with the square."""
+MAX_COMBINATIONS = 4
 
 CAPTION = (
-    "Standard deviation of top-1 after finetuning over up to {num_seeds} seeds, in points, over the achieved {size} of "
-    "one image.{paths}"
+    "Standard deviation of {metric} after finetuning over up to {num_seeds} seeds{unit}, over the achieved {size} of "
+    "one {sample}.{paths}"
 )
 PATHS = (
     " Middle: Kendall's tau between the times of entry of two seeds, one dot for each pair of seeds, the line is their "
@@ -34,63 +36,76 @@ PATHS = (
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model, data set and kind of budget with several seeds."""
-    found = {place: rows for place, rows in places(record.rows).items() if _repeated(place, rows)}
+    """One drawing for each workload and kind of budget with several seeds."""
+    found = {panel: rows for panel, rows in panels(record.rows).items() if _repeated(panel, rows)}
     return [
-        _drawing(place, rows, record, "stability" if len(found) == 1 else file_stem("stability", place.stem))
-        for place, rows in found.items()
+        _drawing(panel, rows, record, "stability" if len(found) == 1 else file_stem("stability", panel.stem))
+        for panel, rows in found.items()
     ]
 
 
-def _repeated(place: Place, rows: Sequence[Row]) -> dict[Series, list[CurvePoint]]:
+def _repeated(panel: Panel, rows: Sequence[Row]) -> dict[Series, list[CurvePoint]]:
     """By series, its points that are means over several seeds."""
-    curves = {one: curve(one, members, place) for one, members in by_series(rows).items()}
+    curves = {one: curve(one, members, panel, headline(rows)) for one, members in by_series(rows).items()}
     repeated = {one: [point for point in points if point.deviation is not None] for one, points in curves.items()}
     return {one: points for one, points in repeated.items() if points}
 
 
-def _drawing(place: Place, rows: Sequence[Row], record: Record, name: str) -> Drawing:
-    curves = _repeated(place, rows)
+def _drawing(panel: Panel, rows: Sequence[Row], record: Record, name: str) -> Drawing:
+    curves, metric = _repeated(panel, rows), headline(rows)
     shown = sorted(curves, key=lambda one: bool(one.variant))[:MAX_SERIES]
-    taus, overlaps = _compare_paths(place, record)
+    taus, overlaps = _compare_paths(panel.workload, record)
     looks = styles([*shown, *taus])
     figure = new_figure(TEXT_WIDTH, 2.7)
-    panels = figure.subplots(1, 3 if taus else 1, squeeze=False, width_ratios=[1.3, 1, 1] if taus else [1])[0]
-    entries = _draw_deviations(panels[0], {one: curves[one] for one in shown}, looks, place)
+    parts = figure.subplots(1, 3 if taus else 1, squeeze=False, width_ratios=[1.3, 1, 1] if taus else [1])[0]
+    entries = _draw_deviations(parts[0], {one: curves[one] for one in shown}, looks, panel, metric)
     if taus:
-        _draw_taus(panels[1], taus, looks)
-        entries |= _draw_overlaps(panels[2], overlaps, looks)
+        _draw_taus(parts[1], taus, looks)
+        entries |= _draw_overlaps(parts[2], overlaps, looks)
     legend_below(figure, entries)
-    title = f"Stability across seeds: {place.title}"
+    title = f"Stability across seeds: {panel.title}"
     figure.suptitle(title)
     num_seeds = max(point.num_seeds for points in curves.values() for point in points)
-    caption = CAPTION.format(num_seeds=num_seeds, size=place.size_label, paths=PATHS if taus else "")
-    return Drawing(name, title, figure, caption, tuple(_tidy(place, curves, taus, overlaps)))
+    caption = CAPTION.format(
+        metric=metric.label,
+        num_seeds=num_seeds,
+        unit=f",{metric.in_change_unit}" if metric.unit else "",
+        size=panel.size_label,
+        sample=metric.sample,
+        paths=PATHS if taus else "",
+    )
+    return Drawing(name, title, figure, caption, tuple(_tidy(panel, curves, taus, overlaps, metric)))
 
 
 def _compare_paths(
-    place: Place, record: Record
+    workload: Workload, record: Record
 ) -> tuple[dict[Series, dict[tuple[int, int], float]], dict[Series, Array]]:
     """By series: tau of each pair of seeds; overlap and chance at BUDGETS, mean over the pairs, (num_budgets, 2)."""
     taus, overlaps = {}, {}
-    here = [path for path in record.paths if (path.model, path.data) == (place.model, place.data)]
-    for setting, by_seed in list(repeated_settings(settings(here)).items())[:MAX_SETTINGS]:
+    here = [path for path in record.paths if Workload.of_source(path) == workload]
+    for combination, by_seed in list(repeated_searches(searches_by_combination(here)).items())[:MAX_COMBINATIONS]:
+        one = Series.of(combination._asdict())
         paths = {seed: read_path(source.artifacts) for seed, source in list(by_seed.items())[:MAX_SEEDS]}
         matrix = tau_matrix(paths)
         pairs = list(combinations(range(len(paths)), 2))
-        taus[setting.series] = {(list(paths)[a], list(paths)[b]): float(matrix[a, b]) for a, b in pairs}
-        overlaps[setting.series] = np.mean(list(overlap_over_budget(paths).values()), axis=0)
+        taus[one] = {(list(paths)[a], list(paths)[b]): float(matrix[a, b]) for a, b in pairs}
+        overlaps[one] = np.mean(list(overlap_over_budget(paths).values()), axis=0)
     return taus, overlaps
 
 
 def _draw_deviations(
-    axes: Any, curves: Mapping[Series, Sequence[CurvePoint]], looks: Mapping[Series, Style], place: Place
+    axes: Any,
+    curves: Mapping[Series, Sequence[CurvePoint]],
+    looks: Mapping[Series, Style],
+    panel: Panel,
+    metric: MetricInfo,
 ) -> dict[str, Any]:
     entries = {}
     for one, points in curves.items():
         sizes, deviations = [point.size for point in points], [point.deviation for point in points]
         (entries[one.label],) = axes.plot(sizes, deviations, **looks[one].artist())
-    axes.set(title="top-1 after finetuning", xlabel=place.size_label, ylabel="standard deviation (points)")
+    unit = f" ({metric.change_unit})" if metric.unit else ""
+    axes.set(title=f"{metric.label} after finetuning", xlabel=panel.size_label, ylabel=f"standard deviation{unit}")
     axes.set_ylim(0, None)
     axes.locator_params(axis="x", nbins=3)
     return entries
@@ -122,20 +137,21 @@ def _draw_overlaps(axes: Any, overlaps: Mapping[Series, Array], looks: Mapping[S
 
 
 def _tidy(
-    place: Place,
+    panel: Panel,
     curves: Mapping[Series, Sequence[CurvePoint]],
     taus: Mapping[Series, Mapping[tuple[int, int], float]],
     overlaps: Mapping[Series, Array],
+    metric: MetricInfo,
 ) -> Iterator[Mapping[str, Any]]:
     for points in curves.values():
         for point in points:
-            yield point.tidy(place, panel="accuracy")
+            yield point.tidy(panel, panel="deviation", metric=metric.name)
     for one, by_pair in taus.items():
         for (seed, other_seed), value in by_pair.items():
             found = value if np.isfinite(value) else None
             yield {"panel": "tau", **vars(one), "seed": seed, "other_seed": other_seed, "value": found}
     for one, values in overlaps.items():
         for budget, pair in zip(BUDGETS.tolist(), values.tolist(), strict=True):
-            for panel, value in zip(("overlap", "chance"), pair, strict=True):
+            for name, value in zip(("overlap", "chance"), pair, strict=True):
                 found = value if np.isfinite(value) else None
-                yield {"panel": panel, **vars(one), "budget_asked": budget, "value": found}
+                yield {"panel": name, **vars(one), "budget_asked": budget, "value": found}

@@ -20,8 +20,9 @@ function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function select(title, options, onChange) {
+function select(title, options, onChange, chosen = 0) {
   const box = html("select", {}, ...options.map((name, index) => html("option", { value: index }, name)));
+  box.value = chosen;
   box.addEventListener("change", () => onChange(Number(box.value)));
   return html("label", { class: "choice" }, html("span", {}, title), box);
 }
@@ -41,7 +42,7 @@ function deviation(values) {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1));
 }
 
-function spread(values, digits = 2) {
+function spread(values, digits) {
   const wide = deviation(values);
   return mean(values).toFixed(digits) + (wide === null ? "" : ` ± ${wide.toFixed(digits)}`);
 }
@@ -53,7 +54,7 @@ function size(count) {
   return String(Number(count.toPrecision(4)));
 }
 
-const plain = (value) => String(Number(value.toFixed(2)));
+const plain = (value) => String(Number(value.toPrecision(6)));
 
 function duration(seconds) {
   if (seconds >= 5400) return `${(seconds / 3600).toFixed(1)} h`;

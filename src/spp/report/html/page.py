@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spp.record.record import Missing, Record
+from spp.record.metrics import headline
+from spp.record.record import MissingMember, Record
+from spp.report.groups import by_task, by_workload, tasks_to_name
 from spp.report.html.paths import paths_data
 from spp.report.html.points import asked_text, plot_data
 from spp.report.html.tables import table_html
 from spp.report.html.text import copyable, element, json_for_script, paragraphs, text
 from spp.report.palette import Series, method_order
-from spp.report.published import Published
+from spp.report.published import Published, quality_name
 
 if TYPE_CHECKING:
     from spp.report.drawing import Drawing
@@ -32,7 +34,7 @@ def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
     paths, lost = paths_data(record.paths)
     data = json_for_script({**plot_data(record.rows, published), "paths": paths})
     sections = [
-        ("plot", "Accuracy over size", _plot_section(record)),
+        ("plot", f"{_quality(record)} over size", _plot_section(record)),
         ("paths", "Solution paths", _paths_section(len(paths), lost)),
         *_report_sections(parts),
         ("missing", "Not finished", _missing_section(record.missing)),
@@ -87,13 +89,20 @@ def _head(record: Record) -> str:
     )
 
 
+def _quality(record: Record) -> str:
+    """What the plot shows over size, in a word."""
+    names = {quality_name(headline(rows)) for rows in by_task(record.rows).values()}
+    return names.pop() if len(names) == 1 else "Metrics"
+
+
 def _what(record: Record) -> str:
     if not record.rows:
         return element("p", "No member is finished yet.", cls="lead")
     methods = dict.fromkeys(one.method for one in sorted(map(Series.of, record.rows), key=method_order))
-    places = dict.fromkeys(f"{row['model']} on {row['data']}" for row in record.rows)
-    words = f"{_count(len(methods), 'method')} ({', '.join(methods)}) on {_count(len(places), 'model')}: "
-    return element("p", text(words + ", ".join(places) + "."), cls="lead")
+    tasks = tasks_to_name(record.rows)
+    workloads = [" for ".join([one.title, *tasks[one.task]]) for one in by_workload(record.rows)]
+    words = f"{_count(len(methods), 'method')} ({', '.join(methods)}) on {_count(len(workloads), 'model')}: "
+    return element("p", text(words + ", ".join(workloads) + "."), cls="lead")
 
 
 def _count(number: int, noun: str) -> str:
@@ -109,10 +118,11 @@ def _listed(values: set[int] | set[str], num_shown: int = 6) -> str:
 def _plot_section(record: Record) -> str:
     if not record.rows:
         return element("p", "There is nothing to draw: no member is finished yet.", cls="empty")
+    samples = {headline(rows).sample for rows in by_task(record.rows).values()}
     words = (
         "One point per method and budget: the mean over seeds, with the standard deviation as a bar. FLOPs are "
-        "multiply-adds for one image. Hollow points are published numbers. Point at a marker for its numbers; click "
-        "it, or press Enter on it, for where they came from."
+        f"multiply-adds for one {' or '.join(sorted(samples))}. Hollow points are published numbers. Point at a marker "
+        "for its numbers; click it, or press Enter on it, for where they came from."
     )
     return element("p", words, cls="note") + element("div", id="plot-app", cls="app")
 
@@ -161,10 +171,10 @@ def _figure(drawing: "Drawing", name: str) -> str:
     return element("figure", element("div", image, cls="picture", tabindex=0) + caption, id=name)
 
 
-def _missing_section(missing: Sequence[Missing]) -> str:
+def _missing_section(missing: Sequence[MissingMember]) -> str:
     if not missing:
         return element("p", "All that was asked for is finished.", cls="empty")
-    points: dict[tuple[str, str, str], list[Missing]] = {}
+    points: dict[tuple[str, str, str], list[MissingMember]] = {}
     for member in missing:
         points.setdefault((member.state, member.sweep, member.command), []).append(member)
     items = []

@@ -21,8 +21,8 @@ function startPaths(app) {
   const drawSupport = () => drawSupportOf(support, path);
   const show = (index) => {
     path = data.paths[index];
-    maps.replaceChildren(...path.families.map((family) => heatMap(family, path)));
-    legend.replaceChildren(...path.families.map(({ style, title }) => html("span", {}, swatch(style), title)));
+    maps.replaceChildren(...path.kinds.map((kind) => heatMap(kind, path)));
+    legend.replaceChildren(...path.kinds.map(({ style, title }) => html("span", {}, swatch(style), title)));
     drawSupport();
   };
   const ramp = html("span", {}, "first step", html("span", { class: "ramp" }), "last step");
@@ -34,15 +34,15 @@ function startPaths(app) {
   drawToFit(support, drawSupport);
 }
 
-function heatMap(family, path) {
-  const columns = Math.max(...family.layers.map(({ entry }) => entry.length));
-  const rows = family.layers.length;
-  const label = `Entry of ${family.title} units into the support, ${rows} layers`;
+function heatMap(kind, path) {
+  const columns = Math.max(...kind.layers.map(({ entry }) => entry.length));
+  const rows = kind.layers.length;
+  const label = `Entry of ${kind.title} units into the support, ${rows} layers`;
   const canvas = html("canvas", { width: columns, height: rows, tabindex: 0, role: "img", "aria-label": label });
   canvas.style.height = `${rows * ROW_HEIGHT}px`;
   const context = canvas.getContext("2d");
   const image = context.createImageData(columns, rows);
-  family.layers.forEach(({ entry }, row) => {
+  kind.layers.forEach(({ entry }, row) => {
     for (let column = 0; column < columns; column += 1) {
       const step = entry[Math.floor((column * entry.length) / columns)];
       const colour = step === null ? NEVER : heatColour(step / path.num_steps);
@@ -51,15 +51,15 @@ function heatMap(family, path) {
   });
   context.putImageData(image, 0, 0);
   const readout = html("p", { class: "readout", "aria-live": "polite" }, "units of a layer in the order of entry");
-  followCells(canvas, family, columns, readout);
+  followCells(canvas, kind, columns, readout);
   const numbers = html("div", { class: "layers" });
-  numbers.append(...family.layers.map((_, index) => html("span", {}, String(index + 1))));
-  const entered = family.layers.reduce((sum, layer) => sum + layer.num_entered, 0);
-  const total = family.layers.reduce((sum, layer) => sum + layer.size, 0);
+  numbers.append(...kind.layers.map((_, index) => html("span", {}, String(index + 1))));
+  const entered = kind.layers.reduce((sum, layer) => sum + layer.num_entered, 0);
+  const total = kind.layers.reduce((sum, layer) => sum + layer.size, 0);
   return html(
     "figure",
     { class: "heat" },
-    html("figcaption", {}, html("strong", {}, family.title), ` ${entered} of ${total} units entered`),
+    html("figcaption", {}, html("strong", {}, kind.title), ` ${entered} of ${total} units entered`),
     html("div", { class: "map" }, numbers, canvas),
     readout,
   );
@@ -78,12 +78,12 @@ function describeCell(layer, number, column, columns) {
   return lines;
 }
 
-function followCells(canvas, family, columns, readout) {
-  const rows = family.layers.length;
+function followCells(canvas, kind, columns, readout) {
+  const rows = kind.layers.length;
   let cell = [0, 0];
   const tell = (column, row, x, y) => {
     cell = [column, row];
-    const lines = describeCell(family.layers[row], row + 1, column, columns);
+    const lines = describeCell(kind.layers[row], row + 1, column, columns);
     readout.textContent = lines.join(", ");
     showTip(x, y, lines);
   };
@@ -111,7 +111,7 @@ function followCells(canvas, family, columns, readout) {
 }
 
 function drawSupportOf(box, path) {
-  const every = path.families.flatMap(({ support }) => support.map(([, share]) => share));
+  const every = path.kinds.flatMap(({ support }) => support.map(([, share]) => share));
   if (!every.length) {
     box.replaceChildren(html("p", { class: "empty" }, "This search was not sampled."));
     return;
@@ -121,12 +121,12 @@ function drawSupportOf(box, path) {
     y: { range: [0, Math.max(...every, 1) * 1.05], title: "units in the support (%)", format: plain },
   };
   const chart = makeChart(box, 260, axes, "Share of units in the support over the search");
-  for (const family of path.families) {
-    const places = family.support.map(([step, share]) => [chart.x(step), chart.y(share)]);
-    const group = svg("g", { class: "series", "data-series": family.title }, line(family.style, places));
-    chart.layer.append(coloured(group, family.style));
+  for (const kind of path.kinds) {
+    const places = kind.support.map(([step, share]) => [chart.x(step), chart.y(share)]);
+    const group = svg("g", { class: "series", "data-series": kind.title }, line(kind.style, places));
+    chart.layer.append(coloured(group, kind.style));
   }
-  const steps = path.families[0].support.map(([step]) => step);
+  const steps = path.kinds[0].support.map(([step]) => step);
   const ruler = svg("line", { class: "ruler", y1: MARGIN.top, y2: chart.height - MARGIN.bottom, visibility: "hidden" });
   chart.layer.append(ruler);
   chart.root.addEventListener("pointermove", (event) => {
@@ -134,7 +134,7 @@ function drawSupportOf(box, path) {
     const far = (index) => Math.abs(chart.x(steps[index]) - x);
     const best = steps.reduce((found, _, index) => (far(index) < far(found) ? index : found), 0);
     fill(ruler, { x1: chart.x(steps[best]), x2: chart.x(steps[best]), visibility: "visible" }, []);
-    const shares = path.families.map(({ title, support }) => [title, `${support[best][1].toFixed(1)} %`]);
+    const shares = path.kinds.map(({ title, support }) => [title, `${support[best][1].toFixed(1)} %`]);
     showTip(event.clientX, event.clientY, [`step ${steps[best]}`, ...shares]);
   });
   chart.root.addEventListener("pointerleave", () => {

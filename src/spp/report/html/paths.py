@@ -7,8 +7,8 @@ import numpy as np
 
 from spp.record.record import PathSource
 from spp.report.html.points import style_json
-from spp.report.palette import FAMILY_STYLES, Series
-from spp.report.path_data import FAMILIES, Array, PathData, read_path, support_share
+from spp.report.palette import UNIT_KIND_STYLES, Series
+from spp.report.path_arrays import UNIT_KINDS, Array, PathArrays, read_path, support_share
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ def paths_data(sources: Sequence[PathSource]) -> tuple[list[Json], list[str]]:
         except ValueError as error:
             lost.append(str(error))
             continue
-        found.append({"label": _label(source), "num_steps": path.num_steps, "families": _families(path)})
+        found.append({"label": _label(source), "num_steps": path.num_steps, "kinds": _kinds(path)})
     return found, lost
 
 
@@ -34,18 +34,18 @@ def _label(source: PathSource) -> str:
     return f"{source.model} on {source.data}: {series.label}, seed {source.seed} ({source.key[:8]})"
 
 
-def _families(path: PathData) -> list[Json]:
+def _kinds(path: PathArrays) -> list[Json]:
     return [
         {
-            "title": FAMILIES[kind],
-            "style": style_json(FAMILY_STYLES[kind]),
+            "title": UNIT_KINDS[kind],
+            "style": style_json(UNIT_KIND_STYLES[kind]),
             "layers": [_layer(name, path.entry[name], path.num_steps) for name in path.of_kind(kind)],
             "support": [
                 [int(step), round(float(share), 2)]
                 for step, share in zip(path.steps, support_share(path, kind), strict=True)
             ],
         }
-        for kind in FAMILIES
+        for kind in UNIT_KINDS
         if path.of_kind(kind)
     ]
 

@@ -24,10 +24,13 @@ function definition(name, ...values) {
 
 function memberCard(member, state) {
   const shared = (place) => data.pool[place];
-  const percent = (value) => (value === null ? "not measured" : `${value.toFixed(2)} %`);
-  const accuracy = ([name, title]) => definition(title.replace(" (%)", ""), percent(member[name]));
+  const valueOf = (metric) => {
+    return isMeasured(member, metric)
+      ? `${member.metrics[metric.id].toFixed(metric.digits)} ${metric.unit}`.trimEnd()
+      : "not measured";
+  };
   const facts = [
-    ...Object.entries(data.metrics).map(accuracy),
+    ...state.panel.metrics.map((metric) => definition(metric.name, valueOf(metric))),
     definition("FLOPs", size(member.macs)),
     definition("params", size(member.params)),
     definition("epochs", `${member.epochs_search} search and walk, ${member.epochs_finetune} finetuning`),
@@ -41,11 +44,11 @@ function memberCard(member, state) {
   return html(
     "article",
     {},
-    html("h4", {}, `seed ${member.seed}: ${percent(member[state.y])}`),
+    html("h4", {}, `seed ${member.seed}: ${valueOf(state.metric)}`),
     html("dl", {}, ...facts),
     html("div", { class: "command" }, html("code", {}, command), copyButton(command)),
     html("ul", { class: "stages" }, ...member.stages.map(([kind, key, place]) => stageLink(kind, key, shared(place)))),
-    configDetails("config of the finetune stage", config),
+    configDetails(`config of the ${member.member_kind} stage`, config),
     configDetails("settings of the method", shared(member.method_config)),
   );
 }

@@ -1,13 +1,12 @@
-// Accuracy over size: one panel per model, data set and kind of budget; one line per series.
+// Metrics over size: one panel per model, data set, task and kind of budget; one line per series.
 
 const SIZES = { macs: "FLOPs", params: "params" };
 const HIT_RADIUS = 28;
 
 function startPlot(app) {
   const xs = Object.keys(SIZES);
-  const ys = Object.keys(data.metrics);
-  if (!ys.length) return app.append(html("p", { class: "empty" }, "No member has an accuracy."));
-  const state = { panel: data.panels[0], x: xs[0], y: ys[0], hidden: new Set(), isSized: false, points: [] };
+  const [first] = data.panels;
+  const state = { panel: first, x: xs[0], metric: first.metrics[0], hidden: new Set(), isSized: false, points: [] };
 
   const box = html("div", { class: "chart" });
   const legend = html("div", { class: "legend-list" });
@@ -19,6 +18,11 @@ function startPlot(app) {
   };
   const choosePanel = (index) => {
     state.panel = data.panels[index];
+    const { metrics } = state.panel;
+    state.metric = metrics.find(({ id }) => id === state.metric?.id) ?? metrics[0];
+    const choice = chooseMetric();
+    yChoice.replaceWith(choice);
+    yChoice = choice;
     pinned.replaceChildren();
     fillLegend(legend, state, redraw);
     redraw();
@@ -32,10 +36,16 @@ function startPlot(app) {
     state.x = xs[index];
     redraw();
   });
-  const yChoice = select("vertical", ys.map((name) => data.metrics[name]), (index) => {
-    state.y = ys[index];
-    redraw();
-  });
+  // Panels of other tasks have other metrics.
+  const chooseMetric = () => {
+    const { metrics } = state.panel;
+    const show = (index) => {
+      state.metric = metrics[index];
+      redraw();
+    };
+    return select("vertical", metrics.map(({ title }) => title), show, metrics.indexOf(state.metric));
+  };
+  let yChoice = chooseMetric();
   const controls = html(
     "div",
     { class: "controls" },
@@ -92,18 +102,20 @@ const isGpuTime = (panel) => panel.cost === "search_gpu_seconds";
 const costText = (panel, seconds) => duration(seconds).replace(" ", isGpuTime(panel) ? " GPU-" : " ");
 const costName = (panel) => (isGpuTime(panel) ? "GPU time of search" : "time of search");
 
+const isMeasured = (member, metric) => metric !== undefined && (member.metrics[metric.id] ?? null) !== null;
+
 // Points of a series that have both coordinates: {x, y, wide, point, series}, in pixels later.
 function locate(series, state) {
   if (series.published) {
     return series.published
-      .filter((point) => state.x in point.size && state.y in point.metric)
-      .map((point) => ({ series, point, x: point.size[state.x], y: point.metric[state.y], wide: null }))
+      .filter((point) => state.x in point.size && state.metric?.id in point.metric)
+      .map((point) => ({ series, point, x: point.size[state.x], y: point.metric[state.metric.id], wide: null }))
       .sort((a, b) => a.x - b.x);
   }
   return series.points
     .map((point) => {
-      const members = membersOf(point).filter((member) => member[state.y] !== null);
-      const values = members.map((member) => member[state.y]);
+      const members = membersOf(point).filter((member) => isMeasured(member, state.metric));
+      const values = members.map((member) => member.metrics[state.metric.id]);
       const sizes = members.map((member) => member[state.x]);
       return { series, point, members, x: mean(sizes), y: mean(values), wide: deviation(values) };
     })
@@ -112,34 +124,34 @@ function locate(series, state) {
 }
 
 function drawPlot(box, state, pinned) {
-  const { panel } = state;
+  const { panel, metric } = state;
   const shown = panel.series.filter((series) => !state.hidden.has(series.label)).map((series) => locate(series, state));
   const points = shown.flat();
   if (!points.length) {
-    box.replaceChildren(html("p", { class: "empty" }, "Nothing is chosen that has these sizes and accuracies."));
+    box.replaceChildren(html("p", { class: "empty" }, "Nothing is chosen that has this size and this metric."));
     return;
   }
-  const dense = state.y.startsWith("top1") ? [panel.dense.top1] : [];
+  const dense = metric.dense === null ? [] : [metric.dense];
   const ys = points.flatMap(({ y, wide }) => [y - (wide ?? 0), y + (wide ?? 0)]);
   const xs = points.map(({ x }) => x);
   const axes = {
     x: { range: padded(xs, 0.06), title: `${SIZES[state.x]} of the member`, format: size },
-    y: { range: padded([...ys, ...dense], 0.06), title: data.metrics[state.y], format: plain },
+    y: { range: padded([...ys, ...dense], 0.06), title: metric.title, format: plain },
   };
-  const chart = makeChart(box, box.clientWidth < 520 ? 340 : 500, axes, "Accuracy over size");
+  const chart = makeChart(box, box.clientWidth < 520 ? 340 : 500, axes, `${metric.name} over size`);
   const largest = Math.max(...points.map((found) => memberCost(panel, found)));
   // The first in the legend is drawn last, so that it lies on top.
   for (const found of [...shown].reverse()) drawSeries(chart, state, found, largest);
-  for (const top1 of dense) drawDense(chart, top1);
+  for (const level of dense) drawDense(chart, metric, level);
   state.points = points;
   followPointer(chart, state, pinned);
 }
 
-function drawDense(chart, top1) {
-  const [left, y] = [MARGIN.left, chart.y(top1)];
+function drawDense(chart, metric, level) {
+  const [left, y] = [MARGIN.left, chart.y(level)];
   chart.layer.append(
     svg("line", { class: "dense", x1: left, x2: chart.width - MARGIN.right, y1: y, y2: y }),
-    svg("text", { class: "halo", x: left + 4, y: y - 5 }, `dense ${top1.toFixed(1)}`),
+    svg("text", { class: "halo", x: left + 4, y: y - 5 }, `dense ${level.toFixed(metric.digits - 1)}`),
   );
 }
 
@@ -172,9 +184,9 @@ function drawSeries(chart, state, found, largest) {
 
 // Lines of the tooltip.
 function describe(state, { series, point, members, x, y }) {
-  const { panel } = state;
+  const { panel, metric } = state;
   if (series.published) {
-    const lines = [series.label, ["asked", point.asked], [data.metrics[state.y], String(y)]];
+    const lines = [series.label, ["asked", point.asked], [metric.title, String(y)]];
     lines.push([SIZES[state.x], size(x)], point.source);
     return point.note ? [...lines, point.note] : lines;
   }
@@ -192,7 +204,7 @@ function describe(state, { series, point, members, x, y }) {
     ["asked", point.asked],
     ["FLOPs", part("macs")],
     ["params", part("params")],
-    [data.metrics[state.y], spread(members.map((member) => member[state.y]))],
+    [metric.title, spread(members.map((member) => member.metrics[metric.id]), metric.digits)],
     ["seeds", members.map((member) => member.seed).sort((a, b) => a - b).join(", ")],
     [costName(panel), `${costText(panel, cost)} for ${Number(shared.toFixed(1))} member${shared === 1 ? "" : "s"}`],
   ].filter((row) => row !== null);

@@ -1,30 +1,28 @@
-"""What the plot of accuracy over size is drawn from: members, and panels of the series that they make up."""
+"""What the plot of metrics over size is drawn from: members, and panels of the series that they make up."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from spp.plan.numbers import format_size
+from spp.record.metrics import AFTER, BEFORE, metrics_of, value_of, values_of
 from spp.record.rows import Row
-from spp.report.figures.curves import dense_accuracy
+from spp.report.figures.curves import Panel, dense_values, panels
+from spp.report.groups import Workload
 from spp.report.palette import Series, Style, method_order, styles
 from spp.report.published import Published, PublishedValue
 
 Json = dict[str, Any]
 
 KINDS = {"macs": "FLOPs", "params": "params", "units": "units"}
-METRICS = {
-    "top1": "top-1 after finetuning (%)",
-    "top1_before": "top-1 before finetuning (%)",
-    "top5": "top-5 after finetuning (%)",
-}
-"""What can be on the vertical axis; a metric that no member has is not offered."""
+WHEN = {AFTER: "after finetuning", BEFORE: "before finetuning"}
+"""When the values of a column were measured."""
 
-_NUMBERS = ("seed", "macs", "params", *METRICS, "val_top1", "epochs_search", "epochs_finetune")
+_NUMBERS = ("seed", "macs", "params", "epochs_search", "epochs_finetune")
 _COSTS = ("search_seconds", "search_gpu_seconds", "num_members_of_search", "finetune_seconds")
-_KEYS = ("key", "family_key", "search_key", "dense_key")
+_KEYS = ("key", "member_kind", "family_key", "search_key", "dense_key")
 _DASHES = {"-": (), "--": (3.7, 1.6), "-.": (6.4, 1.6, 1.0, 1.6), ":": (1.0, 1.65)}
 
 
@@ -45,16 +43,14 @@ class Pool:
 
 
 def plot_data(rows: Sequence[Row], published: Published) -> Json:
-    """Everything the plot needs: `members` in the order of `rows`, `panels`, `metrics`, and the `pool`."""
+    """Everything the plot needs: `members` in the order of `rows`, `panels`, and the `pool`."""
     pool = Pool()
     folders = _Folders(pool)
     looks = styles([*(Series.of(row) for row in rows), *(Series(value.method) for value in published.values)])
     members = [_member(row, pool, folders) for row in rows]
-    places = dict.fromkeys((row["model"], row["data"], row["budget_kind"]) for row in rows)
     return {
-        "panels": [_panel(place, rows, published.values, looks) for place in places],
+        "panels": [_panel(panel, rows, published.values, looks) for panel in panels(rows)],
         "members": members,
-        "metrics": {name: title for name, title in METRICS.items() if any(row.get(name) is not None for row in rows)},
         "pool": pool.values,
     }
 
@@ -73,6 +69,7 @@ def style_json(style: Style) -> Json:
 def _member(row: Row, pool: Pool, folders: "_Folders") -> Json:
     return {
         **{name: row.get(name) for name in (*_NUMBERS, *_COSTS, *_KEYS)},
+        "metrics": {_metric_id(column, name): value_of(row, name, column) for column in WHEN for name in row[column]},
         **{name: pool.place(row.get(name)) for name in ("point", "sweep", "command", "device", "git_commit")},
         "config": {name: pool.place(part) for name, part in (row.get("config") or {}).items()},
         "method_config": pool.place(row.get("method_config")),
@@ -84,7 +81,9 @@ def _stages(row: Row) -> list[tuple[str, str]]:
     """Kind and key of the stages that a member comes from, the last first."""
     is_walked = row["family_key"] != row["search_key"]
     search = "update" if row.get("path_key") else "search"
-    found = [("finetune", row["key"])]
+    found = [("measure", row["key"])]
+    if row["member_key"] != row["family_key"]:
+        found.append((row["member_kind"], row["member_key"]))
     if is_walked:
         found.append(("prune", row["family_key"]))
     return [*found, (search, row["search_key"]), ("dense", row["dense_key"])]
@@ -106,34 +105,56 @@ class _Folders:
 
 
 def _panel(
-    place: tuple[str, str, str],
+    panel: Panel,
     rows: Sequence[Row],
     published: Sequence[PublishedValue],
     looks: Mapping[Series, Style],
 ) -> Json:
-    model, data, kind = place
     here = [
-        (number, row) for number, row in enumerate(rows) if (row["model"], row["data"], row["budget_kind"]) == place
+        (number, row)
+        for number, row in enumerate(rows)
+        if (Workload.of(row), row["budget_kind"]) == (panel.workload, panel.budget_kind)
     ]
     every = [row for _, row in here]
     series = sorted(dict.fromkeys(Series.of(row) for row in every), key=method_order)
-    dense = {
-        "macs": every[0]["dense_macs"],
-        "params": every[0]["dense_params"],
-        "top1": mean(dense_accuracy(every)),
-    }
+    dense = {"macs": every[0]["dense_macs"], "params": every[0]["dense_params"]}
+    titles = [panel.workload.title, *panel.task_words, f"budgets in {KINDS[panel.budget_kind]}"]
+    quoted = [value for value in published if (value.model, value.data) == panel.workload[1:]]
+    metrics = list(_metrics(every))
     return {
-        "title": f"{model} on {data}, budgets in {KINDS[kind]}",
+        "title": ", ".join(titles),
         "dense": dense,
+        "metrics": metrics,
         # Where some ran without an accelerator, seconds are all that can be compared.
         "cost": "search_gpu_seconds" if all(row["search_gpu_seconds"] for row in every) else "search_seconds",
         "series": [
             *(_series(one, here, looks[one]) for one in series),
-            *_published_series(
-                [value for value in published if (value.model, value.data) == (model, data)], dense, looks
-            ),
+            *_published_series(quoted, {metric["id"] for metric in metrics}, dense, looks),
         ],
     }
+
+
+def _metrics(rows: Sequence[Row]) -> Iterator[Json]:
+    """What can be on the vertical axis: every metric that a member has, after and before finetuning."""
+    for metric in metrics_of(rows):
+        for column, when in WHEN.items():
+            values = values_of(rows, metric.name, column)
+            if values:
+                dense = dense_values(rows, metric)
+                details = ", ".join(part for part in (metric.unit, metric.direction.strip(" ()")) if part)
+                yield {
+                    "id": _metric_id(column, metric.name),
+                    "name": f"{metric.label} {when}",
+                    "title": f"{metric.label} {when}" + (f" ({details})" if details else ""),
+                    "label": metric.label,
+                    "unit": metric.unit,
+                    "digits": metric.digits(mean(values)) + 1,
+                    "dense": mean(dense) if dense else None,
+                }
+
+
+def _metric_id(column: str, name: str) -> str:
+    return f"{column}/{name}"
 
 
 def _series(series: Series, rows: Iterable[tuple[int, Row]], style: Style) -> Json:
@@ -153,17 +174,19 @@ def _series(series: Series, rows: Iterable[tuple[int, Row]], style: Style) -> Js
     }
 
 
-def _published_series(values: Sequence[PublishedValue], dense: Json, looks: Mapping[Series, Style]) -> list[Json]:
-    """Published accuracies of which the size is known, one series per method."""
+def _published_series(
+    values: Sequence[PublishedValue], metric_ids: Collection[str], dense: Json, looks: Mapping[Series, Style]
+) -> list[Json]:
+    """Published values of the metrics shown of which the size is known, one series per method."""
     found: dict[str, list[Json]] = {}
     for value in sorted(values, key=lambda value: method_order(Series(value.method))):
         sizes = _published_sizes(value, dense)
-        if value.metric not in METRICS or not sizes:
+        if _metric_id(AFTER, value.metric) not in metric_ids or not sizes:
             continue
         point = {
             "asked": asked_text(value.budget_kind, value.budget) if value.budget_kind and value.budget else "unknown",
             "size": sizes,
-            "metric": {value.metric: value.value},
+            "metric": {_metric_id(AFTER, value.metric): value.value},
             "source": value.source,
             "note": value.note,
         }

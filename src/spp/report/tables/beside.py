@@ -1,10 +1,11 @@
-"""Accuracies beside the published ones: what Table 1, CIFAR-10, retrieval and the LLM table share."""
+"""Values beside the published ones: what Table 1, CIFAR-10, retrieval and the LLM table share."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from spp.record.metrics import AFTER, DENSE, MetricInfo, counts_of, counts_text, headline, value_of, values_of
 from spp.record.rows import Row
 from spp.report.footnotes import Footnotes, differences
 from spp.report.groups import (
@@ -14,51 +15,54 @@ from spp.report.groups import (
     devices_text,
     epochs_text,
     group_rows,
-    images_text,
+    metric_cell,
     num_searches,
     search_cost_cell,
     search_rows,
-    spread_cell,
 )
 from spp.report.missing import SPP_PRESETS
-from spp.report.published import Published, PublishedValue
+from spp.report.published import HEADLINE, METRICS, Published, PublishedValue
 from spp.report.table import Cell, Column, Table
 
-COLUMNS = (
-    Column("model", is_number=False),
-    Column("method", is_number=False),
-    Column("metric", is_number=False),
-    Column("budget asked", is_number=False),
-    Column("params (M)"),
-    Column("FLOPs (G)"),
-    Column("of dense (%)"),
-    Column("ours (%)"),
-    Column("published (%)"),
-    Column("difference"),
-    Column("seeds"),
-    Column("test images"),
-    Column("epochs", is_number=False),
-    Column("search cost"),
-    Column("device", is_number=False),
-)
 LEGEND = (
-    "Accuracies in percent; ours are on the test set after finetuning, mean ± standard deviation over the seeds. "
+    "{values}; ours are on the test set after finetuning, mean ± standard deviation over the seeds. "
     "Published numbers are quoted from their sources; an empty cell is unknown. Difference: ours minus published.",
     "Params and FLOPs are those achieved, counted on the compact model; FLOPs are multiply-adds of Linear, Conv and "
-    "matmul for one image. A published number stands beside those of our members of the same method that are within "
+    "matmul for one {sample}. A published number stands beside those of our members of the same method that are within "
     "2 % of its size. Of dense: FLOPs, or parameters where they are the budget.",
     "Epochs are those of search and walk, and of finetuning. Search cost is the mean of one search with its walk; "
     "where a method searches once for all budgets, they share it.",
 )
-METRICS = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "i2t_r1": "image to text R@1",
-    "t2i_r1": "text to image R@1",
-    "arc_easy": "ARC-e accuracy",
-}
 TOLERANCE = 0.02
 """How far the achieved size may be from the published one, as a share of it."""
+
+
+def columns(metric: MetricInfo) -> tuple[Column, ...]:
+    """The columns of a table whose values have the unit and the samples of `metric`."""
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return (
+        Column("model", is_number=False),
+        Column("method", is_number=False),
+        Column("metric", is_number=False),
+        Column("budget asked", is_number=False),
+        Column("params (M)"),
+        Column("FLOPs (G)"),
+        Column("of dense (%)"),
+        Column(f"ours{unit}"),
+        Column(f"published{unit}"),
+        Column("difference"),
+        Column("seeds"),
+        Column(f"test {metric.of}"),
+        Column("epochs", is_number=False),
+        Column("search cost"),
+        Column("device", is_number=False),
+    )
+
+
+def legend(metric: MetricInfo) -> tuple[str, ...]:
+    """What is said below every such table."""
+    values = "Accuracies in percent" if metric.name in METRICS else metric.description
+    return tuple(line.format(values=values, sample=metric.sample) for line in LEGEND)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Line:
 
     model: str
     method: str
-    metric: str
+    metric: MetricInfo
     budget: str
     rows: Sequence[Row] = ()
     value: PublishedValue | None = None
@@ -77,17 +81,26 @@ class Line:
 
     @property
     def ours(self) -> list[float]:
-        """Our accuracies, one per seed."""
-        return [row[f"dense_{self.metric}" if self.is_dense else self.metric] for row in self.rows]
+        """Our values, one per seed."""
+        return values_of(self.rows, self.metric.name, self.column)
+
+    @property
+    def column(self) -> str:
+        """The column of the rows that holds them."""
+        return DENSE if self.is_dense else AFTER
 
 
 def lines_of_model(
     model: str, rows: Sequence[Row], values: Sequence[PublishedValue], published: Published
 ) -> list[Line]:
-    """The dense network, the published values with what we have of them, and what else we have of a model."""
+    """The dense network, the published values with what we have of them, and what else we have of a model.
+
+    rows: those of one workload.
+    """
     groups = group_rows(rows)
+    metric = headline(rows) if rows else HEADLINE
     dense = dense_groups(rows) if rows else {"dense": list[Row]()}
-    lines = [Line(model, name, "top1", "", found, is_dense=True) for name, found in dense.items()]
+    lines = [Line(model, name, metric, "", found, is_dense=True) for name, found in dense.items()]
     shown: set[Group] = set()
     for value in values:
         found = _matching(value, groups, published)
@@ -106,34 +119,34 @@ def value_line(value: PublishedValue, empty: str = "not run") -> Line:
 def _not_run(value: PublishedValue, preset: str | None, empty: str = "not run") -> Line:
     method = f"{value.method} ({preset})" if preset else value.method
     budget = "" if value.budget is None else budget_text(value.budget_kind or "", value.budget)
-    return Line(value.model, method, value.metric, budget, value=value, preset=preset, empty=empty)
+    return Line(value.model, method, METRICS[value.metric], budget, value=value, preset=preset, empty=empty)
 
 
 def _line(group: Group, rows: Sequence[Row], value: PublishedValue | None) -> Line:
-    metric = value.metric if value else "top1"
-    setup = group.setup
-    return Line(setup.model, setup.label, metric, group.budget, rows, value, setup.preset)
+    metric = METRICS[value.metric] if value else headline(rows)
+    combination = group.combination
+    return Line(combination.model, combination.label, metric, group.budget, rows, value, combination.preset)
 
 
 def _missing_presets(value: PublishedValue, found: Iterable[Group]) -> list[str | None]:
     """Presets of SPP that have no members at a published value; [None] for another method without any."""
-    there = {group.setup.preset for group in found}
+    there = {group.combination.preset for group in found}
     if value.method == "spp":
         return [preset for preset in SPP_PRESETS if preset not in there]
     return [] if there else [None]
 
 
 def _matching(value: PublishedValue, groups: Mapping[Group, Sequence[Row]], published: Published) -> list[Group]:
-    """Of every setup of the value's method the group that is closest to its size, if one is close enough."""
+    """Of every combination with the value's method the group that is closest to its size, if one is close enough."""
     closest: dict[tuple[str | None, str], tuple[float, Group]] = {}
     for group, rows in groups.items():
-        setup = group.setup
-        is_same = (setup.method, setup.model, setup.data) == (value.method, value.model, value.data)
-        if not is_same or any(row[value.metric] is None for row in rows):
+        own = group.combination
+        is_same = (own.method, own.model, own.data) == (value.method, value.model, value.data)
+        if not is_same or any(value_of(row, value.metric) is None for row in rows):
             continue
         miss = _miss(value, rows)
-        if miss <= min(TOLERANCE, closest.get((setup.preset, setup.variant), (TOLERANCE,))[0]):
-            closest[setup.preset, setup.variant] = miss, group
+        if miss <= min(TOLERANCE, closest.get((own.preset, own.variant), (TOLERANCE,))[0]):
+            closest[own.preset, own.variant] = miss, group
     return [group for _, group in closest.values()]
 
 
@@ -148,29 +161,30 @@ def _miss(value: PublishedValue, rows: Sequence[Row]) -> float:
 
 
 def cells(lines: Sequence[Line], published: Published, notes: Footnotes) -> tuple[tuple[Cell, ...], ...]:
-    """The lines as rows of a table with `COLUMNS`."""
+    """The lines as rows of a table with `columns`."""
     return tuple(_cells(line, published, notes) for line in lines)
 
 
 def _cells(line: Line, published: Published, notes: Footnotes) -> tuple[Cell, ...]:
     rows = line.rows
     marks = "" if line.is_dense or not rows else notes.marks(differences(rows, published))
-    head = (Cell(line.model), Cell(line.method), Cell(METRICS[line.metric]), Cell(line.budget))
+    head = (Cell(line.model), Cell(line.method), Cell(line.metric.label), Cell(line.budget))
     difference = _difference(line)
-    accuracies = (
-        spread_cell(line.ours, marks) if rows else Cell(line.empty),
+    values = (
+        metric_cell(rows, line.metric, line.column, marks) if rows else Cell(line.empty),
         _published_cell(line.value, notes),
-        Cell() if difference is None else Cell(f"{difference:+.1f}", difference),
+        Cell() if difference is None else Cell(_change(line, difference), difference),
     )
+    counts = counts_of(rows, line.metric.name)
     seeds = {row["seed"] for row in rows}
     tail = (
         Cell(str(len(seeds)), len(seeds), hint=f"seeds {', '.join(map(str, sorted(seeds)))}") if rows else Cell(),
-        Cell(images_text(rows), rows[0]["num_test_images"]) if rows else Cell(),
+        Cell(counts_text(rows, line.metric.name), counts[-1]) if counts else Cell(),
         Cell() if line.is_dense or not rows else Cell(epochs_text(rows)),
         Cell() if line.is_dense or not rows else search_cost_cell(rows),
         Cell(devices_text(rows)),
     )
-    return (*head, *_size_cells(line), *accuracies, *tail)
+    return (*head, *_size_cells(line), *values, *tail)
 
 
 def _published_cell(value: PublishedValue | None, notes: Footnotes) -> Cell:
@@ -181,7 +195,11 @@ def _published_cell(value: PublishedValue | None, notes: Footnotes) -> Cell:
 
 
 def _difference(line: Line) -> float | None:
-    return mean(line.ours) - line.value.value if line.rows and line.value else None
+    return mean(line.ours) - line.value.value if line.ours and line.value else None
+
+
+def _change(line: Line, difference: float) -> str:
+    return line.metric.change_text(difference, mean(line.ours))
 
 
 def _size_cells(line: Line) -> tuple[Cell, Cell, Cell]:
@@ -218,7 +236,7 @@ def sources(lines: Iterable[Line]) -> tuple[str, ...]:
 
 
 def tidy(lines: Iterable[Line]) -> Iterator[Mapping[str, Any]]:
-    """The lines as tidy rows; sizes are counts, accuracies percentages."""
+    """The lines as tidy rows; sizes are counts."""
     for line in lines:
         rows, value, ours = line.rows, line.value, line.ours
         searches = [] if line.is_dense else search_rows(rows)
@@ -226,14 +244,15 @@ def tidy(lines: Iterable[Line]) -> Iterator[Mapping[str, Any]]:
             "model": line.model,
             "data": rows[0]["data"] if rows else value.data if value else None,
             "method": line.method,
-            "metric": line.metric,
+            "metric": line.metric.name,
+            "unit": line.metric.unit,
             "budget": line.budget,
             "params": mean(row["dense_params" if line.is_dense else "params"] for row in rows) if rows else None,
             "macs": mean(row["dense_macs" if line.is_dense else "macs"] for row in rows) if rows else None,
             "ours": mean(ours) if ours else None,
             "ours_deviation": stdev(ours) if len(ours) > 1 else None,
             "num_seeds": len({row["seed"] for row in rows}),
-            "num_test_images": rows[0]["num_test_images"] if rows else None,
+            "num_test_samples": next(iter(counts_of(rows, line.metric.name)), None),
             "published": value.value if value else None,
             "difference": _difference(line),
             "source": value.source if value else None,
@@ -252,5 +271,6 @@ def published_table(name: str, title: str, published: Published, reason: str) ->
     lines = [value_line(value, "cannot be run yet") for value in published.of_table(name)]
     notes = Footnotes()
     rows = cells(lines, published, notes)
-    legend = (reason, *LEGEND[:1], *sources(lines), *notes.legend())
-    return Table(name, title, COLUMNS, rows, legend, (), tuple(tidy(lines)))
+    metric = lines[0].metric
+    words = (reason, legend(metric)[0], *sources(lines), *notes.legend())
+    return Table(name, title, columns(metric), rows, words, (), tuple(tidy(lines)))

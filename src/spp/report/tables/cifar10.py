@@ -3,8 +3,9 @@
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.footnotes import Footnotes
+from spp.report.groups import by_workload
 from spp.report.missing import CIFAR10, FORMULA, hours_text, missing_todos, todo
-from spp.report.published import Published
+from spp.report.published import HEADLINE, TASK, Published
 from spp.report.table import Table
 from spp.report.tables import beside
 
@@ -13,22 +14,27 @@ LEGEND = (
     "are not known. Our vit_cifar is DeiT-Tiny with 6 blocks and patches of 4 x 4 pixels, trained from scratch on "
     "images of 32 x 32. DessiLBI on the weights of whole units is an adaptation of ours."
 )
+DATA = "cifar10"
 METHODS = ("spp", "dessilbi")
 
 
 def rows_of(record: Record) -> list[Row]:
-    """The members on CIFAR-10."""
-    return [row for row in record.rows if row["data"] == "cifar10"]
+    """The members that classify CIFAR-10."""
+    return [row for row in record.rows if is_here(row)]
+
+
+def is_here(row: Row) -> bool:
+    """Whether a member belongs into this table."""
+    return (row["task"], row["data"]) == (TASK, DATA)
 
 
 def tables(record: Record, published: Published) -> list[Table]:
     """One table for all models on CIFAR-10."""
     rows, lines = rows_of(record), []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        here = [row for row in rows if row["model"] == model]
-        lines += beside.lines_of_model(model, here, published.of_table("cifar10"), published)
+    for workload, here in by_workload(rows).items():
+        lines += beside.lines_of_model(workload.model, here, published.of_table("cifar10"), published)
     absent = [method for method in METHODS if method not in {row["method"] for row in rows}]
-    lines += [beside.Line("vit_cifar", method, "top1", "macs 70 % to 20 %") for method in absent]
+    lines += [beside.Line("vit_cifar", method, HEADLINE, "macs 70 % to 20 %") for method in absent]
     open_ = [
         todo(
             f"{method}, vit_cifar on cifar10, five budgets, one seed",
@@ -37,9 +43,9 @@ def tables(record: Record, published: Published) -> list[Table]:
         )
         for method in absent
     ]
-    open_ += missing_todos(record, [member for member in record.missing if member.data == "cifar10"], published)
+    open_ += missing_todos(record, [m for m in record.missing if (m.task, m.data) == (TASK, DATA)], published)
     notes = Footnotes()
     cells = beside.cells(lines, published, notes)
-    legend = (*beside.LEGEND, LEGEND, *([FORMULA] if open_ else []), *notes.legend())
+    legend = (*beside.legend(HEADLINE), LEGEND, *([FORMULA] if open_ else []), *notes.legend())
     title = "CIFAR-10: masks against weights"
-    return [Table("cifar10", title, beside.COLUMNS, cells, legend, tuple(open_), tuple(beside.tidy(lines)))]
+    return [Table("cifar10", title, beside.columns(HEADLINE), cells, legend, tuple(open_), tuple(beside.tidy(lines)))]

@@ -6,10 +6,10 @@ from typing import Any
 
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.groups import Setup, devices_text, duration, num_searches, search_rows, setup_of
+from spp.report.groups import Combination, by_combination, by_task, devices_text, duration, num_searches, search_rows
 from spp.report.missing import missing_todos
 from spp.report.published import Published, PublishedSearch
-from spp.report.table import Cell, Column, Table
+from spp.report.table import Cell, Column, Table, insert_column
 
 COLUMNS = (
     Column("method", is_number=False),
@@ -40,21 +40,22 @@ LEGEND = (
 
 def tables(record: Record, published: Published) -> list[Table]:
     """One table: the published epochs, then ours."""
-    setups: dict[Setup, list[Row]] = {}
-    for row in record.rows:
-        setups.setdefault(setup_of(row), []).append(row)
     rows = [_published_cells(search) for search in published.searches]
     data: list[Mapping[str, Any]] = [_published_tidy(search) for search in published.searches]
-    for setup, members in setups.items():
+    tasks = [Cell()] * len(rows)
+    for combination, members in by_combination(record.rows).items():
         costs = costs_of(members)
-        rows.append(_cells(setup, members, costs))
-        data.append({**setup._asdict(), "source": "ours", **costs, "device": devices_text(members)})
+        rows.append(_cells(combination, members, costs))
+        tasks.append(Cell(combination.task))
+        data.append({**combination._asdict(), "source": "ours", **costs, "device": devices_text(members)})
     todo = missing_todos(record, record.missing, published)
-    return [Table("cost", "What a search costs", COLUMNS, tuple(rows), LEGEND, todo, tuple(data))]
+    table = Table("cost", "What a search costs", COLUMNS, tuple(rows), LEGEND, todo, tuple(data))
+    has_tasks = len(by_task(record.rows)) > 1
+    return [insert_column(table, 3, Column("task", is_number=False), tasks) if has_tasks else table]
 
 
 def costs_of(rows: Sequence[Row]) -> dict[str, Any]:
-    """Costs of the members of one setup: epochs, numbers of things, seconds and GPU-seconds."""
+    """Costs of the members of one combination: epochs, numbers of things, seconds and GPU-seconds."""
     searches = search_rows(rows)
     num_seeds, num_budgets = len({row["seed"] for row in rows}), len({_budget(row) for row in rows})
     costs: dict[str, Any] = {
@@ -91,12 +92,12 @@ def _distinct(values: Any) -> str:
     return ", ".join(str(value) for value in sorted(set(values)))
 
 
-def _cells(setup: Setup, rows: Sequence[Row], costs: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _cells(combination: Combination, rows: Sequence[Row], costs: Mapping[str, Any]) -> tuple[Cell, ...]:
     counts = (costs[f"num_{name}"] for name in ("budgets", "seeds", "searches"))
     return (
-        Cell(setup.label),
-        Cell(setup.model),
-        Cell(setup.data),
+        Cell(combination.label),
+        Cell(combination.model),
+        Cell(combination.data),
         Cell("ours"),
         Cell(costs["epochs_search"]),
         Cell(costs["epochs_finetune"]),

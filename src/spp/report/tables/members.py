@@ -1,17 +1,34 @@
 """The members themselves, as the csv of the tables over them holds them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from spp.record.metrics import AFTER, BEFORE, DENSE
 from spp.record.rows import Row
+
+VALIDATION = "val_metrics"
+METRIC_NAMES = {AFTER: "{}", BEFORE: "{}_before", DENSE: "dense_{}", VALIDATION: "val_{}"}
+"""What the values of a metric are called, by the column of the row that they come from."""
 
 
 def member_data(rows: Sequence[Row]) -> tuple[Mapping[str, Any], ...]:
-    """The rows as they were recorded, one per member, but for the whole config, which lies in the stage's folder."""
+    """The rows as they were recorded, one per member, but for the whole config, which lies in the stage's folder.
+
+    A metric `error` has the columns error, error_before, dense_error, val_error, and its unit, better, count and of.
+    """
     return tuple(_member(row) for row in rows)
 
 
 def _member(row: Row) -> Mapping[str, Any]:
-    kept = {name: value for name, value in row.items() if name != "config"}
-    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    kept = {name: value for name, value in row.items() if name != "config" and name not in METRIC_NAMES}
+    plain = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    return {**plain, **dict(_metrics(row))}
+
+
+def _metrics(row: Row) -> Iterator[tuple[str, Any]]:
+    for column, name in METRIC_NAMES.items():
+        for metric, entry in row[column].items():
+            yield name.format(metric), entry["value"]
+    for metric, entry in row[AFTER].items():
+        yield from ((f"{metric}_{field}", entry[field]) for field in ("unit", "better", "count", "of"))

@@ -6,12 +6,13 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.footnotes import Footnotes
+from spp.report.groups import Workload, by_workload, tasks_to_name
 from spp.report.missing import FORMULA, missing_todos, value_todo
-from spp.report.published import Published
+from spp.report.published import TASK, Published
 from spp.report.table import Table
-from spp.report.tables import beside
+from spp.report.tables import beside, cifar10
 
-OTHERS = "The paper has no numbers of {model} on {data}; what was run of it is shown in the same way."
+OTHERS = "The paper has no numbers of {workload}; what was run of it is shown in the same way."
 UNKNOWN = (
     "Of the paper's Table 1 only the values that are quoted elsewhere are known; its dense accuracies, its other "
     "budgets and its other methods are not."
@@ -30,34 +31,47 @@ def paper_models(published: Published) -> list[str]:
 
 def rows_of(record: Record) -> list[Row]:
     """What belongs here: all but CIFAR-10, which has a table of its own."""
-    return [row for row in record.rows if row["data"] != "cifar10"]
+    return [row for row in record.rows if not cifar10.is_here(row)]
 
 
 def _paper_table(record: Record, published: Published) -> Table:
-    data = published.setting.data
     lines, todo = [], []
     for model in paper_models(published):
-        rows = [row for row in record.rows if (row["model"], row["data"]) == (model, data)]
+        here = Workload(TASK, model, published.setting.data)
+        rows = [row for row in record.rows if Workload.of(row) == here]
         values = [value for value in published.of_table("table1") if value.model == model]
         lines += beside.lines_of_model(model, rows, values, published)
     for line in lines:
         found = value_todo(line.value, line.preset, published) if line.value and not line.rows else None
         todo += [found] if found and found not in todo else []
-    wanted = [m for m in record.missing if m.model in paper_models(published) and m.data == data]
+    wanted = [member for member in record.missing if _is_of_paper(Workload.of_source(member), published)]
     todo += missing_todos(record, wanted, published)
     return _table("table1", "Table 1: pruned models on ImageNet-1k", lines, published, (UNKNOWN,), todo)
 
 
+def _is_of_paper(workload: Workload, published: Published) -> bool:
+    return (workload.task, workload.data) == (TASK, published.setting.data) and workload.model in paper_models(
+        published
+    )
+
+
 def _other_tables(record: Record, published: Published) -> Iterator[Table]:
-    rows, models = rows_of(record), paper_models(published)
-    for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
-        if model in models and data == published.setting.data:
+    rows = rows_of(record)
+    task_words = tasks_to_name(rows)
+    for workload, here in by_workload(rows).items():
+        if _is_of_paper(workload, published):
             continue
-        here = [row for row in rows if (row["model"], row["data"]) == (model, data)]
-        lines = beside.lines_of_model(model, here, [], published)
-        todo = missing_todos(record, [m for m in record.missing if (m.model, m.data) == (model, data)], published)
-        more = (OTHERS.format(model=model, data=data),)
-        yield _table(file_stem("table1", model, data), f"As Table 1: {model} on {data}", lines, published, more, todo)
+        lines = beside.lines_of_model(workload.model, here, [], published)
+        missing = [member for member in record.missing if Workload.of_source(member) == workload]
+        words = task_words[workload.task]
+        yield _table(
+            file_stem("table1", *words, workload.model, workload.data),
+            f"As Table 1: {', '.join([workload.title, *words])}",
+            lines,
+            published,
+            (OTHERS.format(workload=workload.title),),
+            missing_todos(record, missing, published),
+        )
 
 
 def _table(
@@ -68,7 +82,7 @@ def _table(
     more: Sequence[str],
     todo: Sequence[str],
 ) -> Table:
-    notes = Footnotes()
+    notes, metric = Footnotes(), lines[0].metric
     rows = beside.cells(lines, published, notes)
-    legend = (*beside.LEGEND, *beside.sources(lines), *more, *([FORMULA] if todo else []))
-    return Table(name, title, beside.COLUMNS, rows, (*legend, *notes.legend()), tuple(todo), tuple(beside.tidy(lines)))
+    legend = (*beside.legend(metric), *beside.sources(lines), *more, *([FORMULA] if todo else []), *notes.legend())
+    return Table(name, title, beside.columns(metric), rows, legend, tuple(todo), tuple(beside.tidy(lines)))

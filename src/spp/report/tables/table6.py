@@ -5,10 +5,10 @@ from typing import Any
 
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.groups import devices_text
+from spp.report.groups import Workload, devices_text
 from spp.report.missing import FORMULA, recipe_todo
-from spp.report.published import Published, PublishedRecipe
-from spp.report.table import Cell, Column, Table
+from spp.report.published import TASK, Published, PublishedRecipe
+from spp.report.table import Cell, Column, Table, insert_column
 
 COLUMNS = (
     Column("model", is_number=False),
@@ -38,26 +38,30 @@ def tables(record: Record, published: Published) -> list[Table]:
     for recipe in published.recipes:
         rows.append(_published_cells(recipe))
         data.append(_tidy(recipe.model, recipe.data, "paper", _values(recipe)))
-        found = {key: members for key, members in ours.items() if key[:2] == (recipe.model, recipe.data)}
+        found = {key: members for key, members in ours.items() if key[:3] == (TASK, recipe.model, recipe.data)}
         rows += [_our_cells(key, members, recipe) for key, members in found.items()]
         line = None if found else recipe_todo(recipe, published)
         if line or not found:
             rows.append(_empty(recipe, "not run" if line else "cannot be run yet"))
         todo += [line] if line else []
-    paper = {(recipe.model, recipe.data) for recipe in published.recipes}
-    rows += [_our_cells(key, members, None) for key, members in ours.items() if key[:2] not in paper]
-    data += [_tidy(str(key[0]), str(key[1]), "ours", key[2:]) for key in ours]
+    paper = {(TASK, recipe.model, recipe.data) for recipe in published.recipes}
+    others = {key: members for key, members in ours.items() if key[:3] not in paper}
+    tasks = [Cell(TASK)] * len(rows) + [Cell(key[0]) for key in others]
+    rows += [_our_cells(key, members, None) for key, members in others.items()]
+    data += [{**_tidy(key[1], key[2], "ours", key[3:]), "task": key[0]} for key in ours]
     has_marks = any(cell.marks for row in rows for cell in row)
     legend = (LEGEND[0].format(hardware=published.hardware), LEGEND[1], *([FORMULA] if todo else []))
     legend += LEGEND[2:] if has_marks else ()
     title = "Table 6: epochs, batch size and learning rate of SPP"
-    return [Table("table6", title, COLUMNS, tuple(rows), legend, tuple(todo), tuple(data))]
+    table = Table("table6", title, COLUMNS, tuple(rows), legend, tuple(todo), tuple(data))
+    has_tasks = len({key[0] for key in ours}) > 1
+    return [insert_column(table, 2, Column("task", is_number=False), tasks) if has_tasks else table]
 
 
 def _recipes(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["model"], row["data"], *(row[field] for field in FIELDS)), []).append(row)
+        found.setdefault((*Workload.of(row), *(row[field] for field in FIELDS)), []).append(row)
     return found
 
 
@@ -75,12 +79,12 @@ def _published_cells(recipe: PublishedRecipe) -> tuple[Cell, ...]:
 
 
 def _our_cells(key: tuple[Any, ...], members: list[Row], recipe: PublishedRecipe | None) -> tuple[Cell, ...]:
-    values = key[2:]
+    values = key[3:]
     theirs = _values(recipe) if recipe else values
     numbers = (_number(value, "a" if value != other else "") for value, other in zip(values, theirs, strict=True))
     return (
-        Cell(str(key[0])),
-        Cell(str(key[1])),
+        Cell(key[1]),
+        Cell(key[2]),
         Cell("ours"),
         *numbers,
         Cell(str(len(members)), len(members)),

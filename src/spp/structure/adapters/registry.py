@@ -1,116 +1,15 @@
-"""What an adapter is, and which adapter serves which model."""
+"""Which adapter serves which model, also one that is held by another module."""
 
 import importlib
 import pkgutil
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import NoReturn
 
-from torch import Tensor, nn
+from torch import nn
 
-if TYPE_CHECKING:
-    from spp.structure.pairs import Pair
-
-
-@dataclass(frozen=True)
-class MaskPoint:
-    """Where the mask of a pair multiplies.
-
-    Attributes:
-        linear: dotted name of a module.
-        side: "input" or "output" of that module.
-        width: how many leading channels of that side belong to the pair, all heads together.
-    """
-
-    linear: str
-    side: str
-    width: int
-
-
-@dataclass(frozen=True)
-class TokenPoint:
-    """A block whose tokens can have masks of their own, and before which tokens can leave.
-
-    Attributes:
-        block: dotted name of the block.
-        norms: dotted names of the modules through which alone its maps see the tokens.
-        num_prefix: tokens in front of the patches (class, distillation, registers); they always stay.
-        num_patches: patches of the model's input, whatever has left since.
-    """
-
-    block: str
-    norms: tuple[str, ...]
-    num_prefix: int
-    num_patches: int
-
-
-@dataclass(frozen=True, eq=False)
-class UnitWeights:
-    """Where the units of a pair lie in one parameter.
-
-    Attributes:
-        name: dotted name of the parameter.
-        parameter: the parameter itself.
-        dim: its dimension along which the units lie.
-        index: int64, (units, slices of a unit): for every unit the numbers of its rows (dim 0) or columns (dim 1).
-    """
-
-    name: str
-    parameter: nn.Parameter
-    dim: int
-    index: Tensor
-
-
-class Adapter(ABC):
-    """Knowledge of one architecture; a new one is a file in this folder that registers such an object.
-
-    The file is imported whenever any model is looked up, so it imports an optional framework inside its
-    functions.
-
-    Attributes:
-        model_classes: qualified names of the model classes that the adapter serves; subclasses included.
-    """
-
-    model_classes: ClassVar[tuple[str, ...]]
-
-    @abstractmethod
-    def example(self, model: nn.Module) -> Tensor:
-        """An input of the model's own size, batch 1, of the device and dtype of its weights."""
-
-    @abstractmethod
-    def pairs(self, model: nn.Module, *, per_head: bool) -> "list[Pair]":
-        """The pairs of size > 0 in forward order; `refuse`s a part whose units cannot be separated."""
-
-    @abstractmethod
-    def mask_point(self, model: nn.Module, pair: "Pair") -> MaskPoint:
-        """Where the mask of `pair` multiplies."""
-
-    @abstractmethod
-    def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
-        """Cut one attention or MLP module down, in place.
-
-        A head without a "vo" unit leaves, whatever its "qk" units.
-
-        Args:
-            model: the model to change.
-            module: dotted name of the attention or MLP module, as in `Pair.module`.
-            kept: for each kind to cut the ascending numbers of the kept units, one tensor per head.
-        """
-
-    @abstractmethod
-    def unit_weights(self, model: nn.Module, pair: "Pair") -> list[UnitWeights]:
-        """Where the units of `pair` lie in the parameters; see `spp.structure.pairs.unit_weights`."""
-
-    def token_points(self, model: nn.Module) -> list[TokenPoint]:
-        """The blocks in forward order; none where the model cannot do without some of its tokens."""
-        return []
-
-    def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
-        """Let only the tokens numbered `kept` (int64, ascending), of those that reach it, into a block, in place."""
-        raise NotImplementedError
-
+from spp.structure.adapters.adapter import Adapter
+from spp.structure.adapters.held import HeldAdapter
 
 _ADAPTERS: dict[str, Adapter] = {}
 
@@ -122,21 +21,29 @@ def register(adapter: Adapter) -> None:
 
 
 def adapter_for(model: nn.Module) -> Adapter:
-    """The adapter of the model's class, or of the nearest base class that has one.
+    """The adapter of the model's class, of the nearest base class that has one, or of the one network that it holds.
 
     Raises:
-        ValueError: there is none, or `model` is no module.
+        ValueError: there is none, there are several, or `model` is no module.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"model: {type(model).__name__} is not allowed: must be a torch.nn.Module; use timm.create_model(name)"
         )
     _import_adapters()
-    for base in type(model).__mro__:
-        adapter = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
-        if adapter is not None:
-            return adapter
-    refuse(model, _first_unknown(model))
+    own = _of_class(model)
+    if own is not None:
+        return own
+    held = list(_held(model, ""))
+    if not held:
+        refuse(model, _first_unknown(model))
+    if len(held) > 1:
+        names = ", ".join(name for name, _ in held)
+        raise ValueError(
+            f"model: {type(model).__name__} is not allowed: it holds several networks ({names}), and an adapter knows"
+            " one; give that network itself, or write an adapter for the whole (see spp/structure/adapters/adapter.py)"
+        )
+    return HeldAdapter(*held[0])
 
 
 def refuse(model: nn.Module, module: str) -> NoReturn:
@@ -146,8 +53,27 @@ def refuse(model: nn.Module, module: str) -> NoReturn:
     raise ValueError(
         f"model: {type(model).__name__} is not supported: {module or 'itself'} ({part}) was not understood;"
         f" supported are {supported} with plain attention and MLP blocks;"
-        " for another architecture write an adapter (see spp/structure/adapters/registry.py)"
+        " for another architecture write an adapter (see spp/structure/adapters/adapter.py)"
     )
+
+
+def _of_class(model: nn.Module) -> Adapter | None:
+    for base in type(model).__mro__:
+        adapter = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
+        if adapter is not None:
+            return adapter
+    return None
+
+
+def _held(model: nn.Module, name: str) -> Iterator[tuple[str, Adapter]]:
+    """The outermost networks inside a model that have an adapter, with their dotted names."""
+    for child_name, child in model.named_children():
+        path = f"{name}.{child_name}".removeprefix(".")
+        adapter = _of_class(child)
+        if adapter is not None:
+            yield path, adapter
+        else:
+            yield from _held(child, path)
 
 
 @cache

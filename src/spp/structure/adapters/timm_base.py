@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from timm.layers.drop import DropPath, calculate_drop_path_rates
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from spp.structure import narrow
-from spp.structure.adapters.registry import Adapter, MaskPoint, UnitWeights, refuse
-from spp.structure.pairs import Pair
+from spp.structure.adapters.adapter import Adapter, MaskPoint, UnitWeights
+from spp.structure.adapters.registry import refuse
+from spp.structure.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,17 @@ class TimmAdapter(Adapter):
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
         """Dotted name and size of every block, in forward order."""
 
-    def example(self, model: Any) -> Tensor:
+    def example_inputs(self, model: Any) -> dict[str, Tensor]:
         stem = next(m for m in model.patch_embed.modules() if isinstance(m, nn.Conv2d))
         shape = (1, stem.in_channels, *model.patch_embed.img_size)
-        return torch.zeros(shape, dtype=stem.weight.dtype, device=stem.weight.device)
+        return {"x": torch.zeros(shape, dtype=stem.weight.dtype, device=stem.weight.device)}
+
+    def set_drop_path(self, model: nn.Module, rate: float) -> None:
+        blocks: list[Any] = [model.get_submodule(name) for name, _ in self.blocks(model)]
+        for block, own in zip(blocks, calculate_drop_path_rates(rate, len(blocks)), strict=True):
+            for name in ("drop_path1", "drop_path2"):
+                part = DropPath(own) if own > 0 else nn.Identity()
+                setattr(block, name, part.train(block.training))
 
     def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
         pairs: list[Pair] = []

@@ -9,7 +9,8 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from spp.structure.adapters.registry import TokenPoint, register
+from spp.structure.adapters.adapter import TokenPoint
+from spp.structure.adapters.registry import register
 from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
 
 

@@ -1,0 +1,36 @@
+"""Which data a network is trained and measured on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from spp.config import Config, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """A data set of this package by its name, or one's own by a factory."""
+
+    name: str | None = None
+    """Data set: digits, cifar10 or imagefolder."""
+    factory: str | None = None
+    """One's own data instead: my.module:make_data, see spp.data.own."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the factory."""
+    source: str | None = None
+    """sha256 of the factory's source, filled in when planning."""
+    img_size: int | None = None
+    """Height and width in pixels of the images the model sees."""
+    val_fraction: float = 0.1
+    """Share of the training samples held out to choose weights and settings; the test set never is."""
+    split_seed: int = 0
+    """Seed of that split; the same for every training seed so that runs stay comparable."""
+    num_train: int | None = None
+    """Use only the first so many training samples (before the split); null uses all."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """Identity of the files, filled in when planning: split sizes and a hash of the manifest."""
+
+    def __post_init__(self) -> None:
+        size = self.img_size
+        require(self.split_seed >= 0, "split_seed", self.split_seed, "0 or more", "use 0")
+        require(size is None or size > 0, "img_size", size, "a positive number of pixels", "use 224")
+        require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "a number in (0, 1)", "use 0.1")

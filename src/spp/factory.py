@@ -1,0 +1,138 @@
+"""A user's own code by name, `my.module:make_model`: found without running it, hashed, imported where it is used."""
+
+import functools
+import hashlib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_NAME = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
+_ALLOWED = "module:function, where the module lies in this folder or on PYTHONPATH"
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Where a factory lies.
+
+    Attributes:
+        name: module:function.
+        folder: the folder to import the module from.
+        source: sha256 over the module's file or, of a module in a package, over all .py files of that package.
+    """
+
+    name: str
+    folder: Path
+    source: str
+
+
+def find_factory(name: str, field: str) -> Factory:
+    """Look a factory up in the current folder and on Python's path, without running any of its code.
+
+    Args:
+        name: module:function.
+        field: whose value it is, for messages.
+
+    Raises:
+        ValueError: it is no such name, or there is no such module.
+    """
+    match = _NAME.fullmatch(str(name))
+    if match is None:
+        raise ValueError(f"{field}: {name!r} is no factory; allowed: {_ALLOWED}; write my_module:make")
+    relative = Path(*match["module"].split("."))
+    for folder in dict.fromkeys(Path(entry or ".").resolve() for entry in (os.curdir, *sys.path)):
+        if _file_of(folder / relative) is not None:
+            return Factory(str(name), folder, _source_of(folder, match["module"]))
+    raise ValueError(
+        f"{field}: there is no module {match['module']!r}; allowed: {_ALLOWED}; start in its folder or set PYTHONPATH"
+    )
+
+
+def load_factory(name: str, folder: str | None, source: str, field: str) -> Callable[..., Any]:
+    """Import a factory.
+
+    Args:
+        name: module:function.
+        folder: to import the module from; None: where `find_factory` finds it.
+        source: sha256 of its source as it was planned with.
+        field: whose value it is, for messages.
+
+    Raises:
+        ValueError: one line, if its source is another by now, it cannot be imported, or is no function.
+    """
+    home = find_factory(name, field).folder if folder is None else Path(folder)
+    module_name, _, function_name = name.partition(":")
+    if _file_of(home / Path(*module_name.split("."))) is None or _source_of(home, module_name) != source:
+        raise ValueError(
+            f"{field}: the source of {name!r} has changed since it was planned; allowed: the same source; run again"
+        )
+    try:
+        module = _import(module_name, home, source)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{field}: {name!r} cannot be imported ({type(error).__name__}: {reason}); allowed: {_ALLOWED}; try "
+            f"python -c 'import {module_name}'"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ValueError(
+            f"{field}: {module_name!r} has no function {function_name!r}; allowed: {_ALLOWED}; check its spelling"
+        )
+    made: Callable[..., Any] = function
+    return made
+
+
+def call_factory(factory: Callable[..., Any], kwargs: dict[str, Any], name: str, field: str) -> Any:
+    """What a factory makes of `kwargs`.
+
+    Raises:
+        ValueError: one line, if it raises an error.
+    """
+    try:
+        return factory(**kwargs)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{field}: {name!r} raised {type(error).__name__} for {kwargs} ({reason}); allowed: the arguments that it "
+            f"takes; correct it or {field.partition('.')[0]}.kwargs"
+        ) from error
+
+
+def _file_of(path: Path) -> Path | None:
+    """The file of the module at a path without suffix."""
+    candidates = (path / "__init__.py", path.with_name(f"{path.name}.py"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _source_of(folder: Path, module: str) -> str:
+    top = folder / module.split(".")[0]
+    if not (top / "__init__.py").is_file():
+        file = _file_of(folder / Path(*module.split(".")))
+        assert file is not None
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(top.rglob("*.py")):
+        digest.update(f"{file.relative_to(top).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _import(module: str, folder: Path, source: str) -> Any:
+    """The module as its source is now: what was imported under this name before, maybe from elsewhere, is forgotten."""
+    top = module.split(".")[0]
+    for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:  # for what the factory imports when it is called
+            sys.path.append(str(folder))

@@ -1,0 +1,1 @@
+"""Lasso on the masks."""

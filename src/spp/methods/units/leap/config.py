@@ -1,0 +1,67 @@
+"""LEAP (arXiv 2105.14636): learned keep ratios under a regulariser on the remaining share, with adaptive strength.
+
+As released (version 1; of version 2 no code is public): a structure keeps the ceil(k n) entries of the largest scores,
+k = sigmoid(sigma / T); sigma / T starts at 10. The backward pass is straight-through: a score gets the gradient of its
+mask, a sigma the sum of gradient times mask. The loss also has lambda (R - R_t)^2 while the remaining share R is above
+the target R_t, with lambda = max(lambda_max (R - R_t)^2 / (1 - R_t)^2, lambda_min). Weights train along.
+
+Mended: scores start with tiny values, not all equal; lambda does not fall to 10 close to the target; R comes from the
+model's real prices.
+
+Ours: structured means our units; unstructured the single weights of each linear map that holds units, with a sigma per
+map; hybrid the product of both, with a sigma per pair and per map. Once R is within `tolerance` of R_t, and at
+`freeze_at` of the steps in any case, the ratios freeze: all are shifted together until the choice fills the budget, and
+the rest of the search trains with that choice. Single weights save no multiply-adds: unstructured and hybrid count the
+parameters that are not zero, and take only budgets of kind params. Biases are not pruned one by one. Distillation from
+the dense model is left out.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spp.config import require
+from spp.methods.method import MethodConfig
+
+GRANULARITIES = ("structured", "unstructured", "hybrid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LEAPConfig(MethodConfig):
+    """Settings of the search."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("budget",)
+
+    name: str = "leap"
+    granularity: str = "structured"
+    """What is pruned: structured (units), unstructured (weights) or hybrid (both)."""
+    temperature: float = 16.0
+    """T: how far a sigma must move for the same change of its keep ratio."""
+    lr: float | None = None
+    """Step size of the sigmas; null: T times .01, or T times 20 / steps where that is more."""
+    score_lr: float = 0.01
+    """Step size of the scores."""
+    lambda_max: float = 20000.0
+    """Strength of the regulariser at R = 1."""
+    lambda_min: float = 50.0
+    """Least strength of the regulariser."""
+    tolerance: float = 1e-3
+    """Distance of R from R_t at which the ratios freeze."""
+    freeze_at: float = 0.8
+    """Share of the steps at which the ratios freeze in any case."""
+    min_units: int = 1
+    """Units that every pair keeps at least."""
+    released_quirks: bool = False
+    """Scores start all equal; the strength falls to 10 where (R - R_t)^2 < 3e-4."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = ", ".join(GRANULARITIES)
+        require(self.granularity in GRANULARITIES, "granularity", self.granularity, allowed, "use structured")
+        for name in ("temperature", "score_lr", "lambda_max", "lambda_min", "tolerance"):
+            value = getattr(self, name)
+            require(value > 0, name, value, "a positive number", f"use {getattr(type(self), name):g}")
+        require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
+        require(0 < self.freeze_at <= 1, "freeze_at", self.freeze_at, "(0, 1]", "use 0.8")
+
+
+CONFIG = LEAPConfig

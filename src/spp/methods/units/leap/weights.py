@@ -1,0 +1,114 @@
+"""Masks on the single weights of the linear maps that hold units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spp.structure.find import unit_weights
+from spp.structure.pair import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The weights of one linear map that belong to the units of one pair, as a matrix with the units' slices as rows.
+
+    Attributes:
+        name: dotted name of the parameter.
+        parameter: the parameter.
+        dim: its dimension along which the units lie.
+        index: its slices, (num_rows,), unit after unit.
+        pair: number of the pair.
+        num_units: units of that pair.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    dim: int
+    index: Tensor
+    pair: int
+    num_units: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return len(self.index) * self.parameter.shape[1 - self.dim]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """What this part has of a tensor of the parameter's shape, (num_rows, columns)."""
+        return values.index_select(self.dim, self.index.to(values.device)).movedim(self.dim, 0)
+
+    def scatter_(self, values: Tensor, part: Tensor) -> None:
+        """Put `part` into a tensor of the parameter's shape."""
+        values.index_copy_(self.dim, self.index.to(values.device), part.movedim(0, self.dim).to(values))
+
+    def rows_of(self, units: Tensor) -> Tensor:
+        """The value of its unit for every row, (num_rows, 1)."""
+        return units.to(self.index.device).repeat_interleave(len(self.index) // self.num_units)[:, None]
+
+
+def find_parts(model: nn.Module, pairs: Sequence[Pair]) -> list[Part]:
+    """The weight matrices of all units; biases are left alone."""
+    return [
+        Part(w.name, w.parameter, w.dim, w.index.flatten().to(w.parameter.device), number, pair.size)
+        for number, pair in enumerate(pairs)
+        for w in unit_weights(model, pair)
+        if w.parameter.ndim == 2
+    ]
+
+
+class WeightMasks:
+    """Masks the weights for the time of a step.
+
+    Args:
+        parts: disjoint parts of the parameters.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self._dense: dict[str, Tensor] = {}
+        self._masks: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def apply(self, masks: Sequence[Tensor]) -> None:
+        """Multiply the weights by the masks of their parts."""
+        self._masks = self.joined(masks)
+        for part in self.parts:
+            if part.name not in self._dense:
+                self._dense[part.name] = part.parameter.detach().clone()
+                part.parameter.mul_(self._masks[part.name])
+
+    @torch.no_grad()
+    def undo(self) -> list[Tensor]:
+        """Restore the weights and give them the gradient through their masks; returns the masks' gradients by part."""
+        gradients = []
+        for part in self.parts:
+            gradient = part.parameter.grad
+            full = torch.zeros_like(part.parameter) if gradient is None else gradient * self._dense[part.name]
+            gradients.append(part.gather(full))
+        for part in self.parts:
+            if part.name in self._dense:
+                part.parameter.copy_(self._dense.pop(part.name))
+                if part.parameter.grad is not None:
+                    part.parameter.grad.mul_(self._masks[part.name])
+        self._masks = {}
+        return gradients
+
+    def joined(self, masks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The masks of the parts as one mask per parameter, by name; 1 where no part lies."""
+        full: dict[str, Tensor] = {}
+        for part, mask in zip(self.parts, masks, strict=True):
+            part.scatter_(full.setdefault(part.name, torch.ones_like(part.parameter.detach())), mask)
+        return full
+
+
+def best(scores: Tensor, count: int, among: Tensor | None = None) -> Tensor:
+    """1 for the `count` largest scores, of the rows `among` (num_rows, 1) bool if given, else 0; shape of `scores`."""
+    if among is not None:
+        scores = scores.masked_fill(~among, float("-inf"))
+    elif count == scores.numel():
+        return torch.ones_like(scores)
+    chosen = torch.zeros_like(scores).flatten()
+    chosen[scores.flatten().topk(count, sorted=False).indices] = 1.0
+    return chosen.view_as(scores)

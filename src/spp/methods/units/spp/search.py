@@ -1,0 +1,190 @@
+"""The search of Solution Path Pruning, and its choice of members; see config.py for what is mended."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spp.dynamics.bregman import BregmanOptimizer
+from spp.dynamics.ordered_units import OrderedUnits
+from spp.dynamics.path import SolutionPath
+from spp.dynamics.recorder import PathRecorder
+from spp.methods.method import Method
+from spp.methods.search import OrderSearch, SearchRequest
+from spp.methods.units.spp.config import SPPConfig
+from spp.structure.compact import scale_by_kept_width
+from spp.structure.masked import MaskedModel, Masks
+
+
+class SPPSearch(OrderSearch):
+    """The dynamics on the masks of a frozen network, and the order in which the units enter the support.
+
+    The first batches measure the gradient scale at the dense masks where the preset asks for it; the others move the
+    masks.
+
+    Args:
+        config: settings of the dynamics.
+        masked: the network with its masks at 1.
+        num_steps: training steps that the search will have, measuring included.
+
+    Attributes:
+        num_calibration_steps: steps that only measure.
+        num_mask_steps: steps that move the masks.
+        dynamics: the masks' optimizer.
+        recorder: samples Gamma along the path, which starts with nothing in the support.
+
+    Raises:
+        ValueError: a setting that the preset does not have, or a step too large.
+    """
+
+    def __init__(self, config: SPPConfig, masked: MaskedModel, num_steps: int) -> None:
+        super().__init__(masked, num_steps)
+        self.config = config
+        self.num_calibration_steps = num_calibration_steps(config, num_steps)
+        self.num_mask_steps = num_steps - self.num_calibration_steps
+        self.dynamics = build_optimizer(config, self.masks, self.num_mask_steps)
+        self.recorder = PathRecorder(self.dynamics)
+        self.recorder.record()
+        self._first_lr = float(self.dynamics.param_groups[0]["lr"])
+        self._num_calibrated = 0
+        self._epoch = 0
+        self._batch_of_epoch = 0
+
+    def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
+        if epoch != self._epoch:  # an epoch that is gone on with keeps its count
+            self._epoch, self._batch_of_epoch = epoch, 0
+        self.dynamics.param_groups[0]["lr"] = learning_rate(self.config, self._first_lr, epoch, num_epochs)
+
+    def after_backward(self) -> None:
+        if self._num_calibrated < self.num_calibration_steps:
+            self.dynamics.calibrate()
+            self._num_calibrated += 1
+        else:
+            self.dynamics.step()
+            if self._batch_of_epoch % self.config.occupancy_interval == 0:
+                self.dynamics.sample_occupancy()
+            self.recorder.record()
+        self.dynamics.zero_grad()
+        self._batch_of_epoch += 1
+        self.num_steps_taken += 1
+
+    def order(self, meta: Mapping[str, Any]) -> SolutionPath:
+        return SolutionPath.from_optimizer(self.dynamics, self.pairs, trace=self.recorder.trace(), meta=meta)
+
+    def support(self) -> dict[str, float]:
+        """Share of units in the support of Gamma, over all and for each kind of pair."""
+        inside: dict[str, list[Tensor]] = {}
+        for pair in self.pairs:
+            active = self.dynamics.state_of(pair.name)["Gamma"] != 0
+            inside.setdefault(pair.kind, []).append(active)
+            inside.setdefault("all", []).append(active)
+        return {kind: float(torch.cat(parts).float().mean()) for kind, parts in inside.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """The mean mask, and the support."""
+        mean_mask = float(torch.cat([mask.detach() for mask in self.masks.values()]).mean())
+        return {"mean_mask": mean_mask, **{f"support_{kind}": share for kind, share in self.support().items()}}
+
+    def progress_note(self) -> str:
+        share = float((self.dynamics.gamma() != 0).float().mean())
+        return f"{100 * share:.0f} % of units entered"
+
+    def summary(self) -> dict[str, Any]:
+        """The steps that moved the masks, and the support they led to; warns if that is empty."""
+        support = self.support()
+        if support["all"] == 0:
+            warnings.warn(
+                f"no unit entered the support in {self.num_mask_steps} steps: the order rests on V alone; lower "
+                "method.lam or raise update.epochs",
+                stacklevel=2,
+            )
+        return {"num_steps": self.num_mask_steps, "support": support}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "num_steps_taken": self.num_steps_taken,
+            "num_calibrated": self._num_calibrated,
+            "epoch": self._epoch,
+            "batch_of_epoch": self._batch_of_epoch,
+            "dynamics": self.dynamics.state_dict(),
+            "recorder": self.recorder.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.num_steps_taken = int(state["num_steps_taken"])
+        self._num_calibrated = int(state["num_calibrated"])
+        self._epoch, self._batch_of_epoch = int(state["epoch"]), int(state["batch_of_epoch"])
+        self.dynamics.load_state_dict(state["dynamics"])
+        self.recorder.load_state_dict(state["recorder"])
+
+
+class SPPMethod(Method[SPPConfig]):
+    """One search for all budgets, which ends in a solution path."""
+
+    def build_search(self, config: SPPConfig, masked: MaskedModel, request: SearchRequest) -> SPPSearch:
+        return SPPSearch(config, masked, request.num_steps)
+
+    def select(self, config: SPPConfig, path: OrderedUnits, kind: str, size: float) -> dict[str, Tensor]:
+        assert isinstance(path, SolutionPath)
+        masks = path.masks(
+            **{kind: size},
+            scope=config.scope,
+            score=config.score,
+            min_units=config.min_units,
+            keep_ties=config.released_quirks,
+        )
+        return _shuffled(masks) if config.within == "random" else masks
+
+    def finish_member(self, config: SPPConfig, small: nn.Module, seed: int) -> dict[str, Any]:
+        """The released scale of a compact attention, where asked for.
+
+        Raises:
+            ValueError: an attention has kept values and no query-key unit.
+        """
+        if not config.released_quirks:
+            return {}
+        scale_by_kept_width(small)
+        return {"is_scaled_by_kept_width": True}
+
+
+def num_calibration_steps(config: SPPConfig, num_steps: int) -> int:
+    """Steps of a search that only measure; never more than a tenth of them."""
+    return min(config.calibration_batches, math.ceil(num_steps / 10)) if config.preset == "priced" else 0
+
+
+def build_optimizer(config: SPPConfig, masks: Masks, num_steps: int) -> BregmanOptimizer:
+    """The dynamics on all masks of a model, for `num_steps` steps that move them."""
+    return BregmanOptimizer(
+        masks,
+        config.preset,
+        lr=config.lr,
+        kappa=config.kappa,
+        lam=config.lam,
+        rho=config.rho,
+        momentum=config.momentum,
+        eta=config.eta,
+        num_steps=num_steps,
+    )
+
+
+def learning_rate(config: SPPConfig, first_lr: float, epoch: int, num_epochs: int) -> float:
+    """Step size in `epoch`: constant, but for `released` a cosine to 1e-5 (deit_search.py, no warm-up)."""
+    if config.preset != "released":
+        return first_lr
+    return 1e-5 + (first_lr - 1e-5) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
+
+
+def _shuffled(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As many units of every pair, drawn by lot; smaller masks stay subsets of larger ones."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = {}
+    for name, mask in masks.items():
+        order = torch.randperm(len(mask), generator=generator)
+        drawn[name] = torch.zeros_like(mask).index_fill_(0, order[: int(mask.sum())], True)
+    return drawn
+
+
+METHOD = SPPMethod()

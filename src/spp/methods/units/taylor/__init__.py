@@ -1,0 +1,1 @@
+"""Taylor and Fisher."""

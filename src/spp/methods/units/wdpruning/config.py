@@ -1,0 +1,68 @@
+"""WDPruning (AAAI 2022): learned scores and one learned threshold per map, held to the budget by multipliers.
+
+As released: in the forward pass a map keeps the ceil(sigmoid(threshold) n) units of the largest scores; scores start at
+0 and thresholds at 10. The backward pass is straight-through: a score gets the gradient of its mask, a threshold the
+sum of gradient times mask. The loss also has l1 (e - R) + l2 (e - R)^2 while the kept share e of the costs is above R;
+l1 and l2 start at 0 and climb their own gradient. Weights train along. Thresholds have AdamW without decay on a cosine.
+
+Mended: scores learn with the thresholds, undecayed (released: with the weights, decay .05); e comes from the model's
+real prices (released: 144, 768, 3072 of DeiT-B, in parameters); the epsilon of LayerNorm stays the model's.
+
+Ours: units are the pairs' channels, or with `unit=head` whole heads, as released; the
+pruned rows of the projection and of fc2, which leave the residual width as it is, have no counterpart; R is the
+budget's share, in its kind. Momentum carries e below R, far in a short search: all thresholds are then lifted together
+until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
+sizes default to larger ones for searches too short for the released ones.
+
+Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and output head stand behind block k, and the loss is
+the sum of both output heads'; the member has k blocks and that head. Ours: which depth is said before the search, not
+after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind them
+stay dense, as nothing of them is in the member.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spp.config import require
+from spp.methods.method import MethodConfig
+
+UNITS = ("channel", "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WDPruningConfig(MethodConfig):
+    """Settings of the search."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("budget",)
+
+    name: str = "wdpruning"
+    unit: str = "channel"
+    """What attention drops: channel, or head."""
+    lr: float | None = None
+    """First step size of the thresholds; null: .0025, or 20 / steps where that is more."""
+    score_lr: float | None = None
+    """First step size of the scores; null: that of the thresholds, with released_quirks 1e-3."""
+    multiplier_lr: float | None = None
+    """First step size of the multipliers; null: 10, or 40000 / steps where that is more."""
+    depth: int | None = None
+    """Blocks of the member; null: all."""
+    min_units: int = 1
+    """Units that every map keeps at least."""
+    released_quirks: bool = False
+    """Scores decay, widths are multiples of 16 and may fall below the budget in the search, whose LayerNorms have
+    epsilon 1e-5."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.unit in UNITS, "unit", self.unit, ", ".join(UNITS), "use channel")
+        for name in ("lr", "score_lr", "multiplier_lr"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "a positive number, or null", "use null")
+        require(self.depth is None or self.depth >= 1, "depth", self.depth, "1 or more, or null", "use null")
+
+    @property
+    def needs_heads(self) -> bool:
+        return self.unit == "head"
+
+
+CONFIG = WDPruningConfig

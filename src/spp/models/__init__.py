@@ -1,0 +1,1 @@
+"""Networks: one builder per library, and the weights they start from."""

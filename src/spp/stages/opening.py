@@ -1,0 +1,98 @@
+"""What stages open before they work: data, task, the dense network and its pairs, a teacher."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from safetensors.torch import load_file
+from torch import nn
+
+from spp.data.config import DataConfig
+from spp.data.module import DataModule
+from spp.data.registry import open_data
+from spp.methods.method import MethodConfig
+from spp.methods.registry import config_class
+from spp.models.build import Architecture, architecture_of
+from spp.models.config import ModelConfig
+from spp.models.weights import WEIGHTS_FILE, load_weights
+from spp.plan.recipes import PassConfig
+from spp.stages.context import StageRun
+from spp.stages.member import build_untrained
+from spp.structure.find import find_pairs, set_drop_path
+from spp.structure.pair import Pair
+from spp.tasks.config import TaskConfig
+from spp.tasks.registry import build_task
+from spp.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """What every search and walk starts from.
+
+    Attributes:
+        data: seeded, with the recipe's batches.
+        task: what the network is for.
+        model: the finished dense network.
+        pairs: of that network, as the stage masks it.
+        teacher: a frozen copy of it, where the recipe has one teach.
+    """
+
+    data: DataModule
+    task: Task
+    model: nn.Module
+    pairs: list[Pair]
+    teacher: nn.Module | None
+
+
+def open_samples(stage: StageRun, batch_size: int, augment: dict[str, Any], seed: int) -> tuple[DataModule, Task]:
+    """The data and the task of a stage."""
+    config = DataConfig.from_spec(stage.config["data"], "data")
+    runtime = stage.runtime
+    data = open_data(
+        config, runtime.data, batch_size=batch_size, augment=augment, seed=seed, num_workers=runtime.num_workers
+    )
+    stage.data = data
+    task = build_task(TaskConfig.from_spec(stage.config["task"], "task"), runtime.task, data.facts)
+    return data, task
+
+
+def describe_dense(config: ModelConfig, data: DataModule, task: Task) -> Architecture:
+    """The description of the dense network for some data and task."""
+    facts = data.facts
+    samples = {"name": facts.samples, "class_names": facts.class_names, "preprocessing": dict(facts.preprocessing)}
+    return {**architecture_of(config, facts.inputs, task.num_outputs), "samples": samples, "outputs": task.outputs}
+
+
+def masked_architecture(stage: StageRun) -> Architecture:
+    """What members of the stage's dense network are cut from, with the way in which the stage masks it."""
+    return {**stage.input_summary("dense")["architecture"], "model": stage.config["model"]}
+
+
+def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
+    """What every search and walk starts from, seeded."""
+    seed = stage.config["seed"]
+    pl.seed_everything(seed, verbose=False)
+    data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
+    model = load_dense_of(stage, "dense")
+    config = ModelConfig.from_spec(stage.config["model"], "model")
+    pairs = find_pairs(model, per_head=config.per_head)
+    set_drop_path(model, recipe.drop_path)
+    return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe))
+
+
+def load_dense_of(stage: StageRun, role: str) -> nn.Module:
+    """The finished network of a stage's input, which is a dense stage; without stochastic depth."""
+    model = build_untrained(stage.input_summary(role)["architecture"], stage.runtime.model)
+    load_weights(model, load_file(stage.input_artifacts(role) / WEIGHTS_FILE), "the dense stage")
+    return model
+
+
+def open_teacher(stage: StageRun, recipe: PassConfig) -> nn.Module | None:
+    """The dense network, frozen, where the recipe has it teach."""
+    return load_dense_of(stage, "dense").requires_grad_(False).eval() if recipe.distills else None
+
+
+def method_of(stage: StageRun) -> MethodConfig:
+    """The settings of the method in the stage's config, those that the stage does not need at their defaults."""
+    values = stage.config["method"]
+    return config_class(values["name"]).from_spec(values, "method")

@@ -1,0 +1,72 @@
+"""A network that another module holds, such as `.backbone`: the adapter of the inner one, under the outer names."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from spp.structure.adapters.adapter import Adapter, MaskPoint, TokenPoint, UnitWeights
+from spp.structure.pair import Pair
+
+
+class HeldAdapter(Adapter):
+    """Serves a module through the network at `name` inside it.
+
+    The module takes what that network takes, under names of its own.
+
+    Args:
+        name: dotted name of the network in the module.
+        inner: the network's adapter.
+    """
+
+    model_classes = ()
+
+    def __init__(self, name: str, inner: Adapter) -> None:
+        self.name, self.inner = name, inner
+
+    def example_inputs(self, model: nn.Module) -> dict[str, Tensor]:
+        inputs = self.inner.example_inputs(self._network(model))
+        parameters = inspect.signature(model.forward).parameters.values()
+        names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        # A module that hands on whatever it gets has no names of its own.
+        return inputs if len(names) < len(inputs) else dict(zip(names, inputs.values(), strict=False))
+
+    def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
+        found = self.inner.pairs(self._network(model), per_head=per_head)
+        return [replace(pair, name=self._outer(pair.name), module=self._outer(pair.module)) for pair in found]
+
+    def mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        point = self.inner.mask_point(self._network(model), self._inner_pair(pair))
+        return replace(point, linear=self._outer(point.linear))
+
+    def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
+        self.inner.shrink(self._network(model), self._inner(module), kept)
+
+    def unit_weights(self, model: nn.Module, pair: Pair) -> list[UnitWeights]:
+        parts = self.inner.unit_weights(self._network(model), self._inner_pair(pair))
+        return [replace(part, name=self._outer(part.name)) for part in parts]
+
+    def set_drop_path(self, model: nn.Module, rate: float) -> None:
+        self.inner.set_drop_path(self._network(model), rate)
+
+    def token_points(self, model: nn.Module) -> list[TokenPoint]:
+        return [
+            replace(point, block=self._outer(point.block), norms=tuple(map(self._outer, point.norms)))
+            for point in self.inner.token_points(self._network(model))
+        ]
+
+    def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
+        self.inner.drop_tokens(self._network(model), self._inner(block), kept)
+
+    def _network(self, model: nn.Module) -> nn.Module:
+        return model.get_submodule(self.name)
+
+    def _inner_pair(self, pair: Pair) -> Pair:
+        return replace(pair, name=self._inner(pair.name), module=self._inner(pair.module))
+
+    def _outer(self, name: str) -> str:
+        return f"{self.name}.{name}"
+
+    def _inner(self, name: str) -> str:
+        return name.removeprefix(f"{self.name}.")

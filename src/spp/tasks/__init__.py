@@ -1,0 +1,1 @@
+"""What a network is for: its inputs, loss and metrics; one file per task."""

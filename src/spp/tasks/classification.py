@@ -1,0 +1,123 @@
+"""Classification: a batch is (inputs, labels), outputs are scores of classes (batch, num_classes)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from torch import Tensor, nn
+
+from spp.data.facts import DataFacts
+from spp.structure.inputs import Inputs
+from spp.tasks.task import HIGHER, LOWER, Batch, Evaluator, Metric, Task, TrainingLoss, sum_over_devices
+
+TOP = 5
+"""Rank to which the true class must come for the second accuracy, or the number of classes where there are fewer."""
+
+
+class Classification(Task):
+    """Which of several classes a sample belongs to."""
+
+    name = "classification"
+    metrics = (
+        Metric("top1", "top-1", "%", HIGHER),
+        Metric("top5", "top-5", "%", HIGHER),
+        Metric("loss", "cross entropy", "nats", LOWER),
+    )
+    headline = "top1"
+    outputs = "logits"
+
+    def __init__(self, facts: DataFacts) -> None:
+        super().__init__(facts)
+        if facts.num_classes is None:
+            raise ValueError(
+                f"task.name: classification needs classes, and {facts.name} has none; allowed: data with classes, such "
+                "as data=digits; name them in what data.factory returns, or use another task"
+            )
+        self.num_outputs = facts.num_classes
+
+    def inputs(self, batch: Batch) -> Inputs:
+        inputs: Inputs = batch[0]
+        return inputs
+
+    def targets(self, batch: Batch) -> Tensor:
+        labels: Tensor = batch[1]
+        return labels
+
+    def training_loss(self, recipe: Any) -> "ClassificationLoss":
+        assert self.num_outputs is not None
+        return ClassificationLoss(recipe, self.num_outputs)
+
+    def evaluator(self) -> "ClassificationEvaluator":
+        return ClassificationEvaluator()
+
+    def distillation_loss(self, outputs: Tensor, teacher_outputs: Tensor, temperature: float, kind: str) -> Tensor:
+        """soft: T^2 KL(teacher || student) of scores at temperature T (Hinton et al. 2015); hard: cross entropy with
+        the teacher's first class (DeiT, Touvron et al. 2021)."""
+        if kind == "hard":
+            return F.cross_entropy(outputs, teacher_outputs.argmax(1))
+        student, teacher = (F.log_softmax(scores / temperature, dim=1) for scores in (outputs, teacher_outputs))
+        return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+class ClassificationLoss(TrainingLoss):
+    """Cross entropy with the recipe's noise, mixing and smoothing."""
+
+    def __init__(self, recipe: Any, num_classes: int) -> None:
+        self.input_noise: float = recipe.input_noise
+        self.mixup = _mixup(recipe, num_classes)
+        self.loss: nn.Module = nn.CrossEntropyLoss()
+        if self.mixup is not None:
+            self.loss = SoftTargetCrossEntropy()
+        elif recipe.label_smoothing:
+            self.loss = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+
+    def prepare(self, inputs: Any, targets: Tensor) -> tuple[Any, Tensor]:
+        if self.input_noise:
+            inputs = inputs + self.input_noise * torch.randn_like(inputs)
+        if self.mixup is not None:
+            inputs, targets = self.mixup(inputs, targets)
+        return inputs, targets
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = self.loss(outputs, targets)
+        return loss
+
+
+def _mixup(recipe: Any, num_classes: int) -> Mixup | None:
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        prob=recipe.mixup_prob,
+        switch_prob=recipe.mixup_switch_prob,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=num_classes,
+    )
+
+
+class ClassificationEvaluator(Evaluator):
+    """Counts the right answers, and sums the cross entropy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sums: Tensor = torch.zeros(4, dtype=torch.float64)
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        labels: Tensor = batch[1]
+        is_first = outputs.argmax(1) == labels
+        is_among_top = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices == labels[:, None]
+        loss = F.cross_entropy(outputs.float(), labels, reduction="sum")
+        count = torch.tensor(len(labels), device=loss.device)
+        sums = torch.stack([is_first.sum(), is_among_top.sum(), loss, count])
+        self._sums = self._sums.to(loss.device) + sums.double()
+        self.num_samples += len(labels)
+
+    def compute(self) -> dict[str, float]:
+        first, among_top, loss, count = sum_over_devices(self._sums).tolist()
+        return {"top1": 100 * first / count, "top5": 100 * among_top / count, "loss": loss / count}
+
+
+TASK = Classification

@@ -1,0 +1,55 @@
+"""What planning asks of networks: names, weights, factories; without torch."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+import timm
+
+from spp.models.registry import _timm_names, read_model
+
+
+def test_every_name_that_timm_lists_is_known():
+    assert set(timm.list_models()) <= _timm_names()
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_base_patch16_224.augreg_in21k", "vit_tiny_patch16_224_in21k"]
+)
+def test_names_with_a_tag_and_old_names_are_taken(name):
+    assert read_model({"name": name})[0].name == name
+
+
+def test_a_name_that_timm_does_not_know_is_one_line_with_what_is_close():
+    with pytest.raises(ValueError, match=r"^model.name: 'vit_tny_patch16_224' is no timm model; [^\n]*vit_tiny_"):
+        read_model({"name": "vit_tny_patch16_224"})
+    with pytest.raises(ValueError, match=r"^model.name: 'None' is no timm model"):
+        read_model({})
+
+
+def test_a_checkpoint_is_known_by_its_content_and_found_by_its_path(tmp_path):
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"weights")
+    config, runtime = read_model({"name": "vit_tiny_patch16_224", "weights": str(file)})
+    assert config.weights == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
+    assert runtime == {"weights_file": str(file)}
+    with pytest.raises(ValueError, match=r"^model.weights: '[^']*missing.pt' is no file; [^\n]*$"):
+        read_model({"name": "vit_tiny_patch16_224", "weights": str(tmp_path / "missing.pt")})
+
+
+def test_a_factory_is_known_by_its_source(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text("def make(): ...\n")
+    monkeypatch.chdir(tmp_path)
+    config, runtime = read_model({"factory": "nets:make", "kwargs": {"width": 8}})
+    assert (config.library, config.label, config.kwargs) == ("own", "nets", {"width": 8})
+    assert config.source == hashlib.sha256(b"def make(): ...\n").hexdigest()
+    assert runtime == {"folder": str(tmp_path)}
+
+
+def test_nothing_of_this_imports_torch():
+    code = (
+        "import sys; from spp.models.registry import read_model; read_model({'name': 'vit_tiny_patch16_224'}); "
+        "assert not {'torch', 'timm'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
