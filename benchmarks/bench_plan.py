@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench_status import fill, make_points
-from spp.cli.compose import compose_points
-from spp.cli.planning import plan_sweep
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.plan.graph import Plan
 from spp.store.store import Store
 

@@ -5,7 +5,8 @@ Command: make demo. Minutes on two CPU cores; a second call finds everything don
 
 import sys
 
-from spp.cli.main import main, store_root
+from spp.cli.main import main
+from spp.cli.store_place import store_root
 from spp.cli.sweeps import find_sweep
 
 WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs", "num_threads=2"]

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from spp.cli.compose import compose_points
 from spp.cli.main import COMMANDS
+from spp.cli.points import compose_points
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 import yaml
-from spp.data.config import DataConfig
-from spp.models.config import ModelConfig
 
 from spp.cli.config_loader import FieldsLoader, hydra_application
 from spp.cli.main import main
 from spp.cli.points import compose_points
+from spp.data.config import DataConfig
 from spp.locations import CONF
 from spp.methods.registry import config_class
+from spp.models.config import ModelConfig
 from spp.plan.recipes import RECIPES
 
 GROUPS = {"model": ModelConfig, "data": DataConfig, "method": None}

@@ -9,16 +9,19 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from hydra_plugins.spp_optuna_sweeper._search import Search, Settings
-from spp.cli.objective import PointFailed
+from spp.cli.objective import MetricValue, PointFailed
 
 WORDS = ["finetune.lr=interval(0,1)", "seed=7"]
 
 
 class Launcher:
-    """The result of a point is -(lr - 0.3)^2; the launch with the number `stop` is cut off, those of `bad` fail."""
+    """The result of a point is -(lr - 0.3)^2, or (lr - 0.3)^2 where lower is better.
 
-    def __init__(self, stop=None, bad=()):
-        self.stop, self.bad, self.launched = stop, bad, []
+    The launch with the number `stop` is cut off, those of `bad` fail.
+    """
+
+    def __init__(self, stop=None, bad=(), better="higher"):
+        self.stop, self.bad, self.better, self.launched = stop, bad, better, []
 
     def launch(self, job_overrides, initial_job_idx):
         returned = []
@@ -34,13 +37,17 @@ class Launcher:
                 returned.append(failed)
                 continue
             done = JobReturn(status=JobStatus.COMPLETED)
-            done.return_value = -((float(word.removeprefix("finetune.lr=")) - 0.3) ** 2)
+            error = (float(word.removeprefix("finetune.lr=")) - 0.3) ** 2
+            value = error if self.better == "lower" else -error
+            done.return_value = MetricValue.read(
+                {"value": value, "label": "error", "unit": "nats", "better": self.better}
+            )
             returned.append(done)
         return returned
 
 
 def search(tmp_path, launcher, **settings):
-    plain = {"n_trials": 8, "n_jobs": 2, "seed": 0, "direction": "maximize", "study_name": None, **settings}
+    plain = {"n_trials": 8, "n_jobs": 2, "seed": 0, "study_name": None, **settings}
     return Search(Settings.read(plain, "hydra.sweeper"), str(tmp_path), launcher, None, WORDS).run()
 
 
@@ -58,10 +65,14 @@ def test_the_best_of_all_points_is_found_and_the_same_seed_proposes_the_same(tmp
     assert other.launched != first.launched
 
 
-def test_minimize_takes_the_other_end(tmp_path):
-    launcher = Launcher()
-    lowest = search(tmp_path, launcher, direction="minimize")
-    assert lowest == min(-((float(word.removeprefix("finetune.lr=")) - 0.3) ** 2) for word in launcher.launched)
+def test_of_a_metric_of_which_lower_is_better_the_lowest_is_found(tmp_path, capsys):
+    higher, lower = Launcher(), Launcher(better="lower")
+    search(tmp_path / "a", higher)
+    best = search(tmp_path / "b", lower)
+    assert lower.launched == higher.launched
+    assert best == min((float(word.removeprefix("finetune.lr=")) - 0.3) ** 2 for word in lower.launched)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"best: error {best:.4g} nats on the validation split")
+    assert search(tmp_path / "b", Launcher(better="lower")) == best
 
 
 def test_the_same_words_again_ask_for_nothing_and_more_points_only_for_the_rest(tmp_path):
@@ -100,7 +111,7 @@ def test_a_study_that_a_living_process_searches_is_refused(tmp_path):
         "import sys, time, types\n"
         "from hydra_plugins.spp_optuna_sweeper._search import Search, Settings\n"
         "def launch(points, start):\n print('asked', flush=True)\n time.sleep(600)\n"
-        "settings = Settings(n_trials=8, n_jobs=2, seed=0, direction='maximize', study_name=None)\n"
+        "settings = Settings(n_trials=8, n_jobs=2, seed=0, study_name=None)\n"
         "Search(settings, sys.argv[1], types.SimpleNamespace(launch=launch), None, eval(sys.argv[2])).run()\n"
     )
     command = [sys.executable, "-c", other, str(tmp_path), json.dumps(WORDS)]

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from spp.cli.compose import compose_points
-from spp.cli.planning import plan_sweep
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.plan.graph import Plan
 from spp.record.lineage import measures_member
 from spp.record.record import read_record

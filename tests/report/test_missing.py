@@ -2,7 +2,7 @@ import shlex
 
 import pytest
 
-from spp.cli.compose import compose_points
+from spp.cli.points import compose_points
 from spp.record.record import MissingMember
 from spp.report.groups import Combination, Group
 from spp.report.missing import CIFAR10, Training, budget_todo, missing_todo, missing_todos, recipe_todo, value_todo

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from spp.cli.compose import compose_points
+from spp.cli.points import compose_points
 from spp.plan.numbers import parse_size
 from spp.report.published import load_published
 

@@ -1,4 +1,4 @@
-from spp.cli.main import REPORTS
+from spp.cli.report_names import REPORTS
 from spp.report import reports
 from spp.report.published import load_published
 

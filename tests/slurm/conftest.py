@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spp.cli.compose import compose_points
+from spp.cli.launch import run_planned
 from spp.cli.main import main
-from spp.cli.planning import plan_sweep
-from spp.cli.run import run_planned
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.plan.graph import Plan
 from spp.schedule.slurm import live_of
 from spp.schedule.status import StageStatus, State, sweep_status

@@ -5,12 +5,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from spp.methods.spp import SPPConfig, select
 from spp.stages.models import WEIGHTS_FILE
 
 from spp.cli.main import main
 from spp.dynamics.ranking import open_path
 from spp.methods.registry import finish_member, read_method
-from spp.methods.spp import SPPConfig, select
 from spp.stages.member import build_architecture, describe_member, load_member, member_file, save_member, write_member
 from spp.stages.worker import run_stage
 from spp.store.store import Store

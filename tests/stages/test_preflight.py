@@ -2,8 +2,8 @@
 
 import pytest
 
-from spp.cli.compose import compose_points
-from spp.cli.planning import plan_sweep
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.locations import CONF
 from spp.stages import preflight
 

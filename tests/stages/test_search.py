@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from spp.stages.models import WEIGHTS_FILE
 
 import spp
-from spp.cli.compose import compose_points
 from spp.cli.main import main
-from spp.cli.planning import plan_sweep
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.dynamics.ranking import open_path
 from spp.methods.registry import kinds_of, method_names, read_method
 from spp.record.record import read_record

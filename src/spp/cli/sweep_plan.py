@@ -8,7 +8,6 @@ from typing import Any
 
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
-from spp.data.config import DataConfig
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
@@ -86,9 +85,7 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
     method = read_method(dict(cfg["method"]))
     pipeline = find_pipeline(cfg.get("pipeline"), method)
     setup = read_setup(cfg, method, pipeline.recipes, readers, default_gpus)
-    data = setup.data
-    assert isinstance(data, DataConfig)
-    check_batches(setup, num_train_samples(data))
+    check_batches(setup, num_train_samples(setup.data))
     is_other_model = any(word.lstrip("+").startswith(_OTHER_MODEL) for word in composed.overrides)
     meta = {
         "pipeline": pipeline.name,
@@ -96,7 +93,7 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         "preset": cfg["method"].get("preset"),
         "task": str(cfg["task"].get("factory") or cfg["task"].get("name")),
         "model": setup.model.label if is_other_model else composed.model,
-        "data": display_name(data),
+        "data": display_name(setup.data),
         "seed": setup.seed,
         "config": cfg,
     }

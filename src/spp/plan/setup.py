@@ -4,15 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from spp.config import require
+from spp.config import Config, require
 from spp.plan.cluster import DEFAULT, ClusterConfig
 from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
 from spp.plan.numbers import format_size
 from spp.plan.recipes import RECIPES, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
 from spp.plan.walk import time_share_at
+
+if TYPE_CHECKING:
+    # For types alone: at run time plan calls on nobody, and what it needs of other rooms comes from outside.
+    from spp.data.config import DataConfig
+    from spp.methods.method import MethodConfig
+    from spp.models.config import ModelConfig
+    from spp.tasks.config import TaskConfig
 
 STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "measure": 1}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
@@ -29,65 +36,6 @@ _MISSING = "???"
 _Recipe = TypeVar("_Recipe", bound=PassConfig)
 
 
-class Settings(Protocol):
-    """A config of another room; plan puts it into stages and looks at nothing but what the protocols below name."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def identity(self) -> dict[str, Any]:
-        """What a key hashes of it."""
-
-
-class TaskSettings(Settings, Protocol):
-    """What a network is for."""
-
-
-class ModelSettings(Settings, Protocol):
-    """The network and where its weights come from."""
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-
-    @property
-    def weights(self) -> str:
-        """`train`, or where given weights come from."""
-
-    @property
-    def per_head(self) -> bool:
-        """Whether every head's channels are masked by themselves."""
-
-
-class DataSettings(Settings, Protocol):
-    """The data set."""
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Identity of the files, filled in when planning."""
-
-
-class MethodSettings(Settings, Protocol):
-    """The method; see spp.methods.method.MethodConfig."""
-
-    kinds: ClassVar[tuple[str, ...]]
-    trains_weights: ClassVar[bool]
-    max_search_epochs: ClassVar[int | None]
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def needs_heads(self) -> bool:
-        """Whether it works on a network that is masked per head."""
-
-    def search_settings(self, kind: str) -> dict[str, Any]:
-        """What shapes a search that ends in `kind`, of `kinds`."""
-
-    def selection_settings(self) -> dict[str, Any]:
-        """What chooses members from what a search has found."""
-
-
 @dataclass(frozen=True)
 class Readers:
     """How the groups of other rooms become configs; plan calls on nobody, so they come from outside.
@@ -96,20 +44,20 @@ class Readers:
     of `data` is the folder for its caches. `fingerprint` gets what `data` returned.
     """
 
-    task: Callable[[dict[str, Any]], tuple[TaskSettings, dict[str, Any]]]
-    model: Callable[[dict[str, Any]], tuple[ModelSettings, dict[str, Any]]]
-    data: Callable[[dict[str, Any], str], tuple[DataSettings, dict[str, Any]]]
-    fingerprint: Callable[[DataSettings, dict[str, Any]], dict[str, Any]]
+    task: "Callable[[dict[str, Any]], tuple[TaskConfig, dict[str, Any]]]"
+    model: "Callable[[dict[str, Any]], tuple[ModelConfig, dict[str, Any]]]"
+    data: "Callable[[dict[str, Any], str], tuple[DataConfig, dict[str, Any]]]"
+    fingerprint: "Callable[[DataConfig, dict[str, Any]], dict[str, Any]]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
 
-    task: TaskSettings
-    model: ModelSettings
-    data: DataSettings
-    method: MethodSettings
+    task: "TaskConfig"
+    model: "ModelConfig"
+    data: "DataConfig"
+    method: "MethodConfig"
     budget: BudgetConfig
     seed: int
     recipes: Mapping[str, PassConfig]
@@ -163,7 +111,7 @@ class Setup:
         *,
         label: str,
         inputs: Mapping[str, Stage] | None = None,
-        **config: Settings | Mapping[str, Any] | float | str,
+        **config: Config | Mapping[str, Any] | float | str,
     ) -> Stage:
         """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
         plain = {
@@ -294,7 +242,7 @@ def _check_set(name: str, value: Any) -> None:
 
 
 def read_setup(
-    cfg: Mapping[str, Any], method: MethodSettings, recipes: Sequence[str], readers: Readers, default_gpus: int
+    cfg: Mapping[str, Any], method: "MethodConfig", recipes: Sequence[str], readers: Readers, default_gpus: int
 ) -> Setup:
     """Check a resolved configuration and turn it into a Setup.
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import spp
+from spp.cli.commands.export import find_member
 from spp.cli.main import main
+from spp.plan.spec import Stage
 from spp.store.store import Store
 
 
@@ -125,3 +127,46 @@ def test_onnx_without_its_packages(member, tmp_path, capsys, monkeypatch):
         "spp: --format: 'onnx' needs packages that are not installed; allowed: safetensors, torch; or pip install "
         "'spp[onnx]'"
     )
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A store with members that were measured: finetuned, cut from a family of two, and dense; name -> (key, file)."""
+    store = Store(tmp_path / "store")
+    dense = Stage("dense", {})
+    family = Stage("prune", {"budget": {"kind": "macs", "values": [0.5, 0.3]}}, {"dense": dense})
+    budgets = [{"kind": "macs", "value": size} for size in (0.5, 0.3)]
+    tuned = Stage("finetune", {"budget": budgets[0]}, {"family": family})
+    measures = {
+        "tuned": Stage("measure", {"budget": budgets[0]}, {"member": tuned}),
+        "cut": Stage("measure", {"budget": budgets[1]}, {"member": family}),
+        "dense": Stage("measure", {}, {"member": dense}),
+    }
+    for stage in (dense, family, tuned, *measures.values()):
+        store.put_spec(stage)
+        store.begin(stage.kind, stage.key)
+        store.finish(stage.kind, stage.key, {})
+    files = {
+        "tuned": store.artifacts_dir("finetune", tuned.key) / "member.safetensors",
+        "cut": store.artifacts_dir("prune", family.key) / "member_0.3.safetensors",
+        "dense": None,
+    }
+    return store.root, {name: (stage.key, files[name]) for name, stage in measures.items()}, tuned.key
+
+
+@pytest.mark.parametrize("name", ["tuned", "cut"])
+def test_the_key_of_a_measure_is_that_of_the_member_it_measured(measured, name):
+    root, members, _ = measured
+    key, file = members[name]
+    assert find_member(root, key) == (file, f"member-{key[:8]}")
+
+
+def test_a_member_and_its_measure_are_one_member(measured):
+    root, members, tuned = measured
+    assert find_member(root, tuned)[0] == find_member(root, members["tuned"][0])[0]
+
+
+def test_a_dense_network_is_no_member_though_it_is_measured(measured):
+    root, members, _ = measured
+    with pytest.raises(ValueError, match="no finished member"):
+        find_member(root, members["dense"][0])

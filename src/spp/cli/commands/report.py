@@ -11,9 +11,9 @@ from spp.cli.sweeps import find_sweep
 from spp.record.record import Record, read_record
 from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
-from spp.report.table_text import to_markdown
 from spp.report.reports import REPORTS as MAKERS
 from spp.report.reports import Drawings, Part, Report
+from spp.report.table_text import to_markdown
 from spp.store.store import Store
 
 if TYPE_CHECKING:
