@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import sys
 import time
 from dataclasses import replace
 from itertools import combinations
