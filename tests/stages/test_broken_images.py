@@ -10,7 +10,7 @@ from PIL import Image
 from spp.cli.main import main
 
 WORDS = [
-    "data=imagenet", "stage=digits", "debug=fast", "data.img_size=32", "data.val_fraction=0.2",
+    "data=imagenet", "recipe=digits", "debug=fast", "data.img_size=32", "data.val_fraction=0.2",
     "model.kwargs.patch_size=8",
     *(f"{stage}.batch_size=8" for stage in ("dense", "update", "prune", "finetune")),
 ]  # fmt: skip
@@ -45,13 +45,13 @@ def test_by_default_the_run_ends_with_the_name_of_the_file(words, capsys):
 def test_skipped_images_are_counted_in_the_summary(words, tmp_path):
     assert main(["run", *words, "data.on_error=skip"]) == 0
     summaries = [json.loads(file.read_text()) for file in (tmp_path / "store").glob("stages/*/*/summary.json")]
-    assert len(summaries) == 5
-    assert all(0 < summary["num_skipped_images"] <= 10 for summary in summaries)
+    assert len(summaries) == 8
+    assert all(0 < summary["num_skipped"] <= 10 for summary in summaries)
 
 
 def test_keys_tell_what_is_skipped_and_not_how_the_form_was_found(words, capsys):
     plain = keys_of(words, capsys)
-    assert len(plain) == 5
+    assert len(plain) == 8
     assert keys_of([*words, "data.format=folder", "data.on_error=fail"], capsys) == plain
     assert not set(keys_of([*words, "data.on_error=skip"], capsys)) & set(plain)
 

@@ -24,7 +24,16 @@ def stages(finished, store):
 
 
 def test_one_search_gives_the_whole_family(stages):
-    assert [kind for kind, _ in stages] == ["dense", "update", "prune", "finetune", "finetune"]
+    assert [kind for kind, _ in stages] == [
+        "dense",
+        "update",
+        "prune",
+        "finetune",
+        "measure",
+        "measure",
+        "finetune",
+        "measure",
+    ]
 
 
 def test_every_stage_is_whole_and_traceable(store, stages):
@@ -77,15 +86,15 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
     with torch.inference_mode():
         right = sum(int((member(x).argmax(1) == y).sum()) for x, y in data.test_dataloader())
     num_images = len(open_source("digits", None).split("test"))
-    summary = store.summary("finetune", stage.key)["test"]
-    assert summary["num_images"] == num_images
-    assert summary["top1"] == pytest.approx(100 * right / num_images)
+    measured = store.summary("measure", stages["measure", "member 0.5"].key)["metrics"]["test"]["top1"]
+    assert (measured["count"], measured["of"], measured["unit"]) == (num_images, "images", "%")
+    assert measured["value"] == pytest.approx(100 * right / num_images)
 
 
 def test_the_same_words_find_everything_done(finished, capsys):
     root, _ = finished
     assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 0
-    assert "0 done, 5 cached" in capsys.readouterr().out
+    assert "0 done, 8 cached" in capsys.readouterr().out
 
 
 def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
@@ -97,8 +106,8 @@ def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
     plan = store.read_plan(store.latest() or "")
     kinds = {stage.kind: stage for stage in plan.stages.values()}
     weights = load_file(store.artifacts_dir("dense", kinds["dense"].key) / "model.safetensors")
-    finetuned = store.artifacts_dir("finetune", kinds["finetune"].key) / "member.safetensors"
-    member = load_file(finetuned)
+    assert "finetune" not in kinds
+    member = load_file(store.artifacts_dir("prune", kinds["prune"].key) / "member_0.3.safetensors")
     assert torch.equal(member["head.weight"], weights["head.weight"])
     assert kinds["update"].key in {stage.key for stage in Store(root).read_plan(finished[1]).stages.values()}
 
@@ -113,10 +122,11 @@ def test_a_damaged_input_fails_its_stage_and_nothing_half_written_stays(finished
     shutil.rmtree(store.stage_dir("update", update.key))
     shutil.rmtree(root / "stages" / "prune")
     shutil.rmtree(root / "stages" / "finetune")
+    shutil.rmtree(root / "stages" / "measure")
 
     assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 1
     text = capsys.readouterr().out
-    assert "1 failed, 3 blocked" in text
+    assert "2 failed, 5 blocked" in text
     failure = store.failure("update", update.key)
     assert failure is not None
     assert "model.safetensors has another sha256" in failure["error"]

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spp.plan.config import ModelConfig
+from spp.models.build import architecture_of
+from spp.models.config import ModelConfig
 from spp.stages import export as module
 from spp.stages.export import TOLERANCE, export
-from spp.stages.member import build_architecture, load_member, save_member
+from spp.stages.member import build_untrained, load_member, save_member
 from spp.structure.compact import compact
 from spp.structure.find import find_pairs
 from spp.structure.tokens import drop_tokens
@@ -29,9 +30,11 @@ FILES = {"safetensors": "small.safetensors", "torch": "small.pt2", "onnx": "smal
 def member(request, tmp_path_factory):
     """The file of a member with random weights, large enough that every unit matters, and random widths."""
     config = MODELS[request.param]
-    architecture = {"model": config.plain(), "img_size": 32, "in_chans": 3, "num_classes": 7}
+    samples = {"name": "images", "class_names": None, "preprocessing": {}}
+    inputs = {"img_size": 32, "in_chans": 3}
+    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
     torch.manual_seed(0)
-    dense = build_architecture(architecture).eval()
+    dense = build_untrained(architecture).eval()
     with torch.no_grad():
         for parameter in dense.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -94,7 +97,7 @@ def test_the_description_tells_how_to_run_and_rebuild(member, tmp_path):
 
 
 def test_a_program_that_computes_something_else_is_refused(member, tmp_path, monkeypatch):
-    def write_other(source, network, out):
+    def write_other(source, network, about, out):
         changed = load_member(source)
         with torch.no_grad():
             changed.get_parameter("head.fc.weight" if hasattr(changed.head, "fc") else "head.weight").mul_(1.01)

@@ -5,13 +5,13 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from spp.methods.spp import SPPConfig, select
-from spp.stages.models import WEIGHTS_FILE
 
 from spp.cli.main import main
 from spp.dynamics.ranking import open_path
-from spp.methods.registry import finish_member, read_method
-from spp.stages.member import build_architecture, describe_member, load_member, member_file, save_member, write_member
+from spp.methods.registry import load_method, read_method
+from spp.methods.units.spp.config import SPPConfig
+from spp.models.weights import WEIGHTS_FILE
+from spp.stages.member import build_untrained, describe_member, load_member, member_file, save_member, write_member
 from spp.stages.worker import run_stage
 from spp.store.store import Store
 from spp.structure.compact import compact
@@ -20,20 +20,21 @@ from spp.structure.find import find_pairs
 from spp.structure.tokens import kept_tokens
 
 MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}
-ARCHITECTURE = {"model": MODEL, "img_size": 8, "in_chans": 1, "num_classes": 4}
+ARCHITECTURE = {"model": MODEL, "inputs": {"img_size": 8, "in_chans": 1}, "num_outputs": 4}
 
 
 @pytest.mark.parametrize("quirks", [False, True])
 def test_a_member_keeps_its_scale_on_disk_and_through_training(tmp_path, quirks):
     torch.manual_seed(0)
-    dense = build_architecture(ARCHITECTURE)
+    dense = build_untrained(ARCHITECTURE)
     with torch.no_grad():
         for parameter in dense.parameters():
             parameter.copy_(torch.randn_like(parameter) / 4)
     pairs = find_pairs(dense)
     masks = {pair.name: torch.arange(pair.size) < 2 + pair.size // 4 for pair in pairs}
     small = compact(dense, masks).eval()
-    header = finish_member(read_method({"name": "spp", "released_quirks": quirks}), small, 0)
+    config = read_method({"name": "spp", "released_quirks": quirks})
+    header = load_method("spp").finish_member(config, small, 0)
     save_member(tmp_path / "first.safetensors", small, masks, pairs, ARCHITECTURE, **header)
     images = torch.randn(3, 1, 8, 8)
 
@@ -72,6 +73,11 @@ def chain(root, *words):
     return store, {stage.kind: stage for stage in store.read_plan(store.latest()).stages.values()}
 
 
+def measured_of(stages):
+    """The measuring of the member; that of the dense network is its input."""
+    return stages["measure"]
+
+
 def test_spp_with_released_quirks_searches_once_and_finetunes_another_function(root):
     words = ["method.scope=family", "prune.epochs=0", "budget.values=[0.3]"]
     (store, plain), (_, quirky) = (
@@ -88,7 +94,7 @@ def test_spp_with_released_quirks_searches_once_and_finetunes_another_function(r
         assert min(attention.qk_width for attention in attentions) < 16
         expected = [attention.qk_width**-0.5 if is_quirky else 16**-0.5 for attention in attentions]
         assert [attention.scale for attention in attentions] == expected
-    before = [store.summary("finetune", stages["finetune"].key)["test_before"] for stages in (plain, quirky)]
+    before = [store.summary("measure", measured_of(stages).key)["metrics"]["before"] for stages in (plain, quirky)]
     assert before[0] != before[1]
 
 
@@ -97,6 +103,7 @@ def test_a_scale_by_no_width_is_refused_before_the_walk(root):
     store, stages = chain(root, "prune.epochs=0", "finetune.epochs=0")
     path = open_path(store.artifacts_dir("update", stages["update"].key))
     config = SPPConfig(released_quirks=True, min_units=0)
+    select = load_method("spp").select
     size = next(size / 1728 for size in range(1, 1728) if has_values_alone(select(config, path, "units", size / 1728)))
     assert main(["run", *WORDS, *words, f"budget.values=[{size}]", f"paths.store={root}"]) == 1
     (prune,) = (stage for stage in store.read_plan(store.latest()).stages.values() if stage.kind == "prune")
@@ -121,7 +128,7 @@ def test_upop_with_released_quirks_goes_on_from_biases_that_were_never_trained(r
 def test_a_shorter_member_of_wdpruning_is_built_again_and_stopped_searches_go_on(root, signals_at):
     words = ("method=wdpruning", "method.depth=4", "finetune.epochs=1")
     store, stages = chain(root, *words)
-    summary = store.summary("finetune", stages["finetune"].key)
+    summary = store.summary("measure", measured_of(stages).key)
     member = load_member(store.artifacts_dir("finetune", stages["finetune"].key))
     assert len(member.blocks) == 4
     cost = count_cost(member, torch.zeros(1, 1, 8, 8))

@@ -16,13 +16,13 @@ def setups(*words):
 def built(monkeypatch):
     """The names of the networks that are built."""
     names = []
-    build_for = preflight.build_for
+    build = preflight.build
 
-    def build(config, data):
-        names.append(config.kwargs["depth"])
-        return build_for(config, data)
+    def counted(architecture, runtime):
+        names.append(architecture["model"]["kwargs"]["depth"])
+        return build(architecture, runtime)
 
-    monkeypatch.setattr(preflight, "build_for", build)
+    monkeypatch.setattr(preflight, "build", counted)
     return names
 
 

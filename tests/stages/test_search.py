@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 import torch
 from safetensors.torch import load_file
-from spp.stages.models import WEIGHTS_FILE
 
 import spp
 from spp.cli.main import main
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
 from spp.dynamics.ranking import open_path
-from spp.methods.registry import kinds_of, method_names, read_method
+from spp.methods.registry import config_class, method_names
+from spp.models.weights import WEIGHTS_FILE
 from spp.record.record import read_record
 from spp.report.groups import num_searches
 from spp.stages.member import member_file
@@ -105,9 +105,9 @@ def test_one_dense_network_and_one_search_or_one_for_each_budget(family):
 
 def test_every_member_is_as_large_as_asked_by_the_one_counter(family):
     store, plan = family
-    for stage in (stage for stage in plan.stages.values() if stage.kind == "finetune"):
-        member = spp.load_member(store.artifacts_dir("finetune", stage.key))
-        summary = store.summary("finetune", stage.key)
+    for stage in (stage for stage in plan.stages.values() if stage.kind == "measure" and "budget" in stage.config):
+        member = spp.load_member(store.artifacts_dir("finetune", stage.inputs["member"].key))
+        summary = store.summary("measure", stage.key)
         cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
         assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
         asked = stage.config["budget"]["value"] * summary["dense"]["macs"]
@@ -170,7 +170,7 @@ def test_report_compares_them_in_one_table(family, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["dense", *CHAINS]
     rows = [row for row in read_record(store, [sweep_of(store, plan)]).rows if row["method"] == "upop"]
-    accuracies = {row["budget_asked"]: row["top1"] for row in rows}
+    accuracies = {row["budget_asked"]: row["metrics"]["top1"]["value"] for row in rows}
     (line,) = (line for line in lines if line.startswith("| upop "))
     assert line.startswith(f"| upop | {accuracies[0.6]:.1f} | {accuracies[0.4]:.1f} |")
 
@@ -185,7 +185,7 @@ def test_all_methods_have_equal_epochs_in_all(method):
     words = ["experiment=equal_epochs", f"method={method}", "budget.values=[0.8,0.7]", *per_head]
     (point,) = plan_sweep(compose_points(words, False)).plan.points
     for final in point.stages:
-        chain, stage = [], final
+        chain, stage = [], final.inputs["member"]
         while stage.kind != "dense":
             chain.append(stage)
             stage = stage.inputs.get("family") or stage.inputs.get("path") or stage.inputs["dense"]
@@ -206,6 +206,8 @@ def epochs_of(stage) -> int:
     """Epochs of a stage and of all that it came from, but for the dense network."""
     if stage.kind == "dense":
         return 0
+    if stage.kind == "measure":
+        return epochs_of(stage.inputs["member"])
     sources = {source.key: source for source in stage.inputs.values()}
     return stage.config["recipe"]["epochs"] + sum(epochs_of(source) for source in sources.values())
 
@@ -219,7 +221,7 @@ def test_without_a_walk_all_methods_have_equal_epochs_too(method):
         (point,) = plan_sweep(compose_points([*words, f"finetune.epochs={epochs}"], False)).plan.points
         (found[epochs],) = point.stages
     assert epochs_of(found[11]) == 16
-    assert found[0].config["recipe"]["epochs"] == 0
+    assert found[0].inputs["member"].kind != "finetune"
 
 
 def test_without_the_rest_of_the_walk_all_members_are_finetuned_alike(tmp_path, capsys):
@@ -227,7 +229,7 @@ def test_without_the_rest_of_the_walk_all_members_are_finetuned_alike(tmp_path, 
     found = {}
     for more in ([], ["rest_of_walk=true"]):
         (point,) = plan_sweep(compose_points([*words, *more], False)).plan.points
-        found[len(more)] = [final.config["recipe"]["epochs"] for final in point.stages]
+        found[len(more)] = [final.inputs["member"].config["recipe"]["epochs"] for final in point.stages]
     assert found[0] == [6, 6]
     assert found[1][1] == 6 < found[1][0]
     assert main(["plan", "rest_of_walk=true", "budget.values=[1.5M]", f"paths.store={tmp_path}"]) == 2
@@ -243,9 +245,9 @@ def test_lasso_searches_for_each_budget_or_once_along_its_path(tmp_path, capsys)
         assert main([*words, f"pipeline={pipeline}", *more]) == 0
         lines = capsys.readouterr().out.splitlines()
         stages[pipeline, *more] = Counter(line.split(" ")[0] for line in lines if " queued " in line)
-    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "finetune": 3}
+    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "finetune": 3, "measure": 4}
     assert stages["lasso_path",] == stages["lasso_path", "method.lam=1"]
-    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "finetune": 3}
+    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "finetune": 3, "measure": 4}
     assert main([*words, "method.lam=1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "method.lam: 1 " in line
@@ -275,7 +277,7 @@ def test_a_pipeline_refuses_a_method_that_it_is_not_made_for(capsys, tmp_path):
 
 
 def test_what_a_search_ends_in():
-    kinds = {name: kinds_of(read_method({"name": name})) for name in method_names()}
+    kinds = {name: config_class(name).kinds for name in method_names()}
     assert {name for name, kind in kinds.items() if kind == ("budget",)} == {"upop", "wdpruning", "leap", "dsp"}
     assert {name for name, kind in kinds.items() if kind == ("path",)} == {"spp"}
     assert {name for name, kind in kinds.items() if "budget ranking" in kind} == {"lasso"}

@@ -151,8 +151,10 @@ class SPPMethod(Method[SPPConfig]):
 
 
 def num_calibration_steps(config: SPPConfig, num_steps: int) -> int:
-    """Steps of a search that only measure; never more than a tenth of them."""
-    return min(config.calibration_batches, math.ceil(num_steps / 10)) if config.preset == "priced" else 0
+    """Steps of a search that only measure; about a tenth of them at most, and one is left to move the masks."""
+    if config.preset != "priced":
+        return 0
+    return max(0, min(config.calibration_batches, math.ceil(num_steps / 10), num_steps - 1))
 
 
 def build_optimizer(config: SPPConfig, masks: Masks, num_steps: int) -> BregmanOptimizer:
