@@ -8,8 +8,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spp.dynamics.path_file import FILE_NAME as FILE_NAME_OF_PATH
 from spp.dynamics.ranking import open_path
+from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
