@@ -24,7 +24,9 @@ from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
 from spp.store.store import Store
 
-MODELS = {"vit_micro": ("digits", 5.24e6, 302_154, 297), "vit_cifar": ("cifar10", 182.8e6, 2_693_578, 10_000)}
+MODELS = {"vit_micro": "digits", "vit_cifar": "cifar10"}
+SIZES_OF_DATA = {"digits": (5.24e6, 302_154, 297), "cifar10": (182.8e6, 2_693_578, 10_000)}
+"""macs and params of the model on a data set, and the number of its test images."""
 METHODS = {"spp": "update", "taylor": "search", "magnitude": "search", "random": "search", "vit_slim": "search"}
 SEEDS = range(5)
 BUDGETS = (0.7, 0.5, 0.4, 0.3, 0.2)
@@ -35,7 +37,7 @@ NUM_STEPS, NUM_SAMPLES = 400, 100
 def make_points(num_members: int) -> Iterator[Point]:
     """Points of five members each."""
     num_rates = math.ceil(num_members / (len(MODELS) * len(METHODS) * len(SEEDS) * len(BUDGETS)))
-    for model, (data, *_) in MODELS.items():
+    for model, data in MODELS.items():
         for method in METHODS:
             for seed in SEEDS:
                 for number in range(num_rates):
@@ -44,20 +46,24 @@ def make_points(num_members: int) -> Iterator[Point]:
 
 def make_point(model: str, data: str, method: str, seed: int, lr: float) -> Point:
     """One point: dense, search, walk and a member per budget, as the pipelines make them."""
-    shared: dict[str, Any] = {"model": {"name": model}, "data": {"name": data, "img_size": 32}, "seed": seed}
+    task, data_config = {"name": "classification"}, {"name": data, "img_size": 32}
+    shared: dict[str, Any] = {"task": task, "model": {"name": model}, "data": data_config, "seed": seed}
     recipe = {"batch_size": 64, "lr": lr}
     preset = "priced" if method == "spp" else None
     settings = {"name": method, "preset": preset, "kappa": None, "lam": None}
     dense = Stage("dense", {**shared}, label="dense")
     search = Stage(METHODS[method], {**shared, "method": settings}, {"dense": dense}, label="search")
     family = Stage("prune", {**shared, "budget": list(BUDGETS)}, {"dense": dense, "path": search}, label="family")
-    members = tuple(
-        Stage("finetune", {**shared, "recipe": recipe, "budget": {"kind": "macs", "value": budget}}, {"family": family})
-        for budget in BUDGETS
-    )
+    measured = {"task": task, "data": data_config, "recipe": {"batch_size": 64, "augment": {}}}
+    reference = Stage("measure", measured, {"member": dense})
+    members = []
+    for value in BUDGETS:
+        budget = {"kind": "macs", "value": value}
+        member = Stage("finetune", {**shared, "recipe": recipe, "budget": budget}, {"family": family})
+        members.append(Stage("measure", {**measured, "budget": budget}, {"member": member, "reference": reference}))
     words = (f"method={method}", f"model={model}", f"data={data}", f"seed={seed}", f"finetune.lr={lr}")
     meta = {"method": method, "preset": preset, "model": model, "data": data, "seed": seed, "config": {}}
-    return Point(" ".join(words), words, members, meta)
+    return Point(" ".join(words), words, tuple(members), meta)
 
 
 def fill(store: Store, plan: Plan) -> None:
@@ -75,16 +81,20 @@ def fill(store: Store, plan: Plan) -> None:
 
 def summary(stage: Stage, random: np.random.Generator) -> Mapping[str, Any]:
     """What a finished stage says of itself."""
-    _, macs, params, num_images = MODELS[stage.config["model"]["name"]]
     cost = {"epochs": 5, "seconds": 60.0, "gpu_seconds": 60.0, "device": "NVIDIA A100-SXM4-80GB"}
-    test = {"top1": float(80 + 5 * random.random()), "num_images": num_images}
-    if stage.kind == "dense":
-        return {**cost, "macs": macs, "params": params, "test": test}
-    if stage.kind != "finetune":
+    if stage.kind != "measure":
         return {**cost, "members": list(BUDGETS)}
+    macs, params, num_test = SIZES_OF_DATA[stage.config["data"]["name"]]
+    value = float(80 + 5 * random.random())
+    top1 = {"value": value, "unit": "%", "better": "higher", "count": num_test, "of": "images", "label": "top-1"}
+    metrics = {"test": {"top1": top1}, "val": {"top1": top1}}
+    common = {**cost, "task": "classification", "headline": "top1"}
+    if "budget" not in stage.config:
+        return {**common, "macs": macs, "params": params, "metrics": metrics}
     share = stage.config["budget"]["value"]
-    sizes = {"budget": stage.config["budget"], "macs": share * macs, "params": share * params}
-    return {**cost, **sizes, "test_before": test, "test": test, "val": test}
+    sizes = {"macs": share * macs, "params": share * params, "dense": {"macs": macs, "params": params}}
+    metrics = {**metrics, "before": {"top1": top1}}
+    return {**common, **sizes, "budget": stage.config["budget"], "metrics": metrics}
 
 
 def write_path(folder: Path, random: np.random.Generator) -> None:

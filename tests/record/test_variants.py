@@ -79,3 +79,7 @@ def test_a_word_that_says_the_default_does_not_tell_members_apart():
 def test_words_that_say_the_same_leave_a_seed_that_has_a_budget_twice_told_apart():
     plain, said = (member(values=(0.5, 0.3)), ""), (member(values=(0.5,)), "finetune.lr=0.1")
     assert variants_of_words([plain, said]) == ["budget.values=[0.5,0.3]", "budget.values=[0.5]"]
+
+
+def test_members_of_two_tasks_need_no_variant():
+    assert variants_of(member(), member(task="regression", lr=0.2)) == ["", ""]

@@ -8,8 +8,10 @@ import sys
 import pytest
 import wandb
 
+from spp.plan.graph import Plan
 from spp.record.record import read_record
 from spp.record.wandb_file import find_segments, read_runs
+from spp.record.wandb_mirror import open_mirror
 from spp.record.wandb_source import read_wandb
 from spp.store.store import Store
 
@@ -60,9 +62,9 @@ def test_a_member_without_a_result_is_missing(store, tmp_path):
     store, sweep = store
     shutil.copytree(store.root, tmp_path / "store", symlinks=True)
     lost = read_record(store, [sweep]).rows[0]
-    (file,) = (tmp_path / "store" / "stages" / "finetune" / lost["key"]).rglob("*.wandb")
+    (file,) = (tmp_path / "store" / "stages" / "measure" / lost["key"]).rglob("*.wandb")
     content = file.read_bytes()
-    file.write_bytes(content[: content.index(b"test_before")])
+    file.write_bytes(content[: content.index(b"headline")])
     found = read_wandb("", tmp_path / "store")
     assert [row["key"] for row in found.rows] == [row["key"] for row in read_record(store, [sweep]).rows[1:]]
     (missing,) = found.missing
@@ -126,3 +128,37 @@ def test_a_run_belongs_to_the_first_point_that_asks_for_it(store):
         assert point["meta"]["method"] in ("spp", "wdpruning")
         assert "config" not in point["meta"]
         assert runs[key].config["kind"] == stage.kind
+
+
+def test_runs_of_untrained_members_and_of_searches_for_one_budget(tmp_path, make_point, finish, no_account):
+    points = [
+        make_point("update", is_trained=False, budgets=[0.5]),
+        make_point("search", is_walked=False, budgets=[0.5]),
+        make_point("search", is_walked=False, is_trained=False, budgets=[0.5]),
+    ]
+    store, plan = Store(tmp_path), Plan.merge(points)
+    finish(store, plan)
+    store.write_plan("s", plan)
+    for key, stage in plan.stages.items():
+        name = plan.points_of(key)[0]
+        (index,) = [number for number, point in enumerate(plan.points) if point.name == name]
+        point = plan.points[index]
+        told = {"name": name, "sweep": "s", "index": index, "overrides": list(point.overrides), "meta": point.meta}
+        mirror = open_mirror(
+            store.stage_dir(stage.kind, key),
+            mode="offline",
+            project="spp",
+            entity=None,
+            group=name,
+            job_type=stage.kind,
+            run_id=key,
+            name=stage.kind,
+            tags=[],
+            config={**stage.to_json(), "point": told, "provenance": {"git": {"commit": "c0ffee"}}},
+        )
+        mirror.set_result(store.summary(stage.kind, key))
+        mirror.finish()
+    wandb.teardown()
+    expected, found = read_record(store, ["s"]), read_wandb("", tmp_path)
+    assert [row["member_kind"] for row in expected.rows] == ["prune", "finetune", "search"]
+    assert json_of(found.rows) == json_of(expected.rows)

@@ -62,6 +62,14 @@ def make_rows(folder):
     return rows
 
 
+def make_error_row(row):
+    """The same as a member of a second task, whose error is better where it is lower."""
+    shared = {"unit": "", "better": "lower", "count": 297, "of": "images", "label": "error"}
+    after, before, dense = ({"error": {"value": value, **shared}} for value in (0.0832, 0.125, 0.0811))
+    metrics = {"metrics": after, "metrics_before": before, "dense_metrics": dense, "val_metrics": after}
+    return {**row, **metrics, "task": "regression", "headline": "error", "method": "taylor", "preset": None}
+
+
 def make_path(folder):
     """A search of two layers, in which one unit of the first never entered."""
     generator = np.random.default_rng(1)
@@ -97,6 +105,7 @@ class Site:
     def __init__(self, browser, folder):
         self.browser, self.folder = browser, folder
         self.rows = make_rows(folder)
+        self.rows.append(make_error_row(self.rows[0]))
         (folder / "stages" / "measure" / "k0").mkdir(parents=True)
         self.path = make_path(folder / "path")
         parts = [Part(REPORTS["family"], [make_table()], [])]
@@ -277,6 +286,25 @@ def test_axes_can_be_chosen(opened):
     accuracies = [row["metrics_before"]["top1"]["value"] for row in members(opened, "random", 0.3)]
     assert opened.fact("top-1 before finetuning (%)") == f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}"
     assert opened.fact("params") == "900 k (30.0 % of dense)"
+
+
+def test_a_panel_of_another_task_offers_its_own_metrics(opened):
+    opened.choose("vertical", "top-1 before finetuning (%)")
+    opened.choose("model, data and budget", "vit on digits, regression, budgets in FLOPs")
+    (choice,) = [box for box in opened.find(".choice") if box.text.startswith("vertical")]
+    assert [option.text for option in choice.find_elements("css selector", "option")] == [
+        "error after finetuning (lower is better)",
+        "error before finetuning (lower is better)",
+    ]
+    assert "dense 0.0811" in opened.one("#plot-app .chart").text
+    opened.hover(opened.marker("taylor", 0))
+    assert opened.fact("error after finetuning (lower is better)") == "0.08320"
+    opened.actions().click().perform()
+    (card,) = opened.find("#pinned article")
+    assert "seed 0: 0.08320" in card.text
+    assert "%" not in card.text
+    opened.choose("model, data and budget", "vit on digits, classification, budgets in FLOPs")
+    assert "top-1 after finetuning (%)" in opened.one("#plot-app .chart").text
 
 
 def test_a_click_shows_where_a_point_came_from(opened):

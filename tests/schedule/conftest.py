@@ -2,6 +2,7 @@ import functools
 import runpy
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -120,10 +121,50 @@ def key_of():
     return of
 
 
+# The server of workers, with a test worker in the place of the real one and nothing to import.
+SERVER = """
+import sys, types
+from spp.stages import serve
+
+def main():
+    exec(WORKER, {"__name__": "worker"})
+    return 0
+
+sys.modules["spp.stages.worker"] = types.SimpleNamespace(main=main)
+serve.preload = lambda: None
+sys.exit(serve.main())
+"""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How the test workers of a store are started: each by an interpreter of its own, or forked by a server."""
+
+    root: str
+    forked: bool
+    code: str = WORKER
+    by_command: list[str] = field(default_factory=list)
+    """Keys of the stages that were started by an interpreter of their own."""
+
+    def command(self, kind, key):
+        self.by_command.append(key)
+        return [sys.executable, "-c", self.code, self.root, kind, key]
+
+    @property
+    def server(self):
+        return [sys.executable, "-c", f"WORKER = {self.code!r}\n{SERVER}", self.root] if self.forked else []
+
+
 @pytest.fixture
-def worker_command(store):
-    """The argv of a test worker."""
-    return lambda kind, key: [sys.executable, "-c", WORKER, str(store.root), kind, key]
+def make_workers(store):
+    """Makes the test workers of the store: make_workers(forked, code)."""
+    return lambda forked, code=WORKER: Workers(str(store.root), forked, code)
+
+
+@pytest.fixture(params=[False, True], ids=["fresh", "forked"])
+def workers(request, make_workers):
+    """The test workers, started in both ways."""
+    return make_workers(request.param)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import json
 import os
 import signal
-import sys
 import time
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -19,20 +19,20 @@ SCHEDULER = """
 import json, sys
 from spp.schedule.local import run_local
 from spp.store.store import Store
-root, sweep, command = sys.argv[1:]
+root, sweep, command, server = sys.argv[1:]
 store = Store(root)
 run_local(
     store.read_plan(sweep), store, max_parallel=2, gpu_ids=(), grace_seconds=5,
-    command=lambda kind, key: [*json.loads(command), root, kind, key],
+    command=lambda kind, key: [*json.loads(command), kind, key], server=json.loads(server),
     observe=lambda event: print(event.what, event.stage.label, flush=True),
 )
 """
 
 
-def run(plan, store, command, **options):
+def run(plan, store, workers, **options):
     events = []
-    settings = {"max_parallel": 2, "gpu_ids": (), "wait_seconds": 0.05, **options}
-    outcome = run_local(plan, store, command=command, observe=events.append, **settings)
+    settings = {"max_parallel": 2, "gpu_ids": (), "wait_seconds": 0.05, "observe": events.append, **options}
+    outcome = run_local(plan, store, **{"command": workers.command, "server": workers.server, **settings})
     return outcome, events
 
 
@@ -66,8 +66,8 @@ def wait_for(condition, seconds=120.0):
     assert condition()
 
 
-def test_all_stages_run_once_with_their_inputs_done(plan, store, worker_command, labels):
-    outcome, events = run(plan, store, worker_command)
+def test_all_stages_run_once_with_their_inputs_done(plan, store, workers, labels):
+    outcome, events = run(plan, store, workers)
     assert outcome.ok
     assert sorted(outcome.done) == sorted(plan.stages)
     for key, stage in plan.stages.items():
@@ -75,27 +75,27 @@ def test_all_stages_run_once_with_their_inputs_done(plan, store, worker_command,
         for parent in stage.inputs.values():
             ended = store.summary(parent.kind, parent.key)["ended"]
             assert ended <= store.summary(stage.kind, key)["began"]
-    again, events = run(plan, store, worker_command)
+    again, events = run(plan, store, workers)
     assert list(again.cached) == list(plan.stages)
     assert {event.what for event in events} == {What.CACHED}
 
 
-def test_one_at_a_time_goes_depth_first(plan, store, worker_command):
-    _, events = run(plan, store, worker_command, max_parallel=1)
+def test_one_at_a_time_goes_depth_first(plan, store, workers):
+    _, events = run(plan, store, workers, max_parallel=1)
     started = [event.stage.label for event in events if event.what is What.STARTED]
     assert started == ["dense", "update_1", "tune_1", "update_2", "tune_2", "other"]
     assert most_at_once(spans(plan, store)) == 1
 
 
-def test_several_at_once_but_no_more_than_allowed(store, worker_command):
+def test_several_at_once_but_no_more_than_allowed(store, workers):
     plan = independent(*[{"seconds": 0.4}] * 5)
-    run(plan, store, worker_command, max_parallel=3)
+    run(plan, store, workers, max_parallel=3)
     assert 1 < most_at_once(spans(plan, store)) <= 3
 
 
-def test_failure_blocks_its_descendants_and_nothing_else(chains, store, worker_command, labels, key_of):
+def test_failure_blocks_its_descendants_and_nothing_else(chains, store, workers, labels, key_of):
     plan = chains(update_1={"config": {"dies": "fails"}})
-    outcome, events = run(plan, store, worker_command)
+    outcome, events = run(plan, store, workers)
     assert labels(plan, outcome.failed) == ["update_1"]
     assert outcome.blocked == {key_of(plan, "tune_1"): key_of(plan, "update_1")}
     assert sorted(labels(plan, outcome.done)) == ["dense", "other", "tune_2", "update_2"]
@@ -111,10 +111,10 @@ def test_failure_blocks_its_descendants_and_nothing_else(chains, store, worker_c
     ],
 )
 def test_worker_that_dies_without_a_marker_gets_one_with_the_end_of_its_log(
-    chains, store, worker_command, key_of, dies, error
+    chains, store, workers, key_of, dies, error
 ):
     plan = chains(update_1={"config": {"dies": dies}})
-    outcome, _ = run(plan, store, worker_command)
+    outcome, _ = run(plan, store, workers)
     key = key_of(plan, "update_1")
     assert outcome.failed == (key,)
     failure = store.failure("update", key)
@@ -126,21 +126,21 @@ def test_worker_that_dies_without_a_marker_gets_one_with_the_end_of_its_log(
     assert status[key_of(plan, "tune_1")].culprit == key
 
 
-def test_output_of_every_try_is_in_a_log_of_its_own(store, worker_command):
+def test_output_of_every_try_is_in_a_log_of_its_own(store, workers):
     plan = independent({"dies": "before"})
     logs = []
     for _ in range(2):
-        _, events = run(plan, store, worker_command)
+        _, events = run(plan, store, workers)
         logs += [event.detail for event in events if event.what is What.STARTED]
     folder = store.logs_dir("step", next(iter(plan.stages)))
     assert sorted(str(path) for path in folder.iterdir()) == sorted(logs)
     assert [Path(log).read_text() for log in logs] == ["hello from s0\n"] * 2
 
 
-def test_gpus_are_not_shared_and_others_are_not_seen(store, worker_command):
+def test_gpus_are_not_shared_and_others_are_not_seen(store, workers):
     needs = [1, 2, 0, 1, 1, 0, 2]
     plan = independent(*[{"gpus": n, "seconds": 0.15} for n in needs])
-    outcome, _ = run(plan, store, worker_command, max_parallel=4, gpu_ids=["4", "7"])
+    outcome, _ = run(plan, store, workers, max_parallel=4, gpu_ids=["4", "7"])
     assert outcome.ok
     ran = spans(plan, store)
     assert [len(ids) for _, _, ids in ran] == needs
@@ -149,26 +149,26 @@ def test_gpus_are_not_shared_and_others_are_not_seen(store, worker_command):
         assert not (overlapping(one, other) and set(one[2]) & set(other[2]))
 
 
-def test_stage_with_many_gpus_is_not_overtaken_by_later_ones_with_few(store, worker_command):
+def test_stage_with_many_gpus_is_not_overtaken_by_later_ones_with_few(store, workers):
     """While s0 holds one of two GPUs, s1 waits for both; s2 could start on the other but has to wait for s1."""
     plan = independent({"gpus": 1, "seconds": 0.3}, {"gpus": 2}, {"gpus": 1}, {"gpus": 0})
-    _, events = run(plan, store, worker_command, max_parallel=4, gpu_ids=["0", "1"])
+    _, events = run(plan, store, workers, max_parallel=4, gpu_ids=["0", "1"])
     started = [event.stage.label for event in events if event.what is What.STARTED]
     assert started == ["s0", "s3", "s1", "s2"]
 
 
-def test_impossible_wishes_are_refused_before_anything_starts(store, worker_command):
+def test_impossible_wishes_are_refused_before_anything_starts(store, workers):
     plan = independent({}, {"gpus": 2})
     refusal = r"^resources\.gpus_per_node: 2 is not allowed for s1: must be <= 1 \(GPUs here: 0\)"
     with pytest.raises(ValueError, match=refusal):
-        run(plan, store, worker_command, gpu_ids=["0"])
+        run(plan, store, workers, gpu_ids=["0"])
     with pytest.raises(ValueError, match=r"^max_parallel: 0 is not allowed: must be >= 1"):
-        run(plan, store, worker_command, max_parallel=0)
+        run(plan, store, workers, max_parallel=0)
     assert not store.root.exists()
 
 
 @pytest.mark.parametrize("word", ["finish", "give back"])
-def test_stage_of_another_process_is_awaited(plan, store, worker_command, hold, say, key_of, word):
+def test_stage_of_another_process_is_awaited(plan, store, workers, hold, say, key_of, word):
     held = key_of(plan, "update_1")
     holder = hold(plan.stages[held])
     told = []
@@ -178,29 +178,24 @@ def test_stage_of_another_process_is_awaited(plan, store, worker_command, hold, 
         if (event.what, event.stage.label) == (What.DONE, "tune_2"):
             say(holder, word)
 
-    outcome = run_local(
-        plan, store, command=worker_command, max_parallel=2, gpu_ids=(), observe=observe, wait_seconds=0.05
-    )
+    outcome, _ = run(plan, store, workers, observe=observe)
     assert outcome.ok
     assert (What.WAITING, "update_1") in told
     assert ("by" in store.summary("update", held)) == (word == "finish")
 
 
-def test_worker_that_meets_a_claim_has_not_failed(plan, store, worker_command, hold, say, key_of):
+def test_worker_that_meets_a_claim_has_not_failed(plan, store, workers, hold, say, key_of):
     """The claim comes after the scheduler has looked and before its worker does."""
     held = key_of(plan, "dense")
     holders = []
 
-    def command(kind, key):
-        if key == held and not holders:
-            holders.append(hold(plan.stages[held]))
-        return worker_command(kind, key)
-
     def observe(event):
+        if event.what is What.STARTED and event.stage.key == held:
+            holders.append(hold(plan.stages[held]))
         if event.what is What.WAITING:
             say(holders[0], "finish")
 
-    outcome = run_local(plan, store, command=command, max_parallel=2, gpu_ids=(), observe=observe, wait_seconds=0.05)
+    outcome, _ = run(plan, store, workers, observe=observe)
     assert outcome.ok
     assert store.summary("dense", held) == {"by": "holder"}
 
@@ -209,12 +204,11 @@ def test_worker_that_meets_a_claim_has_not_failed(plan, store, worker_command, h
     ("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_signal_ends_the_workers_with_their_helpers_and_the_next_run_goes_on(
-    chains, store, worker_command, start, number, code
+    chains, store, workers, start, number, code
 ):
     plan = chains(update_1={"config": {"spawns": True, "seconds": 60}})
     store.write_plan("sweep", plan)
-    argv = worker_command("", "")[:3]
-    scheduler = start(SCHEDULER, store.root, "sweep", json.dumps(argv))
+    scheduler = start_scheduler(start, store, workers)
     wait_for((store.root / "pids").exists)
     wait_for(lambda: len((store.root / "pids").read_text().split()) == 2)
     pids = [int(pid) for pid in (store.root / "pids").read_text().split()]
@@ -224,10 +218,16 @@ def test_signal_ends_the_workers_with_their_helpers_and_the_next_run_goes_on(
     states = {status.label: status.state for status in plan_status(store, plan).values()}
     assert states["dense"] is State.DONE
     assert (states["update_1"], states["tune_1"]) == (State.QUEUED, State.QUEUED)
-    quick = [sys.executable, "-c", argv[2].replace('config.get("seconds", 0)', "0")]
-    outcome, _ = run(plan, store, lambda kind, key: [*quick, str(store.root), kind, key])
+    quick = replace(workers, code=workers.code.replace('config.get("seconds", 0)', "0"))
+    outcome, _ = run(plan, store, quick)
     assert outcome.ok
     os.kill(int((store.root / "pids").read_text().split()[1]), signal.SIGKILL)
+
+
+def start_scheduler(start, store, workers):
+    """A process that runs the plan of the sweep "sweep"."""
+    command = workers.command("", "")[:-2]
+    return start(SCHEDULER, store.root, "sweep", json.dumps(command), json.dumps(workers.server))
 
 
 def lives(pid):
@@ -238,7 +238,7 @@ def lives(pid):
         return False
 
 
-def test_signals_are_handled_as_before_afterwards(store, worker_command):
+def test_signals_are_handled_as_before_afterwards(store, workers):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    run(independent({}), store, worker_command)
+    run(independent({}), store, workers)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before

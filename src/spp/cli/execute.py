@@ -78,10 +78,7 @@ def carry_out(
 
 def worker_command(store: Store, plan: Plan, code: Path) -> Callable[[str, str], list[str]]:
     """The argv of a local worker for (kind, key): it runs the code in `code`, as many processes as it asks for."""
-    # Neither the folder that the user stands in nor the one of the installed package may come before the snapshot.
-    before = os.environ.get("PYTHONPATH")
-    paths = f"{code}{os.pathsep}{before}" if before else str(code)
-    prefix = ["env", f"PYTHONPATH={paths}", "PYTHONSAFEPATH=1", sys.executable]
+    prefix = _python(code)
 
     def argv(kind: str, key: str) -> list[str]:
         num_tasks = int(plan.stages[key].runtime.get("devices", 1))
@@ -89,6 +86,18 @@ def worker_command(store: Store, plan: Plan, code: Path) -> Callable[[str, str],
         return [*prefix, *(many if num_tasks > 1 else []), "-m", "spp.stages.worker", str(store.root), kind, key]
 
     return argv
+
+
+def server_command(store: Store, code: Path) -> list[str]:
+    """The argv of the process that forks the workers of stages of one process; they run the code in `code`."""
+    return [*_python(code), "-m", "spp.stages.serve", str(store.root)]
+
+
+def _python(code: Path) -> list[str]:
+    # Neither the folder that the user stands in nor the one of the installed package may come before the snapshot.
+    before = os.environ.get("PYTHONPATH")
+    paths = f"{code}{os.pathsep}{before}" if before else str(code)
+    return ["env", f"PYTHONPATH={paths}", "PYTHONSAFEPATH=1", sys.executable]
 
 
 def _run_here(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe) -> Outcome:
@@ -102,10 +111,12 @@ def _run_local(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observ
     from spp.schedule.local import run_local
     from spp.store.snapshot import take
 
+    code = take(store.root).absolute()
     return run_local(
         plan,
         store,
-        command=worker_command(store, plan, take(store.root).absolute()),
+        command=worker_command(store, plan, code),
+        server=server_command(store, code),
         max_parallel=cluster.max_parallel or 1,
         gpu_ids=visible_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus],
         observe=observe,

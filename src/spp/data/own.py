@@ -105,11 +105,12 @@ class _SeededSamples(Dataset[Any]):
 def _checked(made: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(made, Mapping):
         _refuse(name, f"a {type(made).__name__}")
-    for field in made:
+    fields: Mapping[str, Any] = made
+    for field in fields:
         if field not in FIELDS:
             _refuse(name, f"an unknown {field!r}")
     for field in ("train", "test", "validation"):
-        part = made.get(field)
+        part: Any = fields.get(field)
         if part is None and field == "validation":
             continue
         if not isinstance(part, Sized) or not hasattr(part, "__getitem__"):
@@ -117,10 +118,10 @@ def _checked(made: Any, name: str) -> Mapping[str, Any]:
         if len(part) == 0:
             _refuse(name, f"an empty {field!r}")
         if field == "train":
-            item = part[0]  # type: ignore[index]
+            item = part[0]
             if not isinstance(item, Sequence) or len(item) != 2:
                 _refuse(name, f"samples of train that are no pairs (input, target) but {type(item).__name__}")
-    return made
+    return fields
 
 
 def _refuse(name: str, what: str) -> None:

@@ -54,15 +54,15 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     module = _module(config.name)
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
-    root = values.get("root")
-    runtime = {
-        "root": root and str(Path(root).absolute()),
+    root = str(Path(values["root"]).absolute()) if values.get("root") else None
+    runtime: dict[str, Any] = {
+        "root": root,
         "download": bool(values.get("download")),
         "format": values.get("format"),
         "on_error": values.get("on_error") or "fail",
         "cache": cache,
     }
-    _access(module, runtime["root"], {name: value for name, value in runtime.items() if name != "root"})
+    _access(module, root, {name: value for name, value in runtime.items() if name != "root"})
     return config, runtime
 
 

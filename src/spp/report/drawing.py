@@ -19,6 +19,8 @@ TEXT_WIDTH = 7.0
 """Width in inches over a page's whole text; 9 pt there are 7 pt in a text of 5.5 inches."""
 COLUMN_WIDTH = 5.0
 """Width in inches of a figure with one panel."""
+TITLE_PT = 10
+"""Size of the letters of a figure's title."""
 
 _HANDLE_EM, _GAP_EM = 3.2, 1.4
 """Length of a legend's handle and gap between its columns, in sizes of its letters."""
@@ -32,7 +34,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "legend.title_fontsize": 8,
     "legend.frameon": False,
-    "figure.titlesize": 10,
+    "figure.titlesize": TITLE_PT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 1.4,

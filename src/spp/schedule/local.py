@@ -1,9 +1,7 @@
 """`cluster=local`: a queue of processes on this machine, with slots for GPUs."""
 
-import os
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +16,7 @@ from spp.plan.graph import Plan
 from spp.plan.spec import Stage
 from spp.schedule.events import Observe, Outcome
 from spp.schedule.ledger import Ledger
+from spp.schedule.workers import ServerGoneError, Worker, WorkerServer, signal_group, start_worker
 from spp.store.claim import EXIT_CLAIMED, release_dead
 from spp.store.store import Store
 
@@ -33,7 +32,7 @@ Command = Callable[[str, str], list[str]]
 @dataclass(frozen=True)
 class _Child:
     stage: Stage
-    process: subprocess.Popen[bytes]
+    worker: Worker
     gpus: tuple[str, ...]
     log: Path
 
@@ -43,6 +42,7 @@ def run_local(
     store: Store,
     *,
     command: Command,
+    server: Sequence[str] = (),
     max_parallel: int,
     gpu_ids: Sequence[str],
     observe: Observe,
@@ -50,6 +50,10 @@ def run_local(
     grace_seconds: float = GRACE_SECONDS,
 ) -> Outcome:
     """Run a plan by at most `max_parallel` workers at once; a failed stage blocks only what needs it.
+
+    Each stage has a worker of its own. `server` is the argv of a process that forks workers (spp.stages.serve): it
+    imports once what every worker needs. A stage of several processes, and any stage where `server` is empty or has
+    ended, gets its worker by `command`.
 
     A stage takes as many of `gpu_ids` as `resources["gpus_per_node"]` says (none if it says nothing) and sees only
     them, by CUDA_VISIBLE_DEVICES. A worker's output goes to the stage's logs/. What another process works on
@@ -61,7 +65,7 @@ def run_local(
     there are.
     """
     _check(plan, max_parallel, gpu_ids)
-    queue = _Queue(store, command, list(gpu_ids))
+    queue = _Queue(store, command, server, list(gpu_ids))
     ledger = Ledger(plan, store, observe, wait_seconds)
     with _noted_signals() as signals:
         try:
@@ -80,9 +84,11 @@ def run_local(
 class _Queue:
     """The running workers and the GPUs that are free."""
 
-    def __init__(self, store: Store, command: Command, gpus: list[str]) -> None:
+    def __init__(self, store: Store, command: Command, server: Sequence[str], gpus: list[str]) -> None:
         self._store = store
         self._command = command
+        self._server_argv = server
+        self._server: WorkerServer | None = None
         self._free = gpus
         self.children: list[_Child] = []
 
@@ -90,7 +96,7 @@ class _Queue:
         """Start ready stages while there is room for them."""
         starved = False
         for stage in ledger.ready():
-            if len(self.children) >= max_parallel:
+            if len(self.children) >= max_parallel or not self._can_start(stage):
                 return
             num_gpus = _num_gpus(stage)
             # GPUs are not given past a stage that waits for several of them, or it would wait to the end.
@@ -102,7 +108,7 @@ class _Queue:
     def reap(self, ledger: Ledger) -> None:
         """Take note of the workers that have ended."""
         for child in list(self.children):
-            code = child.process.poll()
+            code = child.worker.poll()
             if code is None:
                 continue
             self._drop(child)
@@ -114,19 +120,22 @@ class _Queue:
 
     def stop(self, grace_seconds: float, signals: list[int]) -> None:
         """End the workers that still run, each with all that it started; another signal ends the grace."""
-        ended_here = [child for child in self.children if child.process.poll() is None]
+        ended_here = [child for child in self.children if child.worker.poll() is None]
         for child in ended_here:
-            _signal_group(child.process, signal.SIGTERM)
+            signal_group(child.worker, signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
         num_signals = len(signals)
-        while any(child.process.poll() is None for child in self.children):
+        while any(child.worker.poll() is None for child in self.children):
             if time.monotonic() > deadline or len(signals) > num_signals:
                 break
             time.sleep(POLL_SECONDS)
         for child in list(self.children):
-            _signal_group(child.process, signal.SIGKILL)
-            child.process.wait()
+            signal_group(child.worker, signal.SIGKILL)
+            while child.worker.poll() is None:
+                time.sleep(POLL_SECONDS)
             self._drop(child)
+        if self._server is not None:
+            self._server.close()
         for child in ended_here:
             # A worker may take its end for a failure and say so.
             self._store.clear_failed(child.stage.kind, child.stage.key)
@@ -138,17 +147,23 @@ class _Queue:
             return
         logs.mkdir(parents=True, exist_ok=True)
         gpus, self._free = self._free[:num_gpus], self._free[num_gpus:]
-        with open(log, "xb") as output:
-            process = subprocess.Popen(
-                self._command(stage.kind, stage.key),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # A group of its own: the terminal's Ctrl-C shall reach the worker once, through this process.
-                start_new_session=True,
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus), "PYTHONUNBUFFERED": "1"},
-            )
-        self.children.append(_Child(stage, process, tuple(gpus), log))
+        worker = self._start_worker(stage, log, {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
+        self.children.append(_Child(stage, worker, tuple(gpus), log))
+
+    def _can_start(self, stage: Stage) -> bool:
+        """Whether a worker can be started without waiting for the server, which is started where it is of use."""
+        if not self._server_argv or _num_processes(stage) > 1:
+            return True
+        if self._server is None:
+            self._server = WorkerServer(self._server_argv)
+        self._server.poll()
+        return self._server.ready or self._server.gone
+
+    def _start_worker(self, stage: Stage, log: Path, environment: dict[str, str]) -> Worker:
+        if self._server is not None and not self._server.gone and _num_processes(stage) == 1:
+            with suppress(ServerGoneError):
+                return self._server.start(stage.kind, stage.key, log, environment)
+        return start_worker(self._command(stage.kind, stage.key), log, environment)
 
     def _drop(self, child: _Child) -> None:
         self.children.remove(child)
@@ -172,10 +187,8 @@ def _num_gpus(stage: Stage) -> int:
     return int(stage.resources.get("gpus_per_node") or 0)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The worker leads its group, which outlives it while anything that it started still runs.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _num_processes(stage: Stage) -> int:
+    return int(stage.runtime.get("devices", 1))
 
 
 def _describe(code: int) -> str:

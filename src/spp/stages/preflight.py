@@ -145,8 +145,8 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
 @torch.no_grad()
 def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
     """Refuse a network that cannot take the data's samples, or whose outputs are not what the task expects."""
-    samples = data.val_samples(data.split_indices[1][:2])
-    batch = default_collate([samples[0], samples[len(samples) - 1]])
+    samples = data.val_samples(data.split_indices[1][:1])
+    batch = default_collate([samples[0], samples[0]])
     try:
         outputs = call(model.eval(), task.inputs(batch))
     except Exception as error:

@@ -37,7 +37,12 @@ class Process:
 
 def this_process() -> Process:
     """The calling process."""
-    return Process(socket.gethostname(), _machine(), os.getpid(), _start_ticks(os.getpid()) or 0)
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> Process:
+    """The process of this machine that has this id now."""
+    return Process(socket.gethostname(), _machine(), pid, _start_ticks(pid) or 0)
 
 
 def is_alive(process: Process) -> bool | None:

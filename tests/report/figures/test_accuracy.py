@@ -124,3 +124,26 @@ def test_an_empty_record_has_no_picture(study, published):
 
 def test_the_picture_is_the_same_every_time(study, published):
     assert len({picture(accuracy.draw(study, published)[0], "pdf") for _ in range(2)}) == 1
+
+
+def test_a_second_task_has_a_picture_of_its_own_with_its_label_and_direction(
+    make_row, make_error_row, published, check_figure
+):
+    errors = [
+        make_error_row(model="deit_small", data="imagenet", seed=seed, error=0.08 + seed / 100) for seed in (0, 1)
+    ]
+    classified, regressed = accuracy.draw(Record([make_row(), *errors], [], [], "store"), published)
+    assert [drawing.name for drawing in (classified, regressed)] == [
+        "accuracy-classification-deit_small-imagenet",
+        "accuracy-regression-deit_small-imagenet",
+    ]
+    assert classified.figure.axes[0].get_ylabel() == "top-1 (%)"
+    axes = regressed.figure.axes[0]
+    assert (regressed.title, axes.get_ylabel()) == ("Error of deit_small on imagenet, regression", "error")
+    assert "dense (0.0811)" in [text.get_text() for text in regressed.figure.legends[0].get_texts()]
+    assert regressed.caption.startswith("Error (lower is better) on 297 test images over the achieved FLOPs (G) of one")
+    # The paper's accuracies of this model are no errors.
+    assert not any(line.get_markerfacecolor() == "none" for line in axes.get_lines())
+    measured = [row for row in regressed.data if row["method"] == "spp" and row["when"] == "after finetuning"]
+    assert [(row["metric"], row["value"], row["num_seeds"]) for row in measured] == [("error", pytest.approx(0.085), 2)]
+    check_figure(regressed.figure)

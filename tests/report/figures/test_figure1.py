@@ -90,3 +90,16 @@ def test_cost_quotes_the_published_epochs_on_imagenet_only(study, make_row, publ
     assert drawing.figure.axes[2].get_xlabel() == "per member (seconds)"
     assert drawing.figure.axes[2].patches[0].get_width() == 7200
     assert "published" not in drawing.caption
+
+
+def test_tasks_are_drawn_apart(make_row, make_error_row, published, check_figure):
+    place = {"model": "deit_small", "data": "imagenet"}
+    record = Record([make_row(), make_error_row(**place)], [], [], "store")
+    classified, regressed = figure1.draw(record, published)
+    assert [drawing.figure.axes[0].get_ylabel() for drawing in (classified, regressed)] == ["top-1 (%)", "error"]
+    assert "Left: error (lower is better) on 297 test images" in regressed.caption
+    assert [drawing.title for drawing in cost.draw(record, published)] == [
+        "Cost of a search: deit_small on imagenet, classification",
+        "Cost of a search: deit_small on imagenet, regression",
+    ]
+    check_figure(regressed.figure)

@@ -134,3 +134,25 @@ def test_no_two_words_of_a_tables_picture_overlap():
 def test_a_long_table_says_what_it_leaves_out():
     drawing = table_picture.draw(table(table_picture.MAX_ROWS + 7))
     assert any("7 more rows" in text.get_text() for text in drawing.figure.axes[0].texts)
+
+
+def test_an_error_over_kappa_and_lambda_and_over_seeds(make_error_row, published, check_figure):
+    rows = [
+        make_error_row(
+            seed=seed,
+            error=0.08 + lam / 100 + seed / 1000,
+            variant=f"method.lam={lam}",
+            method_config={"kappa": None, "lam": lam},
+        )
+        for lam in (0.2, 0.8)
+        for seed in (0, 1)
+    ]
+    record = Record(rows, [], [], "store")
+    (drawing,) = table8.draw(record, published)
+    (axes,) = drawing.figure.axes
+    assert axes.get_title() == "error, budget 50 %"
+    assert [text.get_text() for text in axes.texts] == ["0.0825", "0.0885"]
+    check_figure(drawing.figure)
+    (drawing,) = stability.draw(record, published)
+    assert drawing.figure.axes[0].get_ylabel() == "standard deviation"
+    assert drawing.caption.startswith("Standard deviation of error after finetuning over up to 2 seeds, over")

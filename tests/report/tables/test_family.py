@@ -84,3 +84,27 @@ def test_csv_has_the_rows_as_they_are(make_row, make_record):
 def test_without_members_there_is_no_family(make_record):
     with pytest.raises(ValueError, match="no finished member; allowed"):
         family.tables(make_record(), PUBLISHED)
+
+
+def test_an_error_has_its_own_digits_and_is_better_where_it_is_lower(make_error_row, make_record):
+    rows = [make_error_row(), make_error_row(budget_asked=0.3, error=0.0791)]
+    (table,) = family.tables(make_record(*rows), PUBLISHED)
+    dense, half, third = table_of(table)
+    assert dense["error after"] == "0.0811"
+    assert (half["error before"], half["error after"], half["to dense"]) == ("0.125", "0.0832", "+0.0021")
+    assert third["to dense"] == "-0.0020"
+    hints = [row[-1].hint for row in table.rows]
+    assert hints == ["", "worse than the dense network", "better than the dense network"]
+    assert "Error (lower is better) is on the test set of 297 images" in table.legend[0]
+    assert "the change of error." in table.legend[0]
+    (read, _) = csv.DictReader(to_csv(table).splitlines())
+    assert (read["headline"], read["error"], read["error_better"]) == ("error", "0.0832", "lower")
+
+
+def test_two_tasks_have_tables_of_their_own(make_row, make_error_row, make_record):
+    tables = family.tables(make_record(make_row(), make_error_row()), PUBLISHED)
+    assert [table.name for table in tables] == ["family-classification-vit-digits", "family-regression-vit-digits"]
+    assert [table.title for table in tables] == ["vit on digits, classification", "vit on digits, regression"]
+    assert [len(table.rows) for table in tables] == [2, 2]
+    assert "top-1 after" in table_of(tables[0])[0]
+    assert "error after" in table_of(tables[1])[0]

@@ -72,7 +72,7 @@ class ImageData(DataModule):
         self.source: Source = open_source(
             name, root, num_train=num_train, download=download, format=format, on_error=on_error, cache=cache
         )
-        self.name = name
+        self.dataset = name
         self.on_error = on_error
         self.img_size = img_size
         self.val_fraction = val_fraction
@@ -82,7 +82,7 @@ class ImageData(DataModule):
     @property
     def facts(self) -> DataFacts:
         return DataFacts(
-            name=self.name,
+            name=self.dataset,
             samples="images",
             inputs={"img_size": self.img_size, "in_chans": self.source.in_chans},
             num_classes=self.source.num_classes,

@@ -9,7 +9,7 @@ import numpy as np
 from spp.record.metrics import MetricInfo, headline, values_of
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, new_figure
+from spp.report.drawing import TEXT_WIDTH, TITLE_PT, Drawing, house_style, new_figure, text_width
 from spp.report.figures.curves import samples_text
 from spp.report.groups import metric_columns, size_text
 from spp.report.palette import shorten
@@ -53,13 +53,13 @@ def _drawing(grid: Grid, rows: Sequence[Row], name: str) -> Drawing:
     num_lines = -(-len(drawn) // num_columns)
     panel_height = 1.0 + 0.26 * len(kappas)
     width = TEXT_WIDTH if num_columns > 1 else 1.9 + 0.55 * len(lams)
-    figure = new_figure(max(width, 3.4), 0.4 + num_lines * panel_height)
+    title = f"kappa and lambda: {shorten(grid.label)}, {grid.model} on {grid.data}"
+    figure = new_figure(max(width, text_width(title, TITLE_PT) + 0.2), 0.4 + num_lines * panel_height)
     panels = figure.subplots(num_lines, num_columns, squeeze=False)
     for axes in panels.flat[len(drawn) :]:
         axes.remove()
     for axes, budget in zip(panels.flat, drawn, strict=False):
         _draw_panel(axes, cells, budget, kappas, lams, metric)
-    title = f"kappa and lambda: {shorten(grid.label)}, {grid.model} on {grid.data}"
     figure.suptitle(title)
     num_seeds = max((len(values) for values in cells.values()), default=0)
     caption = CAPTION.format(

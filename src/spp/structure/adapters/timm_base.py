@@ -57,7 +57,8 @@ class TimmAdapter(Adapter):
 
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         blocks: list[Any] = [model.get_submodule(name) for name, _ in self.blocks(model)]
-        for block, own in zip(blocks, calculate_drop_path_rates(rate, len(blocks)), strict=True):
+        rates: list[Any] = calculate_drop_path_rates(rate, len(blocks))
+        for block, own in zip(blocks, rates, strict=True):
             for name in ("drop_path1", "drop_path2"):
                 part = DropPath(own) if own > 0 else nn.Identity()
                 setattr(block, name, part.train(block.training))
