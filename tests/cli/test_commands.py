@@ -27,22 +27,23 @@ def test_plan_shows_what_is_done_and_what_is_not_and_changes_nothing(finished, c
         ("update", "done"),
         ("prune", "done"),
         ("finetune", "done"),
+        *[("measure", "done")] * 2,
         ("finetune", "done"),
-        ("finetune", "queued"),
-        ("finetune", "queued"),
+        ("measure", "done"),
+        *[("finetune", "queued"), ("measure", "queued")] * 2,
     ]
     assert plan["num_points"] == 2
-    assert [row["points"] for row in plan["stages"]] == [2, 2, 2, 1, 1, 1, 1]
+    assert [row["points"] for row in plan["stages"]] == [2, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1]
     assert plan["stages"][-1]["seconds"] > 0
     assert before == sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
 
 
 def test_plan_and_status_print_a_table(finished, capsys):
     root, sweep = finished
-    assert "5 after sharing, 5 done" in " ".join(output_of(capsys, "plan", "debug=fast", f"paths.store={root}").split())
+    assert "8 after sharing, 8 done" in " ".join(output_of(capsys, "plan", "debug=fast", f"paths.store={root}").split())
     text = output_of(capsys, "status", sweep, f"paths.store={root}")
     assert sweep in text
-    assert "5/5" in text
+    assert "8/8" in text
     state = json.loads(output_of(capsys, "status", sweep, f"paths.store={root}", "--json"))
     assert {stage["state"] for stage in state["stages"]} == {"done"}
 
@@ -52,11 +53,11 @@ def test_plan_for_a_cluster_numbers_the_calls_of_sbatch(finished, capsys):
     words = ["-m", "debug=fast", "seed=0,1,2", "cluster=slurm", "cluster.resources.default.gpus_per_node=2"]
     plan = json.loads(output_of(capsys, "plan", *words, f"paths.store={root}", "--json"))
     # Two members of two families: each array has one member of either, so that it waits just for its own family.
-    assert [row["array"] for row in plan["stages"]] == [None] * 5 + [1, 2, 3, 4, 5] * 2
-    assert plan["num_arrays"] == 5
-    assert (plan["num_done"], plan["num_missing"]) == (5, 10)
+    assert [row["array"] for row in plan["stages"]] == [None] * 8 + [1, 2, 4, 5, 3, 7, 6, 8] * 2
+    assert plan["num_arrays"] == 8
+    assert (plan["num_done"], plan["num_missing"]) == (8, 16)
     # What was measured without a GPU says nothing about hours on one.
-    assert (plan["gpu_hours"], plan["num_unknown"]) == (0.0, 10)
+    assert (plan["gpu_hours"], plan["num_unknown"]) == (0.0, 16)
 
 
 def test_jobs_get_a_gpu_by_the_users_word_where_the_login_node_has_none(tmp_path, capsys, monkeypatch):
@@ -80,12 +81,12 @@ def test_what_was_submitted_is_not_planned_again_and_is_ended_by_its_own_sweep(
         output_of(capsys, "run", *seeds, *words)
         sweeps.append(store.latest())
     plan = json.loads(output_of(capsys, "plan", "-m", "seed=1,2", *words, "--json"))
-    assert (plan["num_waiting"], plan["num_missing"]) == (5, 5)
-    assert [row["array"] is None for row in plan["stages"]] == [True] * 5 + [False] * 5
+    assert (plan["num_waiting"], plan["num_missing"]) == (8, 8)
+    assert [row["array"] is None for row in plan["stages"]] == [True] * 8 + [False] * 8
     results = [json.loads(output_of(capsys, "cancel", sweep, "--json", words[-1])) for sweep in (*sweeps, sweeps[0])]
     numbers = [(len(result["jobs_ended"]), len(result["jobs_kept"])) for result in results]
     # Once the second sweep does not want them any more, nothing keeps the jobs of the first.
-    assert numbers == [(5, 5), (0, 5), (5, 0)]
+    assert numbers == [(8, 8), (0, 8), (8, 0)]
 
 
 def test_plan_adds_up_gpu_hours_of_what_is_to_do(tmp_path, capsys):
@@ -97,9 +98,9 @@ def test_plan_adds_up_gpu_hours_of_what_is_to_do(tmp_path, capsys):
     words = ["debug=fast", "cluster=slurm", "cluster.resources.default.gpus_per_node=4", f"paths.store={tmp_path}"]
     plan = json.loads(output_of(capsys, "plan", *words, "--json"))
     assert plan["gpu_hours"] == pytest.approx(6300 / 3600)
-    assert plan["num_unknown"] == 2
+    assert plan["num_unknown"] == 5
     text = output_of(capsys, "plan", *words)
-    assert "1.75 GPU-hours, without 2 stages of unknown cost" in text
+    assert "1.75 GPU-hours, without 5 stages of unknown cost" in text
     assert "4 GPU, 4 cpu, 120 min" in text
 
 
@@ -107,7 +108,8 @@ def test_a_large_plan_has_a_row_per_kind(tmp_path, capsys):
     text = output_of(capsys, "plan", "-m", "debug=fast", "seed=range(20)", f"paths.store={tmp_path}")
     rows = [line.split() for line in text.splitlines()]
     assert ["finetune", "40", "0", "0", "40", "?"] in rows
-    assert "20 points, 100 stages asked for, 100 after sharing, 0 done, 100 to run" in text
+    assert ["measure", "60", "0", "0", "60", "?"] in rows
+    assert "20 points, 160 stages asked for, 160 after sharing, 0 done, 160 to run" in text
 
 
 def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
@@ -119,7 +121,7 @@ def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
 def test_a_value_given_twice_is_one_point(finished, capsys):
     root, _ = finished
     assert main(["run", "-m", "debug=fast", "logger=off", "seed=0,0", f"paths.store={root}"]) == 0
-    assert "1 point, 5 stages" in capsys.readouterr().out
+    assert "1 point, 8 stages" in capsys.readouterr().out
 
 
 def test_keys_know_weights_by_their_hash_and_not_by_their_path(tmp_path, capsys):

@@ -36,7 +36,7 @@ WRONG = [
     (["run", "cluster=local", "cluster.max_parallel=0"], ["cluster.max_parallel", "0", "allowed"]),
     (["run", "cluster=local", "cluster.max_parallel=foo"], ["cluster.max_parallel", "'foo'", "int"]),
     (["run", "cluster=local", "cluster.gpus=foo"], ["cluster.gpus", "'foo'"]),
-    (["run", "model.weights=pretrained"], ["model.weights", "'pretrained'", "1000 classes", "has 10"]),
+    (["run", "model.weights=pretrained"], ["model.weights", "'pretrained'", "1000 classes", "have 10"]),
     (["run", "cluster.name=moon"], ["cluster.name", "'moon'", "debug, local, slurm"]),
     (["run", "logger.mode=foo"], ["logger.mode", "'foo'", "offline"]),
     (["run", "seed=true"], ["seed", "True", "integer"]),

@@ -40,9 +40,9 @@ def test_report_writes_every_report_in_every_format(finished, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "family.csv").read_text().splitlines()))
     store = Store(root)
     for row in rows:
-        summary = store.summary("finetune", row["key"])
-        assert float(row["top1"]) == summary["test"]["top1"]
-        assert f"{summary['test']['top1']:.1f}" in text
+        measured = store.summary("measure", row["key"])["metrics"]["test"]
+        assert {name: float(row[name]) for name in measured} == {name: one["value"] for name, one in measured.items()}
+        assert f"{measured['top1']['value']:.1f}" in text
     assert [float(row["budget_asked"]) for row in rows] == [0.5, 0.3]
 
 

@@ -13,7 +13,7 @@ def broken(finished, tmp_path):
     root, sweep = finished
     shutil.copytree(root, tmp_path / "store")
     store = Store(tmp_path / "store")
-    stage = store.read_plan(sweep).points[0].stages[-1]
+    stage = store.read_plan(sweep).points[0].stages[-1].inputs["member"]
     shutil.rmtree(store.stage_dir(stage.kind, stage.key))
     store.put_spec(stage)
     store.fail(stage.kind, stage.key, "Traceback\nRuntimeError: the disk was full")
@@ -26,7 +26,7 @@ def test_only_what_is_missing_is_done_again_and_comes_out_the_same(broken, finis
     before = {path: path.stat().st_mtime_ns for path in others}
     assert main(["retry", sweep[:-2], "--json", f"paths.store={store.root}"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["sweep"], result["ok"], len(result["stages"]["done"])) == (sweep, True, 5)
+    assert (result["sweep"], result["ok"], len(result["stages"]["done"])) == (sweep, True, 8)
     assert before == {path: path.stat().st_mtime_ns for path in others}
     again, first = (s.done(stage.kind, stage.key)["artifacts"] for s in (store, Store(finished[0])))
     assert again == first
@@ -35,7 +35,7 @@ def test_only_what_is_missing_is_done_again_and_comes_out_the_same(broken, finis
 def test_a_retry_of_a_sweep_that_is_done_does_nothing(finished, capsys):
     root, sweep = finished
     assert main(["retry", sweep, f"paths.store={root}"]) == 0
-    assert "0 done, 5 cached, 0 failed" in capsys.readouterr().out
+    assert "0 done, 8 cached, 0 failed" in capsys.readouterr().out
 
 
 def test_what_fails_again_is_no_success(broken, capsys):
@@ -43,7 +43,8 @@ def test_what_fails_again_is_no_success(broken, capsys):
     # The spec of the plan is what counts: a recipe that no program can follow.
     plan_file = store.sweep_dir(sweep) / "plan.json"
     content = json.loads(plan_file.read_text())
-    content["stages"][-1]["config"]["recipe"] = {}
+    (spec,) = (spec for spec in content["stages"] if spec["key"] == stage.key)
+    spec["config"]["recipe"] = {}
     plan_file.write_text(json.dumps(content))
     assert main(["retry", sweep, f"paths.store={store.root}"]) == 1
     assert f"finetune {stage.key} failed" in capsys.readouterr().out

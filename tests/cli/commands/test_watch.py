@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from spp.cli.commands import watch as watch_module
+from spp.cli import follow as follow_module
 from spp.cli.main import main
 from spp.cli.sweeps import noted_runner
 from spp.store.claim import claim
@@ -137,16 +137,16 @@ def test_what_a_job_may_retry_is_waited_for_a_while(chain, sweep, finish, start,
     worker.stdout.readline()
     worker.kill()
     worker.wait()
-    monkeypatch.setattr(watch_module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(follow_module, "PATIENCE_SECONDS", 0.5)
     began = time.monotonic()
-    assert not watch_module.follow(store, name, 0.1)
+    assert not follow_module.follow(store, name, 0.1)
     assert time.monotonic() - began >= 0.5
     assert "1 lost" in capsys.readouterr().out
     # With the retry the sweep goes on, and the wait pays off.
-    monkeypatch.setattr(watch_module, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(follow_module, "PATIENCE_SECONDS", 60)
     timer = threading.Timer(0.5, lambda: [finish(store, stage) for stage in chain.stages.values()])
     timer.start()
-    assert watch_module.follow(store, name, 0.1)
+    assert follow_module.follow(store, name, 0.1)
     timer.join()
 
 
