@@ -3,10 +3,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # Small tensors gain nothing from more threads, and the tests already run on every core.
 export OMP_NUM_THREADS ?= 1
-# As many test processes as there are cores; PYTEST="-n 0 -x" debugs in one process.
-PYTEST ?= -n logical --dist loadgroup --no-loadscope-reorder
+# Two more test processes than cores, as many tests wait; PYTEST="-n 0 -x" debugs in one process.
+PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
+# What `make check` runs: rooms whose tests start no training and no cluster.
+PURE := tests/plan tests/store tests/data tests/dynamics tests/structure
 
-.PHONY: help install slurm browser demo test lint types clean
+.PHONY: help install slurm browser demo check test lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,8 +25,11 @@ browser: ## install Chromium for the tests of the report's page, where that is p
 demo: install ## prune a small transformer on digits, end to end
 	@$(PY) scripts/demo.py
 
-test: install slurm browser lint types ## all checks: style, types, imports, tests
-	$(PY) -m pytest -q $(PYTEST)
+check: install lint types ## what takes a minute: style, types, imports, tests that train nothing
+	$(PY) -m pytest -q -n logical -m "not slow and not slurm and not browser" $(PURE)
+
+test: install slurm browser lint types ## everything: style, types, imports, all tests
+	$(PY) -m pytest -q $(PYTEST) --durations=20
 
 lint: install ## style and who may import whom
 	.venv/bin/ruff check

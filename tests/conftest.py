@@ -26,21 +26,69 @@ WANDB_SERVER = ROOT / "tests" / "record" / "fakes" / "wandb_server.py"
 SBIN = "/usr/sbin:/sbin"
 
 
-# What takes minutes goes first, so that no process is left with it when the others have nothing more to do.
-LONG = ("slurm", "stages/test_devices.py")
+# What takes longest goes first, so that no process is left with it when the others have nothing more to do.
+FIRST = ("slurm", "stages/test_devices.py", "stages", "schedule", "cli")
+
+# A test without a marker for it may take so long, with as many test processes as cores; set-ups, which are shared, do
+# not count.
+LIMIT_S = float(os.environ.get("SPP_TEST_LIMIT_S", "20"))
+MAY_BE_SLOW = {"slow", "slurm", "browser", "gpu", "network"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files stay together; those with a cluster are one group, as two of them at a time would overload two cores."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+    """Marks what needs a cluster or a browser, and says which tests share a process.
+
+    Those of a file share its fixtures; those on a cluster wait more than they work, so that each is for itself.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"slurm", "own_slurm", "cluster"}:
+            item.add_marker("slurm")
+        if item.path.name == "test_browser.py":
+            item.add_marker("browser")
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_turn)
 
 
 def _group(item: pytest.Item) -> str:
     file = item.path.relative_to(ROOT / "tests")
-    return file.parts[0] if file.parts[0] in LONG else str(file)
+    return item.nodeid if file.parts[0] == "slurm" and item.get_closest_marker("slow") else str(file)
+
+
+def _turn(item: pytest.Item) -> tuple[int, bool]:
+    file = item.path.relative_to(ROOT / "tests")
+    folder = next((place for place, name in enumerate(FIRST) if name in (str(file), file.parts[0])), len(FIRST))
+    return folder, item.get_closest_marker("slow") is None
+
+
+class _Durations:
+    """Adds up what the tests took, and says which took longer than they may."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.total_s = 0.0
+        self.too_long: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.total_s += report.duration
+        if report.when == "call" and report.duration > self._limit_s and not MAY_BE_SLOW & report.keywords.keys():
+            self.too_long.append(f"{report.nodeid} took {report.duration:.1f} s")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        terminalreporter.write_line(f"all tests with their set-ups: {self.total_s:.0f} s, added up over the processes")
+        for line in self.too_long:
+            terminalreporter.write_line(f"{line}; allowed: {self._limit_s:g} s; make it shorter or mark it slow")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.too_long and os.environ.get("CI") == "true" and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return  # the process that hands out the tests hears of all of them
+    num_processes = int(getattr(config.option, "numprocesses", None) or 1)
+    config.pluginmanager.register(_Durations(LIMIT_S * max(1.0, num_processes / (os.cpu_count() or 1))))
 
 
 @pytest.fixture(scope="session")
@@ -216,7 +264,9 @@ def _which(program: str) -> str | None:
 
 def _free_ports() -> int:
     """First of the ports of a cluster: those that slurm/cluster.sh would take may serve a user's own cluster."""
-    for base in random.SystemRandom().sample(range(20000, 31000, 50), 100):
+    # Test processes that look at the same time shall not find the same ones.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 11
+    for base in random.SystemRandom().sample(range(20000 + 1000 * number, 21000 + 1000 * number, 50), 20):
         if all(_is_free(base + offset) for offset in (17, 19, *range(21, 25))):
             return base
     raise OSError("no free ports")

@@ -1,7 +1,7 @@
 import statistics
 
 from spp.plan.spec import Stage
-from spp.schedule.estimate import NUM_RECENT, Estimate, estimate, total_gpu_hours
+from spp.schedule.estimate import NUM_RECENT, Estimate, estimate
 
 
 def finish(store, stage, **summary):
@@ -12,7 +12,6 @@ def finish(store, stage, **summary):
 def test_nothing_is_known_at_first(store):
     stage = Stage("update", {})
     assert estimate(store, [stage]) == {stage.key: Estimate(None, None)}
-    assert total_gpu_hours(estimate(store, [stage])) == (0.0, 1)
 
 
 def test_median_of_the_newest_of_the_same_kind(store):
@@ -26,8 +25,3 @@ def test_median_of_the_newest_of_the_same_kind(store):
     assert estimates[update.key] == Estimate(expected, 4 * expected)
     assert estimates[dense.key] == Estimate(5.0, None)
     assert estimates[prune.key] == Estimate(None, None)
-
-
-def test_total_in_gpu_hours_tells_how_much_is_unknown():
-    estimates = {"a": Estimate(10.0, 3600.0), "b": Estimate(10.0, 1800.0), "c": Estimate(10.0, None)}
-    assert total_gpu_hours(estimates) == (1.5, 1)

@@ -157,7 +157,7 @@ def test_two_copies_of_a_stage_at_once(own_slurm, sweeps, commands, undisturbed,
     # The virtual nodes are one machine, where a process of another node could be seen to live.
     (tmp_path / "sitecustomize.py").write_text(HOST_OF_ITS_OWN)
     setup = f'cluster.resources.dense.setup=["export PYTHONPATH=$PYTHONPATH:{tmp_path}"]'
-    cluster = own_slurm()
+    cluster = own_slurm("SlurmdTimeout=4\n")
     stage = Training(sweeps, commands, *WORDS, setup)
     stage.reach(2)
     job, first = stage.job, stage.holder()

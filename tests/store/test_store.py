@@ -90,7 +90,6 @@ def test_spec_is_what_was_put(store):
     update = Stage("update", {"lr": 0.1}, {"dense": dense}, label="lr=0.1", runtime={"workers": 2})
     store.put_spec(update)
     assert store.spec("update", update.key) == update.to_json()
-    assert store.input_dir("update", update.key, "dense") == store.stage_dir("dense", dense.key)
     with pytest.raises(FileNotFoundError):
         store.spec("dense", dense.key)
 

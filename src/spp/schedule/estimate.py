@@ -35,12 +35,6 @@ def estimate(store: Store, stages: Iterable[Stage]) -> dict[str, Estimate]:
     return estimates
 
 
-def total_gpu_hours(estimates: Mapping[str, Estimate]) -> tuple[float, int]:
-    """Sum of what is known, in GPU-hours, and the number of stages about which nothing is known."""
-    known = [e.gpu_seconds for e in estimates.values() if e.gpu_seconds is not None]
-    return sum(known) / 3600, len(estimates) - len(known)
-
-
 def _median(costs: Iterable[Mapping[str, Any]], field: str) -> float | None:
     values = [cost[field] for cost in costs if cost.get(field) is not None]
     return median(values) if values else None

@@ -7,10 +7,10 @@ from typing import Any
 
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan
+from spp.schedule.batch_records import Task, jobs_folder, submission_log_of
 from spp.schedule.queue import Accounted, base, sacct
-from spp.schedule.situation import Situation
-from spp.schedule.submission import Ask
-from spp.schedule.submitted import Task, jobs_folder, submission_log_of
+from spp.schedule.submitter import JobRequest
+from spp.schedule.sweep_state import SweepState
 from spp.store.store import Store
 
 _OUT_OF_TIME = b"timed-out too many times"
@@ -37,42 +37,42 @@ class Fate(StrEnum):
 _TRIED_AUTOMATICALLY = (Fate.NEVER, Fate.MEMORY, Fate.TIME, Fate.MACHINE)
 
 
-def asks_for_retry(
-    plan: Plan, store: Store, cluster: ClusterConfig, situation: Situation, *, automatic: bool
-) -> dict[str, Ask]:
+def requests_for_retry(
+    plan: Plan, store: Store, cluster: ClusterConfig, state: SweepState, *, automatic: bool
+) -> dict[str, JobRequest]:
     """How to submit what is missing; with `automatic` only what may succeed without anybody's help."""
-    missing = [key for key in plan.stages if situation.is_missing(key)]
-    tasks = {key: situation.tasks[key] for key in missing if key in situation.tasks}
+    missing = [key for key in plan.stages if state.is_missing(key)]
+    tasks = {key: state.tasks[key] for key in missing if key in state.tasks}
     accounted = sacct(task.job for task in tasks.values() if task.job) or {}
-    asks: dict[str, Ask] = {}
+    requests: dict[str, JobRequest] = {}
     for key in missing:
         task, stage = tasks.get(key), plan.stages[key]
         row = accounted.get(task.job or "") if task else None
         row = row if row is not None and task is not None and row.name == task.record.name else None
-        is_blocked = any(situation.is_missing(parent) for parent in plan.parents(key))
-        fate = _fate(store, situation, key, task, row, is_blocked=is_blocked)
+        is_blocked = any(state.is_missing(parent) for parent in plan.parents(key))
+        fate = _fate(store, state, key, task, row, is_blocked=is_blocked)
         attempt = 0 if task is None else task.record.attempts.get(key, 0)
         if fate in (Fate.MEMORY, Fate.TIME, Fate.MACHINE):
             attempt = attempt + 1 if automatic else 1
-        reachable = all(not situation.is_missing(parent) or parent in asks for parent in plan.parents(key))
+        reachable = all(not state.is_missing(parent) or parent in requests for parent in plan.parents(key))
         if automatic and not (fate in _TRIED_AUTOMATICALLY and attempt <= cluster.num_retries and reachable):
             continue
         resources = _resources(stage.resources, task, row, fate, cluster.growth)
         begin_min = cluster.backoff_min * 2 ** (attempt - 1) if fate is Fate.MACHINE else 0.0
-        asks[key] = Ask(resources, begin_min, attempt)
-    return asks
+        requests[key] = JobRequest(resources, begin_min, attempt)
+    return requests
 
 
 def _fate(
-    store: Store, situation: Situation, key: str, task: Task | None, row: Accounted | None, *, is_blocked: bool
+    store: Store, state: SweepState, key: str, task: Task | None, row: Accounted | None, *, is_blocked: bool
 ) -> Fate:
     if task is None or task.job is None:
         return Fate.NEVER
     kind, _ = task.record.tasks[task.index]
-    failure = store.failure(kind, key) if key in situation.failed else None
+    failure = store.failure(kind, key) if key in state.failed else None
     if failure is not None:
         return Fate.TIME if _OUT_OF_TIME.decode() in failure["traceback"] else Fate.FAILED
-    job = situation.job_of(key)
+    job = state.job_of(key)
     if job is not None and job.phase == "pending" and not job.reason.lower().startswith(("launch", "jobholdmax")):
         return Fate.NEVER
     word = (row.state if row else job.state if job else "").partition(" ")[0]
@@ -83,14 +83,14 @@ def _fate(
     if word == "CANCELLED":
         # Some sites cancel what waits for a failed job.
         return Fate.NEVER if is_blocked else Fate.CANCELLED
-    if not word and not submission_log_of(store, task).exists() and _knows_siblings(situation, task):
+    if not word and not submission_log_of(store, task).exists() and _knows_siblings(state, task):
         return Fate.NEVER if is_blocked else Fate.CANCELLED
     return _fate_by_files(store, task)
 
 
-def _knows_siblings(situation: Situation, task: Task) -> bool:
+def _knows_siblings(state: SweepState, task: Task) -> bool:
     """Whether the queue knows other tasks of an array; then one that it does not know was cancelled in time."""
-    return any(base(job.job) == task.record.job and job.name == task.record.name for job in situation.queue.values())
+    return any(base(job.job) == task.record.job and job.name == task.record.name for job in state.queue.values())
 
 
 def _fate_by_files(store: Store, task: Task) -> Fate:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan
+from spp.schedule.batch_records import newest_tasks, read_records, reconcile, submission_log, submitting
 from spp.schedule.events import Observe
 from spp.schedule.queue import Unreachable, scancel, squeue
-from spp.schedule.retry import asks_for_retry
+from spp.schedule.retry import requests_for_retry
 from spp.schedule.sbatch import require_commands
-from spp.schedule.situation import awaited_jobs, in_queue, live_of, look
-from spp.schedule.submission import Ask, JobFactory, Submission, Submitter, waiting_tenders
-from spp.schedule.submitted import newest_tasks, read_records, reconcile, submission_log, submitting
+from spp.schedule.submitter import JobFactory, JobRequest, Submission, Submitter, waiting_tenders
+from spp.schedule.sweep_state import awaited_jobs, in_queue, live_of, read_sweep_state
 from spp.store.store import Store, utc_now
 
 __all__ = ["Cancelled", "JobFactory", "Submission", "cancel", "live_of", "retry", "submission_log", "submit"]
@@ -47,9 +47,9 @@ def submit(
     require_commands()
     submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None))
     with submitting(store), _one_line():
-        situation = look(store, plan, sweep)
-        asks = {key: Ask(stage.resources) for key, stage in plan.stages.items() if situation.is_missing(key)}
-        return submitter.send(situation, asks)
+        state = read_sweep_state(store, plan, sweep)
+        requests = {key: JobRequest(stage.resources) for key, stage in plan.stages.items() if state.is_missing(key)}
+        return submitter.send(state, requests)
 
 
 def retry(
@@ -72,11 +72,11 @@ def retry(
     require_commands()
     submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None))
     with submitting(store), _one_line():
-        situation = look(store, plan, sweep)
-        asks = asks_for_retry(plan, store, cluster, situation, automatic=automatic)
+        state = read_sweep_state(store, plan, sweep)
+        requests = requests_for_retry(plan, store, cluster, state, automatic=automatic)
         if automatic and _is_cancelled(store, sweep):
-            asks = {}
-        return submitter.send(situation, asks)
+            requests = {}
+        return submitter.send(state, requests)
 
 
 def cancel(store: Store, sweep: str) -> Cancelled:

@@ -97,11 +97,6 @@ class Store:
         """The spec of a stage (`Stage.to_json`). Raises FileNotFoundError if it was never put."""
         return _need(self.stage_dir(kind, key) / "spec.json")
 
-    def input_dir(self, kind: str, key: str, role: str) -> Path:
-        """The folder of the input in `role`. Raises KeyError if there is no such role."""
-        ref = self.spec(kind, key)["inputs"][role]
-        return self.stage_dir(ref["kind"], ref["key"])
-
     def find_stages(self, prefix: str) -> list[StageRef]:
         """The stages whose key starts with `prefix`."""
         kinds = sorted(entry.name for entry in _entries(self.root / "stages"))

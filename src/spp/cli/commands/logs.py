@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spp.plan.spec import StageRef
-from spp.schedule.submitted import submission_log
+from spp.schedule.batch_records import submission_log
 from spp.store.store import DONE, FAILED, Store
 
 POLL_SECONDS = 0.5

@@ -51,7 +51,7 @@ def _states_of(planned: Planned, store: Store) -> dict[str, StageStatus]:
     states = plan_status(store, planned.plan)
     if planned.cluster.name != "slurm":
         return states
-    from spp.schedule.situation import live_of_stages
+    from spp.schedule.sweep_state import live_of_stages
 
     is_open = (stage for key, stage in planned.plan.stages.items() if states[key].state is not State.DONE)
     live = live_of_stages(store, is_open)

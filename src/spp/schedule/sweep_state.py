@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from spp.plan.graph import Plan
 from spp.plan.spec import Stage
+from spp.schedule.batch_records import Task, newest_tasks, read_records, reconcile, submission_log_of, submitted_tasks
 from spp.schedule.queue import Job, Unreachable, base, find_by_name, job_liveness, sacct, squeue
 from spp.schedule.status import Live, LiveJob
-from spp.schedule.submitted import Task, newest_tasks, read_records, reconcile, submission_log_of, submitted_tasks
 from spp.store.claim import Holder, Liveness, holder_of
 from spp.store.store import DONE, FAILED, Store
 
@@ -23,7 +23,7 @@ LOG_TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True)
-class Situation:
+class SweepState:
     """`live` maps the stages that jobs are doing or will do to these; `stale` are jobs of this sweep that wait for
     what will never come. `tasks` are the last submissions of the stages that are not done, `queue` what squeue
     says about them; `failed` are those with a FAILED marker."""
@@ -45,8 +45,8 @@ class Situation:
         return None if task is None else in_queue(self.queue, task)
 
 
-def look(store: Store, plan: Plan, sweep: str) -> Situation:
-    """The situation of a sweep, for whoever holds `submitting`.
+def read_sweep_state(store: Store, plan: Plan, sweep: str) -> SweepState:
+    """The state of a sweep, for whoever holds `submitting`.
 
     Raises queue.Unreachable if the controller gives no answer.
     """
@@ -74,7 +74,7 @@ def look(store: Store, plan: Plan, sweep: str) -> Situation:
         if holder is not None and holder.phase == "running":
             live[key] = holder.job
     failed = frozenset(stage.key for stage in open_stages if FAILED in names[stage.key])
-    return Situation(done, live, tuple(stale), tasks, queue, failed)
+    return SweepState(done, live, tuple(stale), tasks, queue, failed)
 
 
 def live_of(store: Store, sweep: str) -> Live:

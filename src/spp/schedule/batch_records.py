@@ -20,7 +20,7 @@ SETTLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Record:
+class BatchRecord:
     """A batch that was announced; `job` is the id of the job or array, None as long as it is not known.
 
     `tasks` maps index -> (kind, key), `resources` is what each task asked for (ResourcesConfig.plain), `attempts`
@@ -45,7 +45,7 @@ class Record:
 class Task:
     """A stage as it was submitted."""
 
-    record: Record
+    record: BatchRecord
     index: int
 
     @property
@@ -79,7 +79,7 @@ def settle(store: Store, sweep: str, batch: str, job: str | None) -> None:
     store.append_job(sweep, {"batch": batch, "job": job, "time": time.time()})
 
 
-def read_records(store: Store, sweep: str) -> list[Record]:
+def read_records(store: Store, sweep: str) -> list[BatchRecord]:
     """The batches of a sweep in the order of submission, without those that were never submitted."""
     announced: dict[str, dict[str, Any]] = {}
     for row in store.read_jobs(sweep):
@@ -92,7 +92,7 @@ def read_records(store: Store, sweep: str) -> list[Record]:
         content = store.read_batch(sweep, batch)
         tasks = {int(index): (kind, key) for index, (kind, key) in content["tasks"].items()}
         known = {name: content[name] for name in ("time", "resources", "attempts")}
-        records.append(Record(sweep, batch, job_name(sweep, batch), job=row.get("job"), tasks=tasks, **known))
+        records.append(BatchRecord(sweep, batch, job_name(sweep, batch), job=row.get("job"), tasks=tasks, **known))
     return records
 
 
@@ -115,14 +115,16 @@ def reconcile(store: Store, sweep: str) -> None:
         settle(store, sweep, record.batch, found.get(name))
 
 
-def newest_tasks(records: Iterable[Record]) -> dict[str, Task]:
+def newest_tasks(records: Iterable[BatchRecord]) -> dict[str, Task]:
     """The last submission of every stage, by key."""
     return {key: Task(record, index) for record in records for index, (_, key) in record.tasks.items()}
 
 
-def submitted_tasks(store: Store, refs: Iterable[tuple[str, str]], known: Iterable[Record] = ()) -> dict[str, Task]:
+def submitted_tasks(
+    store: Store, refs: Iterable[tuple[str, str]], known: Iterable[BatchRecord] = ()
+) -> dict[str, Task]:
     """The last submission of these stages (kind, key), by whatever sweep; `known` are records already read."""
-    by_sweep: dict[str, dict[str, Record]] = {}
+    by_sweep: dict[str, dict[str, BatchRecord]] = {}
     for record in known:
         by_sweep.setdefault(record.sweep, {})[record.batch] = record
     tasks = {}

@@ -11,12 +11,12 @@ from typing import Any
 
 from spp.plan.cluster import DEFAULT, ClusterConfig, ResourcesConfig
 from spp.plan.graph import Plan
+from spp.schedule.batch_records import announce, job_name, jobs_folder, settle
 from spp.schedule.batches import Batch, make_batches
 from spp.schedule.events import Event, Observe, What
 from spp.schedule.queue import base, scancel, squeue
 from spp.schedule.sbatch import max_array_size, submit_batch, submit_tender, tender_command
-from spp.schedule.situation import NUM_THREADS, Situation
-from spp.schedule.submitted import announce, job_name, jobs_folder, settle
+from spp.schedule.sweep_state import NUM_THREADS, SweepState
 from spp.store.store import Store
 
 JobFactory = Callable[[str, str, str], Any]
@@ -24,7 +24,7 @@ JobFactory = Callable[[str, str, str], Any]
 
 
 @dataclass(frozen=True)
-class Ask:
+class JobRequest:
     """How a stage is to be submitted: its resources (ResourcesConfig.plain), minutes to wait before, and how often
     it was submitted again because of the machine."""
 
@@ -62,61 +62,61 @@ class Submitter:
     code: Path | None
     observe: Observe
 
-    def send(self, situation: Situation, asks: Mapping[str, Ask]) -> Submission:
-        """Submit the stages `asks`; to be called by whoever holds `submitting`.
+    def send(self, state: SweepState, requests: Mapping[str, JobRequest]) -> Submission:
+        """Submit the stages `requests`; to be called by whoever holds `submitting`.
 
         Raises ValueError, in one line, if sbatch refuses, and queue.Unreachable if the controller gives no answer;
         what was submitted by then stays, and the next call goes on from there.
         """
-        self._tell(situation)
+        self._tell(state)
         # They would stay in the queue for ever, and keep their arrays from ending.
-        scancel(situation.stale)
-        self._note_awaited(situation)
-        limit = self.cluster.max_array_size or (max_array_size() if len(asks) > 1 else 1)
-        batches = make_batches(self.plan, {key: ask.group for key, ask in asks.items()}, situation.live, limit)
+        scancel(state.stale)
+        self._note_awaited(state)
+        limit = self.cluster.max_array_size or (max_array_size() if len(requests) > 1 else 1)
+        batches = make_batches(self.plan, {key: request.group for key, request in requests.items()}, state.live, limit)
         names: list[str] = []
         jobs: list[str] = []
         for batch in batches:
             names.append(f"{len(names):03d}-{secrets.token_hex(3)}")
-            jobs.append(self._send_batch(batch, names[-1], jobs, situation, asks))
-        self._send_tender(situation, jobs)
+            jobs.append(self._send_batch(batch, names[-1], jobs, state, requests))
+        self._send_tender(state, jobs)
         num_jobs = sum(len(batch.tasks) for batch in batches)
-        cached = tuple(key for key in self.plan.stages if key in situation.done)
-        return Submission(num_jobs, len(batches), cached, tuple(situation.live), tuple(names))
+        cached = tuple(key for key in self.plan.stages if key in state.done)
+        return Submission(num_jobs, len(batches), cached, tuple(state.live), tuple(names))
 
-    def _tell(self, situation: Situation) -> None:
+    def _tell(self, state: SweepState) -> None:
         for key, stage in self.plan.stages.items():
-            if key in situation.done:
+            if key in state.done:
                 self.observe(Event(What.CACHED, stage))
-            elif key in situation.live:
-                self.observe(Event(What.WAITING, stage, f"job {situation.live[key]}"))
+            elif key in state.live:
+                self.observe(Event(What.WAITING, stage, f"job {state.live[key]}"))
 
-    def _note_awaited(self, situation: Situation) -> None:
+    def _note_awaited(self, state: SweepState) -> None:
         """So that whoever cancels another sweep knows that this one needs its jobs."""
         awaits = []
-        for key, job in situation.live.items():
-            task = situation.tasks.get(key)
+        for key, job in state.live.items():
+            task = state.tasks.get(key)
             if task is None or task.record.sweep != self.sweep:
-                awaits.append([self.plan.stages[key].kind, key, job, situation.queue[job].name])
+                awaits.append([self.plan.stages[key].kind, key, job, state.queue[job].name])
         if awaits:
             self.store.append_job(self.sweep, {"awaits": awaits, "time": time.time()})
 
     def _send_batch(
-        self, batch: Batch, name: str, jobs: Sequence[str], situation: Situation, asks: Mapping[str, Ask]
+        self, batch: Batch, name: str, jobs: Sequence[str], state: SweepState, requests: Mapping[str, JobRequest]
     ) -> str:
         stages = {index: self.plan.stages[key] for index, key in batch.tasks.items()}
-        ask = asks[next(iter(batch.tasks.values()))]
+        request = requests[next(iter(batch.tasks.values()))]
         content = {
             "time": time.time(),
             "tasks": {index: [stage.kind, stage.key] for index, stage in stages.items()},
-            "resources": dict(ask.resources),
-            "attempts": {key: asks[key].attempt for key in batch.tasks.values() if asks[key].attempt},
+            "resources": dict(request.resources),
+            "attempts": {key: requests[key].attempt for key in batch.tasks.values() if requests[key].attempt},
         }
 
         def prepare(index: int) -> None:
             stage = stages[index]
             self.store.put_spec(stage, durable=False)
-            if stage.key in situation.failed:
+            if stage.key in state.failed:
                 self.store.clear_failed(stage.kind, stage.key)
             note = {"sweep": self.sweep, "batch": name, "index": index, "name": job_name(self.sweep, name)}
             self.store.write_submitted(stage.kind, stage.key, note)
@@ -130,10 +130,10 @@ class Submitter:
                 folder=jobs_folder(self.store, self.sweep, name),
                 name=job_name(self.sweep, name),
                 indices=sorted(stages),
-                resources=ResourcesConfig.read(ask.resources, "resources"),
+                resources=ResourcesConfig.read(request.resources, "resources"),
                 cluster=self.cluster,
                 dependency=batch.dependency(jobs),
-                begin_min=ask.begin_min,
+                begin_min=request.begin_min,
                 code=self.code,
             )
         except ValueError:
@@ -144,11 +144,11 @@ class Submitter:
             self.observe(Event(What.SUBMITTED, stage, f"{job}_{index}" if batch.is_array else job))
         return job
 
-    def _send_tender(self, situation: Situation, jobs: Sequence[str]) -> None:
+    def _send_tender(self, state: SweepState, jobs: Sequence[str]) -> None:
         """A job that submits again what the machine broke, for as long as nobody is awake."""
         # One failure in an array shows when the array has ended, which that of another sweep may never do.
-        ours = {key for key, task in situation.tasks.items() if task.record.sweep == self.sweep}
-        guarded = {base(job) if key in ours else job for key, job in situation.live.items()}.union(jobs)
+        ours = {key for key, task in state.tasks.items() if task.record.sweep == self.sweep}
+        guarded = {base(job) if key in ours else job for key, job in state.live.items()}.union(jobs)
         waiting = waiting_tenders(self.store, self.sweep)
         if self.cluster.num_retries == 0 or not guarded or (waiting and not jobs):
             return
