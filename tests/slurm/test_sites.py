@@ -16,7 +16,7 @@ def test_a_template_is_a_cluster(site, tmp_path):
     (tmp_path / "conf" / "cluster").mkdir(parents=True)
     shutil.copy(site, tmp_path / "conf" / "cluster")
     words = ["debug=fast", f"cluster={site.stem}", f"paths.store={tmp_path}"]
-    planned = plan_sweep(compose_points(words, multirun=False, config_dirs=[tmp_path / "conf"]))
+    planned = plan_sweep(compose_points(words, multirun=False, config_dirs=[str(tmp_path / "conf")]))
     assert planned.cluster.name == "slurm"
     assert planned.cluster.signal_delay_s < 60 * min(s.resources["timeout_min"] for s in planned.plan.stages.values())
 
