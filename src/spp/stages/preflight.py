@@ -54,7 +54,7 @@ class _Preflight:
     def check(self, setup: Setup) -> dict[float, str]:
         data_key = canonical_json([setup.data.plain(), setup.runtime.data])
         if data_key not in self._data:
-            self._data[data_key] = _open_data(setup, next(iter(setup.recipes.values())))
+            self._data[data_key] = _open_data(setup, batch_size=1, augment={})
         data = self._data[data_key]
         for name, recipe in setup.recipes.items():
             if self._is_new("recipe", data_key, setup.task.plain(), name, recipe.plain()):
@@ -80,14 +80,9 @@ class _Preflight:
         return is_new
 
 
-def _open_data(setup: Setup, recipe: PassConfig) -> DataModule:
+def _open_data(setup: Setup, batch_size: int, augment: dict[str, Any]) -> DataModule:
     return open_data(
-        setup.data,
-        setup.runtime.data,
-        batch_size=recipe.batch_size,
-        augment=recipe.augment,
-        seed=setup.seed,
-        num_workers=0,
+        setup.data, setup.runtime.data, batch_size=batch_size, augment=augment, seed=setup.seed, num_workers=0
     )
 
 
@@ -100,7 +95,7 @@ def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule)
     if recipe.epochs == 0:
         return
     try:
-        _open_data(setup, recipe)
+        _open_data(setup, recipe.batch_size, recipe.augment)
         task = _open_task(setup, data)
         task.training_loss(recipe)
         if recipe.distills:
