@@ -47,8 +47,7 @@ def test_loading_a_module_never_comes_back_to_it():
     TopologicalSorter(graph).prepare()
 
 
-# The registry of data opens images inside a function, and their module asks it for the source.
-@pytest.mark.parametrize("room", [room for room in ROOMS if room != "data"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_within_a_room_functions_make_no_circle_either(room):
     graph = import_graph(ROOT / "src", when_called=True)
     inside = {module for module in graph if module.startswith(f"spp.{room}.")}

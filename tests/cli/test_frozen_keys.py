@@ -20,9 +20,62 @@ WORDS = {
     "cifar recipe": "recipe=cifar10 method=magnitude budget=macs:[0.5] finetune.distill_weight=0.5",
 }
 
-# ---- The keys: fill in what the test prints, when all rooms are merged. --------------
-KEYS: dict[str, list[str]] = {}
-# --------------------------------------------------------------------------------------
+KEYS: dict[str, list[str]] = {
+    "spp": [
+        "dense/5c7073b4901b8bb99809",
+        "update/6cc23604692007531cc3",
+        "prune/794729b1d161011ca5b0",
+        "finetune/a7a74bb93de675c047f7",
+        "measure/5297043b8f5d7364d449",
+        "measure/6c89388cc42e0e70bbed",
+    ],
+    "spp one-shot": [
+        "dense/5c7073b4901b8bb99809",
+        "update/4ae5f718d67f60984589",
+        "prune/73aefca3306794b94329",
+        "measure/5297043b8f5d7364d449",
+        "measure/8bf77c4130652f97aff6",
+    ],
+    "taylor": [
+        "dense/32fa20266fa69c812c0f",
+        "search/5b4cf5ac739c01cf8341",
+        "prune/54e916d59b2650484cb5",
+        "finetune/8aff42914e0d438a55cf",
+        "measure/a332c7a22fa9cc9aa6d3",
+        "measure/b6c5e22d1a756ea4415c",
+    ],
+    "vit_slim": [
+        "dense/5c7073b4901b8bb99809",
+        "search/16e89c4485d1dac16642",
+        "prune/b03c9112d008e8796c3c",
+        "finetune/2fa74d1499b24b652114",
+        "measure/5297043b8f5d7364d449",
+        "measure/3fe1b8153adddde53b6a",
+    ],
+    "lasso": [
+        "dense/5c7073b4901b8bb99809",
+        "search/76ad9dfd0db4699fe32d",
+        "prune/c4cc7e3fca67a6bc40bb",
+        "finetune/3fd755d4834ea29f8c5d",
+        "measure/5297043b8f5d7364d449",
+        "measure/671bf163689c75d29919",
+    ],
+    "upop": [
+        "dense/5c7073b4901b8bb99809",
+        "search/2240dede18691be774e5",
+        "finetune/4d945889080e93bad91c",
+        "measure/5297043b8f5d7364d449",
+        "measure/f6bb61e2748cc0df6306",
+    ],
+    "cifar recipe": [
+        "dense/304226720f5c6c5b7429",
+        "search/3eb940d52dc3f296d1d4",
+        "prune/53f1b708e881a23666ce",
+        "finetune/87486e5893d2aff7f645",
+        "measure/146f901fbf10b32e0fe0",
+        "measure/eaba7796c820c2ec9677",
+    ],
+}
 
 
 def keys_of(words: str) -> list[str]:

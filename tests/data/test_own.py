@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spp.data.registry import display_name, fingerprint, num_train_samples, open_data, read_data
+from spp.data.loaders import open_data
+from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
 
 FACTORY = '''
 import numpy as np

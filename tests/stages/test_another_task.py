@@ -125,7 +125,8 @@ def test_the_weights_that_are_kept_are_those_of_the_smallest_error(store):
 
 
 def test_the_recorded_error_is_that_of_the_saved_weights(store):
-    from spp.data.registry import open_data, read_data
+    from spp.data.loaders import open_data
+    from spp.data.registry import read_data
 
     stage = next(s for s in stages_of(store) if s.kind == "measure" and s.inputs["member"].kind == "finetune")
     member = load_member(store.artifacts_dir("finetune", stage.inputs["member"].key))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from typing import Any, Unpack, get_args
 
 from spp.data import sources as sources_package
 from spp.data.config import DataConfig
@@ -18,9 +18,6 @@ from spp.data.files import Identity
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.split import num_held_out
 from spp.factory import find_factory
-
-if TYPE_CHECKING:
-    from spp.data.module import DataModule
 
 IMAGENET_TEST_IMAGES = 50_000
 
@@ -105,54 +102,6 @@ def open_source(name: str, root: str | Path | None, **options: Unpack[Options]) 
     module = _module(name)
     source: Source = module.open_source(_access(module, root, options))
     return source
-
-
-def open_data(
-    config: DataConfig,
-    runtime: Mapping[str, Any],
-    *,
-    batch_size: int,
-    augment: Mapping[str, Any],
-    seed: int,
-    num_workers: int,
-) -> "DataModule":
-    """The loaders over a data set.
-
-    Args:
-        config: which data.
-        runtime: where they lie and how they are read, see `read_data`.
-        batch_size: samples per step over all devices together.
-        augment: of images, see spp.data.images.transforms; one's own data bring their own.
-        seed: of order and augmentation.
-        num_workers: worker processes per loader.
-
-    Raises:
-        ValueError: one line, if they cannot be opened, or the augmentation is not known.
-    """
-    if config.factory is not None:
-        from spp.data.own import OwnData
-
-        if any(augment.values()):
-            raise ValueError(
-                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in "
-                "its train set"
-            )
-        return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
-    from spp.data.images.module import ImageData
-
-    assert config.img_size is not None
-    return ImageData(
-        name=str(config.name),
-        img_size=config.img_size,
-        batch_size=batch_size,
-        val_fraction=config.val_fraction,
-        split_seed=config.split_seed,
-        seed=seed,
-        augment=augment,
-        num_workers=num_workers,
-        num_train=config.num_train,
-        **runtime,
-    )
 
 
 def num_train_samples(config: DataConfig) -> int | None:

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from spp.data.config import DataConfig
+from spp.data.loaders import open_data
 from spp.data.module import DataModule
-from spp.data.registry import open_data
 from spp.methods.method import MethodConfig
 from spp.methods.registry import config_class
 from spp.models.build import Architecture, architecture_of

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from spp.data.loaders import open_data
 from spp.data.module import DataModule
-from spp.data.registry import open_data
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest

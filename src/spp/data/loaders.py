@@ -1,0 +1,53 @@
+"""The loaders over a data set, whatever its samples are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spp.data.config import DataConfig
+from spp.data.images.module import ImageData
+from spp.data.module import DataModule
+from spp.data.own import OwnData
+
+
+def open_data(
+    config: DataConfig,
+    runtime: Mapping[str, Any],
+    *,
+    batch_size: int,
+    augment: Mapping[str, Any],
+    seed: int,
+    num_workers: int,
+) -> DataModule:
+    """The loaders over a data set.
+
+    Args:
+        config: which data.
+        runtime: where they lie and how they are read, see spp.data.registry.read_data.
+        batch_size: samples per step over all devices together.
+        augment: of images, see spp.data.images.transforms; one's own data bring their own.
+        seed: of order and augmentation.
+        num_workers: worker processes per loader.
+
+    Raises:
+        ValueError: one line, if they cannot be opened, or the augmentation is not known.
+    """
+    if config.factory is not None:
+        if any(augment.values()):
+            raise ValueError(
+                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in "
+                "its train set"
+            )
+        return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
+    assert config.img_size is not None
+    return ImageData(
+        name=str(config.name),
+        img_size=config.img_size,
+        batch_size=batch_size,
+        val_fraction=config.val_fraction,
+        split_seed=config.split_seed,
+        seed=seed,
+        augment=augment,
+        num_workers=num_workers,
+        num_train=config.num_train,
+        **runtime,
+    )
