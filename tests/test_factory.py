@@ -53,6 +53,45 @@ def test_the_hash_follows_every_file_of_a_package_and_nothing_else(folder):
     assert find_factory("several.nets:make", "f").source != before
 
 
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("import blocks", "blocks.WIDTH"),
+        ("from blocks import WIDTH", "WIDTH"),
+        ("from lib import blocks", "blocks.WIDTH"),
+    ],
+)
+def test_the_hash_follows_what_is_imported_from_the_same_folder(folder, statement, value):
+    (folder / "lib").mkdir()
+    (folder / "lib" / "blocks.py").write_text("import sizes\nWIDTH = sizes.WIDTH\n")
+    (folder / "blocks.py").write_text("import os.path\nimport sizes\nWIDTH = sizes.WIDTH\n")
+    (folder / "sizes.py").write_text("WIDTH = 4\n")
+    (folder / "user.py").write_text(f"{statement}\n\ndef make():\n    return {value}\n")
+    before = find_factory("user:make", "f").source
+    assert load("user:make")() == 4
+    (folder / "single.py").write_text("# not imported\n")
+    assert find_factory("user:make", "f").source == before
+    (folder / "sizes.py").write_text("WIDTH = 50\n")
+    assert find_factory("user:make", "f").source != before
+    assert load("user:make")() == 50
+
+
+def test_two_factories_share_what_both_import(folder):
+    (folder / "kinds.py").write_text("class Kind: pass\n")
+    for name in ("one", "two"):
+        (folder / f"{name}.py").write_text("from kinds import Kind\n\ndef make():\n    return Kind()\n")
+    assert type(load("one:make")()) is type(load("two:make")())
+
+
+def test_a_library_that_is_loaded_already_is_not_loaded_again(folder):
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    arguments = {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 1}
+    assert isinstance(load("timm.models:vit_tiny_patch16_224")(**arguments), VisionTransformer)
+    assert sys.modules["timm"] is timm
+
+
 def test_changed_source_is_refused_in_one_line_and_the_new_one_is_what_runs(folder):
     old = find_factory("several.nets:make", "model.factory")
     assert load("several.nets:make")() == 2

@@ -1,18 +1,25 @@
 """A user's own code by name, `my.module:make_model`: found without running it, hashed, imported where it is used."""
 
+import ast
 import functools
 import hashlib
 import importlib
+import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
 _ALLOWED = "module:function, where the module lies in this folder or on PYTHONPATH"
+_INSTALLED = ("site-packages", "dist-packages")
+"""Names of the folders in which packages are installed, of which each is taken by itself."""
+
+_digests: dict[str, str] = {}
+"""By name of a module or package the hash of its files as they were imported here."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Factory:
     Attributes:
         name: module:function.
         folder: the folder to import the module from.
-        source: sha256 over the module's file or, of a module in a package, over all .py files of that package.
+        source: sha256 over the module's file or, of a module in a package, over all .py files of that package; with
+            those of what it imports from the same folder, unless that is one of installed packages.
     """
 
     name: str
@@ -64,14 +72,14 @@ def load_factory(name: str, folder: str | None, source: str, field: str) -> Call
     Raises:
         ValueError: one line, if its source is another by now, it cannot be imported, or is no function.
     """
-    home = find_factory(name, field).folder if folder is None else Path(folder)
+    home = find_factory(name, field).folder if folder is None else Path(folder).resolve()
     module_name, _, function_name = name.partition(":")
     if _file_of(home / Path(*module_name.split("."))) is None or _source_of(home, module_name) != source:
         raise ValueError(
             f"{field}: the source of {name!r} has changed since it was planned; allowed: the same source; run again"
         )
     try:
-        module = _import(module_name, home, source)
+        module = _import(module_name, home)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
@@ -110,29 +118,95 @@ def _file_of(path: Path) -> Path | None:
 
 
 def _source_of(folder: Path, module: str) -> str:
-    top = folder / module.split(".")[0]
-    if not (top / "__init__.py").is_file():
-        file = _file_of(folder / Path(*module.split(".")))
-        assert file is not None
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+    parts = _parts(folder, module)
+    return next(iter(parts.values())) if len(parts) == 1 else _sha256(json.dumps(sorted(parts.items())).encode())
+
+
+def _parts(folder: Path, module: str) -> dict[str, str]:
+    """A module, or the package it is in, and what these import from the same folder: hashes of their files by name."""
+    parts: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        files = _files_of(folder, waiting.pop())
+        for name, own_files in files.items():
+            if name in parts:
+                continue
+            parts[name] = _digest(folder, name, own_files)
+            if not set(_INSTALLED) & set(folder.parts):
+                waiting += [found for file in own_files for found in _imports_of(folder, file)]
+    return parts
+
+
+def _files_of(folder: Path, module: str) -> dict[str, list[Path]]:
+    """The files of the module or package that has `module`, by its name; nothing if it lies elsewhere."""
+    names = module.split(".")
+    if (folder / names[0] / "__init__.py").is_file():
+        return {names[0]: sorted((folder / names[0]).rglob("*.py"))}
+    files = {".".join(names[:n]): _file_of(folder / Path(*names[:n])) for n in range(1, len(names) + 1)}
+    return {name: [file] for name, file in files.items() if file is not None}
+
+
+def _digest(folder: Path, name: str, files: list[Path]) -> str:
+    top = folder / name
+    if not (top / "__init__.py").is_file() or "." in name:
+        return _sha256(b"".join(file.read_bytes() for file in files))
     digest = hashlib.sha256()
-    for file in sorted(top.rglob("*.py")):
+    for file in files:
         digest.update(f"{file.relative_to(top).as_posix()}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _imports_of(folder: Path, file: Path) -> Iterator[str]:
+    """Full names of what a file imports, modules and what may be modules."""
+    package = file.relative_to(folder).parent.parts
+    state = file.stat()
+    for level, name in _import_statements(file, state.st_size, state.st_mtime_ns):
+        parents = package[: len(package) - level + 1] if level else ()
+        yield ".".join((*parents, *(name.split(".") if name else ())))
+
+
 @functools.cache
-def _import(module: str, folder: Path, source: str) -> Any:
-    """The module as its source is now: what was imported under this name before, maybe from elsewhere, is forgotten."""
-    top = module.split(".")[0]
-    for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-        del sys.modules[name]
+def _import_statements(file: Path, size: int, mtime_ns: int) -> tuple[tuple[int, str], ...]:
+    """How many dots stand before the names that a file imports, and the names; a sweep asks again for each point."""
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError):
+        return ()  # said when it is imported
+    found = [(0, alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.level, f"{node.module or ''}.{alias.name}".strip(".")) for alias in node.names]
+    return tuple(found)
+
+
+def _import(module: str, folder: Path) -> Any:
+    """The module as its source is now: what was imported under its names from elsewhere, or before a change, is
+    forgotten."""
+    parts = _parts(folder, module)
+    if not all(_is_current(name, folder, digest) for name, digest in parts.items()):
+        tops = {name.split(".")[0] for name in parts}  # a parent holds its modules as attributes
+        for name in [name for name in sys.modules if name.split(".")[0] in tops]:
+            del sys.modules[name]
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
     try:
-        return importlib.import_module(module)
+        imported = importlib.import_module(module)
     finally:
         sys.path.remove(str(folder))
         if str(folder) not in sys.path:  # for what the factory imports when it is called
             sys.path.append(str(folder))
+    _digests.update(parts)
+    return imported
+
+
+def _is_current(name: str, folder: Path, digest: str) -> bool:
+    """Whether what is imported under a name, if anything, are these files."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name not in sys.modules:
+        return True
+    return file is not None and folder in Path(file).resolve().parents and _digests.get(name, digest) == digest

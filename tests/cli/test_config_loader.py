@@ -137,6 +137,13 @@ def test_several_folders_are_looked_into_after_the_packages_own(own, tmp_path):
         compose_points(["model=narow"], multirun=False, config_dirs=dirs)
 
 
+def test_data_without_a_recipe_of_their_name_say_where_it_comes_from(own):
+    dirs = [str(own / "conf")]
+    line = r"^recipe: 'flowers' does not exist; allowed: [^\n]*own; it goes with data=flowers: name another, or write "
+    with pytest.raises(ValueError, match=line):
+        compose_points(["data=flowers"], multirun=False, config_dirs=dirs)
+
+
 def test_a_factory_of_ones_own_implies_its_groups_and_is_not_run_by_planning(own):
     words = ["data.factory=flowers:make_data", "data.kwargs.size=3"]
     by_word = json.loads(spp(own, "plan", *words, "--json"))

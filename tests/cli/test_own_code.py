@@ -124,6 +124,7 @@ def test_the_key_follows_the_source_and_the_arguments(folder, capsys):
             ["dense.batch_size=1000"],
             "dense.batch_size: 1000 is more than there is; allowed: up to the 96 training samples",
         ),
+        (["finetune.epochs=0", "finetune.augment={hflip: 0.5}"], "finetune.augment: {'hflip': 0.5} does not reach"),
         (["dense.augment={hflip: 0.5}"], "dense.augment: {'hflip': 0.5} does not reach the data"),
     ],
 )

@@ -53,6 +53,8 @@ WRONG = [
     (["run", "pipeline=one_search"], ["pipeline", "method=spp", "taylor", "leave pipeline out"]),
     (["run", "pipeline=upop", "method=taylor"], ["pipeline", "method=taylor", "upop"]),
     (["run", "recipe=digit"], ["recipe", "'digit'", "did you mean recipe=digits?"]),
+    (["run", "task.kwargs={size: 1}"], ["task.kwargs", "{'size': 1}", "task.factory"]),
+    (["run", "data.kwargs.size=1"], ["data.kwargs", "{'size': 1}", "data.factory"]),
     (["run", "model=own"], ["model.factory", "not set", "model.factory="]),
     (["run", "dense.distill_weight=0.5"], ["dense.distill_weight", "0.5", "teacher"]),
     (["run", "finetune.lr=???"], ["finetune.lr", "not set"]),

@@ -37,7 +37,9 @@ def make(count=30, validation=False, **more):
 
 def wrong(what=None):
     return {"nothing": [1], "list": {"train": [(1, 2)]}, "extra": {**make(), "holdout": 1},
-            "bare": {**make(), "train": [1, 2, 3]}, "empty": {**make(), "test": []}}[what]
+            "bare": {**make(), "train": [1, 2, 3]}, "empty": {**make(), "test": []},
+            "names": make(class_names="abc"), "word": make(samples=3), "mean": make(preprocessing=[0.5]),
+            "tensor": make(preprocessing={"mean": torch.zeros(1)})}[what]
 '''
 
 
@@ -112,6 +114,10 @@ def test_identity_is_the_source_and_nothing_is_run_for_it(own, tmp_path):
         ("nothing", "returned a list"),
         ("list", "returned no map-style data set as 'test'"),
         ("extra", "returned an unknown 'holdout'"),
+        ("names", "returned 'abc' as 'class_names', which are no list of names"),
+        ("word", "returned 3 as 'samples', which is no word"),
+        ("mean", "returned a list as 'preprocessing' instead of a dictionary of plain values"),
+        ("tensor", r"returned 'preprocessing' that is not of plain values \(Object of type Tensor [^\n]*\)"),
         ("bare", r"returned samples of train that are no pairs \(input, target\) but int"),
         ("empty", "returned an empty 'test'"),
     ],

@@ -71,7 +71,8 @@ WORDS = [
     "budget.values=[0.6,0.3]",
     "logger=off",
     *(f"{recipe}.label_smoothing=0" for recipe in RECIPES),
-    "dense.epochs=6", "dense.warmup_epochs=1", "update.epochs=2", "search.epochs=2", "prune.epochs=2", "finetune.epochs=2",
+    "dense.epochs=6", "dense.warmup_epochs=1", "update.epochs=2", "search.epochs=2", "prune.epochs=2",
+    "finetune.epochs=2",
 ]  # fmt: skip
 
 
@@ -172,3 +173,12 @@ def test_what_the_task_does_not_know_is_refused_in_one_line(folder, monkeypatch,
         (line,) = capsys.readouterr().err.splitlines()
         assert named in line
     assert not (folder / "other").exists()
+
+
+def test_a_headline_that_is_not_measured_is_refused_in_one_line(folder, tmp_path, monkeypatch, capsys):
+    source = (folder / "darkness.py").read_text()
+    (tmp_path / "brightness.py").write_text(source.replace('headline = "error"', 'headline = "mistake"'))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *WORDS, "task.factory=brightness:make", "paths.store=other"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "task.factory: 'brightness:make' returned a task whose headline 'mistake' is no metric" in line

@@ -107,6 +107,8 @@ def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
     kinds = {stage.kind: stage for stage in plan.stages.values()}
     weights = load_file(store.artifacts_dir("dense", kinds["dense"].key) / "model.safetensors")
     assert "finetune" not in kinds
+    of_both = [store.summary("measure", s.key)["metrics"] for s in plan.stages.values() if s.kind == "measure"]
+    assert all(set(metrics) == {"test", "val"} for metrics in of_both)
     member = load_file(store.artifacts_dir("prune", kinds["prune"].key) / "member_0.3.safetensors")
     assert torch.equal(member["head.weight"], weights["head.weight"])
     assert kinds["update"].key in {stage.key for stage in Store(root).read_plan(finished[1]).stages.values()}

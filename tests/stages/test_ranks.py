@@ -1,8 +1,10 @@
 import threading
+from typing import ClassVar
 
 import pytest
 
-from spp.stages.ranks import Meeting, Ranks, find_ranks
+from spp.stages import measure
+from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
 
 TWO = {"srun": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
 
@@ -120,3 +122,14 @@ def test_alone_nothing_is_written(tmp_path):
     meeting.go(None)
     meeting.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_measuring_is_left_to_the_first_rank():
+    class Follower:
+        config: ClassVar = {}
+
+        def leave_to_leader(self):
+            raise NotLeaderError
+
+    with pytest.raises(NotLeaderError):
+        measure.run(Follower())

@@ -93,6 +93,8 @@ def one_line(error: Exception, overrides: Sequence[str], composer: Composer, bas
         options = composer.options(group)
         close = difflib.get_close_matches(choice, options, n=1)
         remedy = f"did you mean {group}={close[0]}?" if close else "take one of these"
+        if group == "recipe" and not any(word.lstrip("+").startswith("recipe=") for word in overrides):
+            remedy = f"it goes with data={choice}: name another, or write recipe/{choice}.yaml"
         return f"{group}: {choice!r} does not exist; allowed: {', '.join(options) or 'none yet'}; {remedy}"
     for override in overrides:
         field = override.lstrip("+~").split("=")[0]

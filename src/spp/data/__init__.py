@@ -1,1 +1,1 @@
-"""Image data sets: one file per data set in `sources`, and the Lightning data module over them."""
+"""Data sets: those of images by name, one file each in `sources`; one's own by a factory; the loaders over them."""

@@ -151,7 +151,7 @@ class DataModule(pl.LightningDataModule):
                 num_workers=self.num_workers, persistent_workers=self.num_workers > 0, worker_init_fn=_forget_signals
             )
         # timm's create_loader makes a sampler of its own. Its PrefetchLoader could stand behind ours, but it erases on
-        # the device with the device's random numbers, which are a batch's and not an image's: a restart would change
+        # the device with the device's random numbers, which are a batch's and not a sample's: a restart would change
         # them. Copies overlap the training all the same, from pinned memory.
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(

@@ -10,6 +10,7 @@ The factory takes `data.kwargs` and returns a dictionary of map-style torch data
     preprocessing  optional: how raw samples become inputs, as plain values, for those who use a network elsewhere
 """
 
+import json
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
@@ -121,7 +122,24 @@ def _checked(made: Any, name: str) -> Mapping[str, Any]:
             item = part[0]
             if not isinstance(item, Sequence) or len(item) != 2:
                 _refuse(name, f"samples of train that are no pairs (input, target) but {type(item).__name__}")
+    _check_description(fields, name)
     return fields
+
+
+def _check_description(fields: Mapping[str, Any], name: str) -> None:
+    """Refuse what the records could not hold, before hours of training."""
+    names = fields.get("class_names")
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence) or not names):
+        _refuse(name, f"{names!r} as 'class_names', which are no list of names")
+    if not isinstance(fields.get("samples", ""), str):
+        _refuse(name, f"{fields['samples']!r} as 'samples', which is no word")
+    preprocessing = fields.get("preprocessing", {})
+    if not isinstance(preprocessing, Mapping):
+        _refuse(name, f"a {type(preprocessing).__name__} as 'preprocessing' instead of a dictionary of plain values")
+    try:
+        json.dumps(preprocessing, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        _refuse(name, f"'preprocessing' that is not of plain values ({error})")
 
 
 def _refuse(name: str, what: str) -> None:

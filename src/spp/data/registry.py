@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Unpack, get_args
 
+from spp.config import require
 from spp.data import sources as sources_package
 from spp.data.config import DataConfig
 from spp.data.files import Identity
@@ -49,6 +50,7 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
         factory = find_factory(config.factory, "data.factory")
         return replace(config, name=None, img_size=None, source=factory.source), {"folder": str(factory.folder)}
     module = _module(config.name)
+    require(not config.kwargs, "data.kwargs", config.kwargs, "{}, as they are for a data.factory", "leave it out")
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
     root = str(Path(values["root"]).absolute()) if values.get("root") else None

@@ -1,4 +1,4 @@
-"""The order of training images and the random numbers of each: functions of seed, epoch and position."""
+"""The order of training samples and the random numbers of each: functions of seed, epoch and position."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from spp.data.split import permutation, random_words
 
 
 class Draw(NamedTuple):
-    """One image of an epoch."""
+    """One sample of an epoch."""
 
     position: int
     seed: int
@@ -21,15 +21,15 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """A random order of the data set per epoch, in which every image may come several times in a row.
+    """A random order of the data set per epoch, in which every sample may come several times in a row.
 
     With `num_repeats` > 1 it is the repeated augmentation of Hoffer et al. (2020) as DeiT's samplers.py and
-    timm's RepeatAugSampler have it: every image is repeated, devices take the copies in turn, and the epoch
-    ends after as many images as the data set has, that is after having seen a part of it. Unlike theirs, the
+    timm's RepeatAugSampler have it: every sample is repeated, devices take the copies in turn, and the epoch
+    ends after as many samples as the data set has, that is after having seen a part of it. Unlike theirs, the
     order depends on `seed`, and the epoch is not cut to a multiple of 256.
 
     It is a DistributedSampler so that Lightning leaves it as it is. An epoch that nobody announces by
-    `set_epoch` follows the one before. The first one is `first_epoch`, of which the first `num_done` images of
+    `set_epoch` follows the one before. The first one is `first_epoch`, of which the first `num_done` samples of
     every device are left out: that is where an interrupted training goes on.
     """
 

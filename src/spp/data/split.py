@@ -47,8 +47,8 @@ def stratified_split(labels: npt.ArrayLike, fraction: float, seed: int) -> tuple
     num_taken = num_held_out(len(members), fraction)
     if not 0 < num_taken < len(members):
         raise ValueError(
-            f"data.val_fraction: {fraction} of {len(members)} images leaves a part empty; allowed: a share "
-            "that gives both parts at least one image; use 0.1, or more images"
+            f"data.val_fraction: {fraction} of {len(members)} samples leaves a part empty; allowed: a share "
+            "that gives both parts at least one sample; use 0.1, or more samples"
         )
     shares = fraction * np.bincount(members)
     quotas = np.floor(shares).astype(np.int64)

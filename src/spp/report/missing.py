@@ -17,8 +17,8 @@ PASSES = 3
 """A step costs a forward pass and a backward pass of twice that."""
 
 FORMULA = (
-    "Estimated GPU-hours are 3 x multiply-adds per image x training images x epochs, over 30 % of the bf16 peak of an "
-    "A100 (312 TFLOPS, that is 156 T multiply-adds per second): the search at the size of the dense model, the "
+    "Estimated GPU-hours are 3 x multiply-adds per sample x training samples x epochs, over 30 % of the bf16 peak of "
+    "an A100 (312 TFLOPS, that is 156 T multiply-adds per second): the search at the size of the dense model, the "
     "finetuning at that of the member. They were not measured."
 )
 SPP_PRESETS = ("priced", "released")

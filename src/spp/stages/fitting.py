@@ -226,7 +226,7 @@ class _Watch(pl.Callback):
         if rank < len(states):
             set_random_state(states[rank]["random"], trainer.strategy.root_device)
         elif rank > 0:
-            # Ranks see different images, which shall not share their noise and their mixing.
+            # Ranks see different samples, which shall not share their noise and their mixing.
             pl.seed_everything(torch.initial_seed() + rank, verbose=False)
         self._saved = None
 

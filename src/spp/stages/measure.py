@@ -13,15 +13,16 @@ from spp.stages.opening import load_dense_of, open_samples
 
 def run(stage: StageRun) -> dict[str, Any]:
     """Measure the dense network, or a member, on the validation split and on the test set."""
+    stage.leave_to_leader()
     recipe = stage.config["recipe"]
     data, task = open_samples(stage, recipe["batch_size"], recipe["augment"], seed=0)
     network, about = _member(stage) if "budget" in stage.config else _dense(stage)
-    metrics = {
-        "test": evaluate(network, data.test_dataloader(), task, stage),
-        "val": evaluate(network, data.val_dataloader(), task, stage),
-    }
+    metrics = {"test": evaluate(network, data.test_dataloader(), task, stage)}
     cut = _file_before_training(stage)
-    if cut is not None:
+    if cut is None:
+        metrics["val"] = evaluate(network, data.val_dataloader(), task, stage)
+    else:
+        metrics["val"] = stage.input_summary("member")["val"]  # the finetuning has the same samples
         before = load_member(cut, runtime=stage.runtime.model)
         metrics["before"] = evaluate(before, data.test_dataloader(), task, stage)
     return {"task": task.name, "headline": task.headline, **about, "metrics": metrics}

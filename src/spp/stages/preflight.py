@@ -23,6 +23,8 @@ from spp.tasks.registry import build_task
 from spp.tasks.task import Task
 
 SEARCH_RECIPES = ("update", "search")
+MEASURED_LIKE = "finetune"
+"""The recipe whose inputs the measuring has, also where nothing is finetuned."""
 
 
 def check_all(setups: Mapping[str, Setup]) -> dict[str, dict[float, str]]:
@@ -92,10 +94,12 @@ def _open_task(setup: Setup, data: DataModule) -> Task:
 
 def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule) -> None:
     """Refuse what data or task do not know, and a batch larger than data whose number only opening them tells."""
-    if recipe.epochs == 0:
+    if recipe.epochs == 0 and name != MEASURED_LIKE:
         return
     try:
         _open_data(setup, recipe.batch_size, recipe.augment)
+        if recipe.epochs == 0:
+            return
         task = _open_task(setup, data)
         task.training_loss(recipe)
         if recipe.distills:

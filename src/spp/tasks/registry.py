@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import spp.tasks
+from spp.config import require
 from spp.factory import call_factory, find_factory, load_factory
 from spp.tasks.config import TaskConfig
 
@@ -42,6 +43,7 @@ def read_task(values: Mapping[str, Any]) -> tuple[TaskConfig, dict[str, Any]]:
         close = difflib.get_close_matches(str(config.name), names, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"use {names[0]}"
         raise ValueError(f"task.name: {config.name!r} is not a task; allowed: {', '.join(names)}; {remedy}")
+    require(not config.kwargs, "task.kwargs", config.kwargs, "{}, as they are for a task.factory", "leave it out")
     return config, {}
 
 
@@ -63,5 +65,11 @@ def build_task(config: TaskConfig, runtime: Mapping[str, Any], facts: "DataFacts
         raise ValueError(
             f"task.factory: {config.factory!r} returned a {type(task).__name__}; allowed: a spp.tasks.task.Task; "
             "return one"
+        )
+    names = [metric.name for metric in task.metrics]
+    if task.headline not in names:
+        raise ValueError(
+            f"task.factory: {config.factory!r} returned a task whose headline {task.headline!r} is no metric of its; "
+            f"allowed: {', '.join(names)}; name one of them"
         )
     return task

@@ -5,13 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spp.data.images.tar import list_members
+from spp.data.images.tar import TarFile
 
 PARTS = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/"), min_size=1, max_size=70)
 NAMES = st.lists(PARTS.filter(lambda part: part.strip(".")), min_size=1, max_size=4).map("/".join)
 KINDS = st.sampled_from([tarfile.REGTYPE] * 4 + [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CONTTYPE])
 MEMBERS = st.lists(st.tuples(NAMES, KINDS, st.binary(max_size=1500)), min_size=1, max_size=8)
 FORMATS = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+
+
+def contents_of(file):
+    archive = TarFile(file)
+    try:
+        return archive.contents()
+    finally:
+        archive.close()
 
 
 def archive_of(members, format):
@@ -35,7 +43,7 @@ def test_members_are_those_of_tarfile(tmp_path_factory, members, format):
     file.write_bytes(content)
     with tarfile.open(file) as archive:
         expected = [(m.name, m.offset_data, m.size) for m in archive if m.isreg()]
-    contents = list_members(file)
+    contents = contents_of(file)
     assert contents.damage is None
     assert [(name.decode(), offset, length) for name, offset, length in contents.members] == expected
 
@@ -45,11 +53,11 @@ def test_a_cut_archive_gives_what_is_whole_and_says_that_it_is_cut(tmp_path_fact
     file = tmp_path_factory.mktemp("tar") / "a.tar"
     content = archive_of(members, format)
     file.write_bytes(content)
-    whole = list_members(file).members
+    whole = contents_of(file).members
     end = max((m.offset + m.length for m in whole), default=0)
     num_bytes = data.draw(st.integers(0, max(0, end - 1)))
     file.write_bytes(content[:num_bytes])
-    contents = list_members(file)
+    contents = contents_of(file)
     assert contents.damage is not None
     assert contents.members == [m for m in whole if m.offset + m.length <= num_bytes]
 
@@ -58,7 +66,7 @@ def test_the_cut_file_is_named(tmp_path, tar_writer):
     file = tmp_path / "a.tar"
     tar_writer(file, {"a.jpg": b"a" * 2000, "b.jpg": b"b" * 2000})
     file.write_bytes(file.read_bytes()[:4000])
-    assert list_members(file).damage == "ends in the middle of 'b.jpg'"
+    assert contents_of(file).damage == "ends in the middle of 'b.jpg'"
 
 
 def test_a_header_that_is_none_is_found(tmp_path, tar_writer):
@@ -67,7 +75,7 @@ def test_a_header_that_is_none_is_found(tmp_path, tar_writer):
     content = bytearray(file.read_bytes())
     content[1024:1124] = b"x" * 100
     file.write_bytes(content)
-    contents = list_members(file)
+    contents = contents_of(file)
     assert [member.name for member in contents.members] == [b"a.jpg"]
     assert contents.damage == "has no header of a file at byte 1024"
 
@@ -76,4 +84,4 @@ def test_a_header_that_is_none_is_found(tmp_path, tar_writer):
 def test_something_that_is_no_archive(tmp_path, content):
     file = tmp_path / "a.tar"
     file.write_bytes(content)
-    assert list_members(file).damage == "ends without the mark of an end"
+    assert contents_of(file).damage == "ends without the mark of an end"

@@ -32,7 +32,7 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
         ) from None
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
-        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random images"
+        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
     print(f"file:    {made.file} ({made.file.stat().st_size / 1e6:.3g} MB)")
     print(f"about:   {made.description}")
     print(f"outputs: {checked}")

@@ -114,15 +114,6 @@ class TarFile:
         return content
 
 
-def list_members(file: Path) -> Contents:
-    """The regular files of an archive."""
-    archive = TarFile(file)
-    try:
-        return archive.contents()
-    finally:
-        archive.close()
-
-
 def _number(field: bytes) -> int:
     """Octal digits, or base 256 where the first bit is set."""
     if field[0] & 0x80:
