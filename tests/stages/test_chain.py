@@ -89,6 +89,8 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
     measured = store.summary("measure", stages["measure", "member 0.5"].key)["metrics"]["test"]["top1"]
     assert (measured["count"], measured["of"], measured["unit"]) == (num_images, "images", "%")
     assert measured["value"] == pytest.approx(100 * right / num_images)
+    metrics = store.summary("measure", stages["measure", "member 0.5"].key)["metrics"]
+    assert metrics["val"] == store.summary("finetune", stage.key)["val"]
 
 
 def test_the_same_words_find_everything_done(finished, capsys):

@@ -112,7 +112,9 @@ class ClassificationEvaluator(Evaluator):
         loss = F.cross_entropy(outputs.float(), labels, reduction="sum")
         count = torch.tensor(len(labels), device=loss.device)
         sums = torch.stack([is_first.sum(), is_among_top.sum(), loss, count])
-        self._sums = self._sums.to(loss.device) + sums.double()
+        if sums.device.type == "mps":  # knows no float64
+            sums = sums.cpu()
+        self._sums = self._sums.to(sums.device) + sums.double()
         self.num_samples += len(labels)
 
     def compute(self) -> dict[str, float]:
