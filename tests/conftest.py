@@ -92,27 +92,50 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Store and name of a finished sweep: digits, everything as short as it can be."""
-    from spp.cli.main import main
-    from spp.store.store import Store
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """made_once(name, make): a copy, for this test process, of the folder that `make` fills in one of all of them."""
 
-    root = tmp_path_factory.mktemp("finished") / "store"
-    assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 0
-    sweep = Store(root).latest()
-    assert sweep is not None
-    return root, sweep
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        own = tmp_path_factory.getbasetemp()
+        shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+        original = shared / f"made-{name}"
+        with open(shared / f"made-{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not original.exists():
+                unfinished = shared / f"unfinished-{name}-{os.getpid()}"
+                make(unfinished)
+                unfinished.rename(original)
+        return Path(shutil.copytree(original, tmp_path_factory.mktemp(name) / "store", symlinks=True))
+
+    return folder_of
+
+
+def _run(*words: str) -> Callable[[Path], None]:
+    """What runs the words in a store at the folder that it is given."""
+    from spp.cli.main import main
+
+    def run(root: Path) -> None:
+        assert main(["run", *words, f"paths.store={root}"]) == 0
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def mirrored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(made_once: Callable[..., Path]) -> tuple[Path, str]:
+    """Store and name of a finished sweep: digits, everything as short as it can be."""
+    return _with_sweep(made_once("finished", _run("debug=fast", "logger=off")))
+
+
+@pytest.fixture(scope="session")
+def mirrored(made_once: Callable[..., Path]) -> tuple[Path, str]:
     """Store and name of a finished sweep whose stages have offline W&B runs: one search, and one search per budget."""
-    from spp.cli.main import main
+    words = ["debug=fast", "method=spp,wdpruning", "budget.values=[0.5,0.3]", "logger=offline"]
+    return _with_sweep(made_once("mirrored", _run("-m", *words)))
+
+
+def _with_sweep(root: Path) -> tuple[Path, str]:
     from spp.store.store import Store
 
-    root = tmp_path_factory.mktemp("mirrored") / "store"
-    words = ["debug=fast", "method=spp,wdpruning", "budget.values=[0.5,0.3]", "logger=offline", f"paths.store={root}"]
-    assert main(["run", "-m", *words]) == 0
     sweep = Store(root).latest()
     assert sweep is not None
     return root, sweep

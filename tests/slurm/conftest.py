@@ -38,7 +38,7 @@ def run_stage(root, kind, key, *, alive=None, wait_for_holder=False):
         with open(store.root / "ran", "a") as ran:
             print(key, file=ran)
         try:
-            if (store.root / f"broken-{kind}-{spec['config']['seed']}").exists():
+            if (store.root / f"broken-{kind}-{spec['config'].get('seed')}").exists():
                 raise RuntimeError(f"{kind} is broken")
         except RuntimeError:
             store.fail(kind, key, traceback.format_exc())

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 GRID = ["-m", "debug=fast", "seed=0,1", "method.preset=priced,textbook"]
-"""2 dense networks, 4 searches on them, 4 families, 8 members."""
+"""2 dense networks, 4 searches on them, 4 families, 8 members; all 10 networks are measured."""
 
 
 def test_equal_stages_are_one_job_and_all_end_as_done(queue, light):
@@ -18,7 +18,7 @@ def test_equal_stages_are_one_job_and_all_end_as_done(queue, light):
     assert set(states.values()) == {"done"}
     assert sorted(light.ran()) == sorted(states)
     kinds = Counter(stage.kind for stage in light.stages(sweep))
-    assert kinds == {"dense": 2, "update": 4, "prune": 4, "finetune": 8}
+    assert kinds == {"dense": 2, "update": 4, "prune": 4, "finetune": 8, "measure": 10}
 
     known = queue.rows().keys()
     assert light.run(*GRID) == sweep
@@ -63,7 +63,7 @@ def test_cancel_ends_what_waits_and_retry_goes_on(queue, light):
     queue.run("scancel", *blockers)
     assert light.spp("retry", sweep) == 0
     assert set(light.settled(sweep).values()) == {"done"}
-    assert len(light.ran()) == len(set(light.ran())) == 5
+    assert len(light.ran()) == len(set(light.ran())) == 8
 
 
 KILLING_SBATCH = """#!/bin/bash

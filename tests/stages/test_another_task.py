@@ -71,8 +71,8 @@ WORDS = [
     "budget.values=[0.6,0.3]",
     "logger=off",
     *(f"{recipe}.label_smoothing=0" for recipe in RECIPES),
-    "dense.epochs=6", "dense.warmup_epochs=1", "update.epochs=2", "search.epochs=2", "prune.epochs=2",
-    "finetune.epochs=2",
+    "dense.epochs=6", "dense.warmup_epochs=1",
+    *(f"{recipe}.epochs=2" for recipe in RECIPES[1:]),
 ]  # fmt: skip
 
 
