@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,26 +79,29 @@ class Undisturbed:
         assert left == {"spec.json", "provenance.json", "metrics.jsonl", "summary.json", "artifacts", "DONE"}
 
 
-def chain(root: Path, words: list[str]) -> dict[str, Undisturbed]:
-    """Run the chain; its stages by kind."""
-    from spp.cli.main import main
+def chain(made_once: Callable[..., Path], name: str, words: list[str]) -> dict[str, Undisturbed]:
+    """Run the chain once for all test processes; its stages by kind."""
 
-    assert main(["run", "debug=fast", "logger=off", *words, f"paths.store={root}"]) == 0
-    store = Store(root)
+    def make(root: Path) -> None:
+        from spp.cli.main import main
+
+        assert main(["run", "debug=fast", "logger=off", *words, f"paths.store={root}"]) == 0
+
+    store = Store(made_once(name, make))
     plan = store.read_plan(store.latest() or "")
     return {stage.kind: Undisturbed(store, stage.kind, stage.key) for stage in plan.stages.values()}
 
 
 @pytest.fixture(scope="session")
-def random_chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Undisturbed]:
+def random_chain(made_once: Callable[..., Path]) -> dict[str, Undisturbed]:
     """The stages of a chain that draws random numbers wherever it can."""
-    return chain(tmp_path_factory.mktemp("random") / "store", RANDOM)
+    return chain(made_once, "random", RANDOM)
 
 
 @pytest.fixture(scope="session")
-def plain_chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Undisturbed]:
+def plain_chain(made_once: Callable[..., Path]) -> dict[str, Undisturbed]:
     """The stages of a chain whose batches may be cut into shares."""
-    return chain(tmp_path_factory.mktemp("plain") / "store", PLAIN)
+    return chain(made_once, "plain", PLAIN)
 
 
 @pytest.fixture

@@ -172,16 +172,5 @@ def test_a_run_is_repeatable_bit_for_bit(finished, tmp_path):
         assert json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True), stage.kind
 
 
-def test_processes_of_their_own_make_the_same_artifacts(finished, tmp_path):
-    """cluster=local against the same sweep in process: equal keys, equal sha256."""
-    root, sweep = finished
-    other = tmp_path / "other"
-    words = ["debug=fast", "logger=off", "cluster=local", f"paths.store={other}"]
-    assert main(["run", *words]) == 0
-    for stage in Store(root).read_plan(sweep).stages.values():
-        first, second = (Store(r).done(stage.kind, stage.key)["artifacts"] for r in (root, other))
-        assert first == second, stage.kind
-
-
 def _path(store, stages):
     return store.artifacts_dir("update", stages["update", "path"].key)
