@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from spp.models.finite import first_not_finite
 from spp.models.registry import sha256_of
 
 WEIGHTS_FILE = "model.safetensors"
@@ -47,11 +48,23 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
+def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write the weights of a model, on the CPU or not, to a safetensors file.
+
+    Raises:
+        ValueError: they are not finite; nothing is written then.
+    """
+    _require_finite(model, file.name, "use a smaller lr")
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, file, metadata=metadata)
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Load `weights` strictly.
 
     Raises:
-        ValueError: if names or shapes differ; the line names `source` and the first difference.
+        ValueError: if names or shapes differ, or a weight is not finite; the line names `source` and the first
+            difference.
     """
     try:
         model.load_state_dict(weights)
@@ -61,3 +74,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
             f"model.weights: {source!r} does not fit the model ({lines[0] if lines else error}); allowed: the weights "
             "of model.name with model.kwargs; correct one of them"
         ) from None
+    _require_finite(model, source, "take a checkpoint from before it diverged")
+
+
+def _require_finite(model: nn.Module, source: str, remedy: str) -> None:
+    name = first_not_finite(model)
+    if name is not None:
+        raise ValueError(f"model.weights: {name!r} of {source!r} is not finite; allowed: finite numbers; {remedy}")

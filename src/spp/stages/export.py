@@ -53,7 +53,7 @@ def export(member: Path, form: str, out: Path) -> Exported:
         warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
         written = writers[form](member, network, about, out)
     difference = None if written is None else _difference(network, written)
-    if difference is not None and difference > TOLERANCE:
+    if difference is not None and not difference <= TOLERANCE:  # nor NaN
         out.unlink(missing_ok=True)
         raise ValueError(
             f"--format: as {form} the outputs of {str(member)!r} differ by {difference:.1e}; allowed: {TOLERANCE:.0e} "

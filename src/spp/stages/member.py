@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.models.build import build
 from spp.models.config import TRAIN
-from spp.models.weights import load_weights
+from spp.models.weights import load_weights, save_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs, set_drop_path
@@ -69,9 +69,12 @@ def save_member(
 
 
 def write_member(file: Path, small: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write a member's weights under a known description (after training it on)."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in small.state_dict().items()}
-    save_file(weights, file, metadata={_HEADER: json.dumps(description)})
+    """Write a member's weights under a known description (after training it on).
+
+    Raises:
+        ValueError: the weights are not finite.
+    """
+    save_weights(small, file, metadata={_HEADER: json.dumps(description, allow_nan=False)})
 
 
 def describe_member(file: Path) -> dict[str, Any]:
