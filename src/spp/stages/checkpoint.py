@@ -7,7 +7,6 @@ There lies also the checkpoint before the last one, for the case that the last o
 """
 
 import hashlib
-import logging
 import os
 import random
 import shutil
@@ -31,11 +30,9 @@ OURS = "spp"
 _CHUNK_BYTES = 2**20
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
-_log = logging.getLogger(__name__)
-
 
 class UnusableCheckpointError(Exception):
-    """A checkpoint that was read does not fit what the stage has built."""
+    """A checkpoint is damaged, or does not fit what the stage has built."""
 
 
 class CheckpointFile:
@@ -73,7 +70,11 @@ class CheckpointFile:
             raise
 
     def read(self, path: Path | None = None) -> dict[str, Any] | None:
-        """The state in `path` (the last checkpoint), or None; one that cannot be used is told in one line."""
+        """The state in `path` (the last checkpoint), or None where there is no such file.
+
+        Raises:
+            UnusableCheckpointError: one line, if it is damaged, of another stage, or of another format.
+        """
         path = path or self.path
         try:
             _check_digest(path)
@@ -83,10 +84,7 @@ class CheckpointFile:
             return None
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            before = self.previous.exists() and path != self.previous
-            then = "goes on from the one before, if that is whole" if before else "starts anew"
-            _log.warning("%s cannot be used (%s); the stage %s", path, reason, then)
-            return None
+            raise UnusableCheckpointError(f"{path} cannot be used ({reason})") from None
         return state
 
     def restore_artifacts(self, state: Mapping[str, Any]) -> None:

@@ -166,8 +166,7 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     torch.set_num_threads(stage.runtime.num_threads)
     stage.mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(stage.spec, provenance))
     try:
-        pinned, saved = _find_checkpoint(stage, meeting)
-        stage.restart(saved)
+        pinned = _restart(stage, meeting)
         if stage.earlier_code:
             _log.warning("%s was written by other code, which counts among the stage's provenance", pinned)
             store.write_provenance(kind, key, {**provenance, "earlier_code": stage.earlier_code})
@@ -184,15 +183,24 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     store.finish(kind, key, summary)
 
 
-def _find_checkpoint(stage: StageRun, meeting: Meeting) -> tuple[Path, dict[str, Any] | None]:
-    """The last checkpoint that can be used, where all ranks find it, and its state; None where there is none."""
-    checkpoint = stage.checkpoint
+def _restart(stage: StageRun, meeting: Meeting) -> Path:
+    """Begin from the last checkpoint that can be used, if any; where all ranks find it."""
+    checkpoint, problems = stage.checkpoint, list[str]()
+    pinned, saved = checkpoint.path, None
     for path in (checkpoint.path, checkpoint.previous):
         pinned = meeting.pin(path)
-        saved = checkpoint.read(pinned)
+        try:
+            saved = checkpoint.read(pinned)
+        except UnusableCheckpointError as error:
+            problems.append(str(error))
+            path.unlink()  # or it would become the one before the next
         if saved is not None:
-            return pinned, saved
-    return checkpoint.path, None
+            break
+    if problems:
+        then = "starts anew" if saved is None else "goes on from the checkpoint before"
+        _log.warning("%s; the stage %s", "; ".join(problems), then)
+    stage.restart(saved)
+    return pinned
 
 
 def _check(stage: StageRun) -> None:
