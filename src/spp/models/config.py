@@ -10,6 +10,9 @@ TRAIN, PRETRAINED = "train", "pretrained"
 GIVEN_BY_DATA = ("img_size", "in_chans", "num_classes")
 """Arguments of timm's constructors that follow from the data and the task; they may not be contradicted."""
 
+AVERAGES = ("state_dict_ema", "model_ema")
+"""Under which names a checkpoint holds a moving average, as timm looks for it."""
+
 TIMM_KWARGS = (
     *("patch_size", "embed_dim", "depth", "depths", "num_heads", "head_dim", "window_size", "mlp_ratio"),
     *("qkv_bias", "qk_norm", "proj_bias", "scale_attn_norm", "scale_mlp_norm", "init_values"),
@@ -43,8 +46,9 @@ class ModelConfig(Config):
     """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""
     tag: str | None = later(None, neutral=None)
     """Which of timm's pretrained weights, where the name does not say; filled in when planning."""
-    ema: bool = later(True, neutral=True)
-    """Of a checkpoint that holds weights and their average, take the average."""
+    ema: bool = later(True, neutral=False)
+    """Of a checkpoint that holds weights and their moving average, take the average; false in the key of one without.
+    """
 
     def __post_init__(self) -> None:
         if self.factory is not None:

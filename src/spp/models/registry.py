@@ -4,6 +4,7 @@ import ast
 import difflib
 import hashlib
 import importlib.util
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spp.factory import find_factory
-from spp.models.config import PRETRAINED, TRAIN, ModelConfig
+from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _SOURCES = ("url", "hf_hub_id", "file", "state_dict")
@@ -44,9 +45,10 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
             config = replace(config, tag=_pinned_tag(str(config.name)) or None)
     if config.weights not in (TRAIN, PRETRAINED):
         file = Path(config.weights).absolute()
-        config = replace(config, weights=f"sha256:{sha256_of(file)}")
+        config = replace(config, weights=f"sha256:{sha256_of(file)}", ema=config.ema and _holds_average(file))
         runtime["weights_file"] = str(file)
-    return config, runtime
+        return config, runtime
+    return replace(config, ema=False), runtime
 
 
 def sha256_of(file: Path) -> str:
@@ -62,6 +64,14 @@ def sha256_of(file: Path) -> str:
         )
     state = file.stat()
     return _sha256(file, state.st_size, state.st_mtime_ns)
+
+
+def _holds_average(file: Path) -> bool:
+    """Whether a torch checkpoint speaks of a moving average; found without torch."""
+    if file.stat().st_size == 0:
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(name.encode()) >= 0 for name in AVERAGES)
 
 
 @cache

@@ -33,7 +33,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     set_drop_path(model, recipe.drop_path)
 
     if "weights_file" in stage.runtime.model:
-        load_given(model, config.weights, stage.runtime.model["weights_file"])
+        load_given(model, config, stage.runtime.model["weights_file"])
     if recipe.epochs > 0:
         num_steps = recipe.epochs * data.steps_per_epoch
         model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage), data, stage))

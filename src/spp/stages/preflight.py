@@ -131,7 +131,7 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
     with torch.random.fork_rng():
         model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
-        load_given(model, setup.model.weights, setup.runtime.model["weights_file"])
+        load_given(model, setup.model, setup.runtime.model["weights_file"])
     masked = MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
     _check_fit(masked.model, data, task)
     return masked
