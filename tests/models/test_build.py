@@ -57,7 +57,9 @@ def test_ones_own_network_is_what_its_factory_makes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [("num_classes", 1000), ("img_size", 16), ("in_chans", 3)])
 def test_arguments_that_contradict_the_data_are_refused(name, value):
     config = ModelConfig(name="vit_tiny_patch16_224", kwargs={**MICRO, name: value})
-    with pytest.raises(ValueError, match=rf"^model.kwargs.{name}: {value} contradicts data and task, for which it is [^\n]*$"):
+    with pytest.raises(
+        ValueError, match=rf"^model.kwargs.{name}: {value} contradicts data and task, for which it is [^\n]*$"
+    ):
         build(architecture_of(config, IMAGES, 7))
 
 

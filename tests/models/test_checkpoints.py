@@ -26,8 +26,12 @@ def prefixed(prefix, weights):
     return {prefix + name: value for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "net.", "model._orig_mod.module.", "module.net."])
-@pytest.mark.parametrize("nesting", [(), ("state_dict",), ("model",), ("model_state_dict",), ("teacher",), ("model", "state_dict")])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "model.", "net.", "model._orig_mod.module.", "module.net."]
+)
+@pytest.mark.parametrize(
+    "nesting", [(), ("state_dict",), ("model",), ("model_state_dict",), ("teacher",), ("model", "state_dict")]
+)
 def test_prefixes_and_nesting_in_any_order(prefix, nesting, tmp_path):
     trained, fresh = network(), network()
     content = prefixed(prefix, trained.state_dict())
@@ -42,7 +46,10 @@ def test_prefixes_and_nesting_in_any_order(prefix, nesting, tmp_path):
 
 def test_a_compiled_part_and_a_part_named_like_a_wrapper():
     weights = {"blocks.0._orig_mod.fc.weight": torch.ones(1), "head.weight": torch.ones(1)}
-    assert list(without_wrappers(weights, ["blocks.0.fc.weight", "head.weight"])) == ["blocks.0.fc.weight", "head.weight"]
+    assert list(without_wrappers(weights, ["blocks.0.fc.weight", "head.weight"])) == [
+        "blocks.0.fc.weight",
+        "head.weight",
+    ]
     assert list(without_wrappers({"model.fc.weight": torch.ones(1)}, ["model.fc.weight"])) == ["model.fc.weight"]
 
 

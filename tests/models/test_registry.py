@@ -49,7 +49,15 @@ def test_a_factory_is_known_by_its_source(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "features_only", "pretrained", "wings"],
+    [
+        "checkpoint_path",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "cache_dir",
+        "features_only",
+        "pretrained",
+        "wings",
+    ],
 )
 def test_arguments_that_no_key_could_know_are_refused(name):
     with pytest.raises(ValueError, match=rf"^model.kwargs.{name}: [^\n]*; allowed: patch_size, [^\n]*$"):

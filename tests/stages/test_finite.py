@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from spp.cli.main import main
-from spp.stages.finite import FiniteSteps, NotFiniteError, first_layer, require_finite_numbers
+from spp.stages.finite import FiniteSteps, NotFiniteError, first_layer, require_finite_numbers, tensors_of
 from spp.store.store import Store
 
-LINE = re.compile(r"spp\.stages\.finite\.NotFiniteError: (\w+): .* at step (\d+) \(batch (\d+) of epoch (\d+)\), first in (\S+); allowed: .*")
+LINE = re.compile(
+    r"spp\.stages\.finite\.NotFiniteError: (\w+): .* at step (\d+) \(batch (\d+) of epoch (\d+)\), "
+    r"first in (\S+); allowed: .*"
+)
 
 
 def run_from(finished, tmp_path, kind, *words):
@@ -22,13 +25,13 @@ def run_from(finished, tmp_path, kind, *words):
     status = main(["run", "debug=fast", "logger=off", f"paths.store={tmp_path / 'store'}", *words])
     store = Store(tmp_path / "store")
     folders = [folder for folder in (store.root / "stages" / kind).iterdir()]
-    return status, store, [store.failure(kind, folder.name) for folder in folders if (folder / "FAILED").exists()]
+    return status, [store.failure(kind, folder.name) for folder in folders if (folder / "FAILED").exists()]
 
 
 @pytest.mark.parametrize("kind", ["dense", "prune", "finetune"])
 def test_weights_that_diverge_fail_in_one_line(kind, finished, tmp_path):
     words = [f"{kind}.lr=1e37", f"{kind}.epochs=2", "budget.values=[0.5]"]
-    status, store, (failure, *_) = run_from(finished, tmp_path, kind, *words)
+    status, (failure, *_) = run_from(finished, tmp_path, kind, *words)
     assert status == 1
     found = LINE.fullmatch(failure["error"].strip().splitlines()[-1])
     assert found, failure["error"]
@@ -40,7 +43,7 @@ def test_weights_that_diverge_fail_in_one_line(kind, finished, tmp_path):
 @pytest.mark.parametrize("method", ["leap", "dessilbi", "upop", "wdpruning"])
 def test_searches_that_train_weights_have_the_same_guard(method, finished, tmp_path):
     words = [f"method={method}", "search.lr=1e37", "budget.values=[0.5]"]
-    status, _, (failure, *_) = run_from(finished, tmp_path, "search", *words)
+    status, (failure, *_) = run_from(finished, tmp_path, "search", *words)
     assert status == 1
     assert LINE.fullmatch(failure["error"].strip().splitlines()[-1]), failure["error"]
 
@@ -69,3 +72,14 @@ def test_no_such_number_gets_into_json(value):
     require_finite_numbers({"a": [1.0, None, "nan"], "b": 2}, "summary")
     with pytest.raises(NotFiniteError, match=r"^summary\.a\[1\][^\n]* is not a finite number; allowed: [^\n]*$"):
         require_finite_numbers(value, "summary")
+
+
+def test_the_last_good_checkpoint_stays(finished, tmp_path):
+    words = ["dense.lr=1e37", "budget.values=[0.5]", "cluster.checkpoint_minutes=1e-9"]
+    status, (failure, *_) = run_from(finished, tmp_path, "dense", *words)
+    assert status == 1
+    assert LINE.fullmatch(failure["error"].strip().splitlines()[-1])[2] == "2"
+    (checkpoint,) = (tmp_path / "store" / "stages" / "dense").glob("*/last.ckpt")
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["global_step"] == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors_of(state["state_dict"]))

@@ -71,7 +71,8 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
 
     Returns:
         {"name": ..., "splits": {"train": count, "test": count}, "sha256": hash of the manifest}, and with
-        on_error=skip {"on_error": "skip"}, with named columns {"columns": [image, label]}. The same images in another form have another manifest. Of one's own data
+        on_error=skip {"on_error": "skip"}, with named columns {"columns": [image, label]}.
+        The same images in another form have another manifest. Of one's own data
         {"name": the factory}: what it makes is known by its source alone.
 
     Raises:

@@ -22,7 +22,13 @@ from spp.models.config import AVERAGES
 _WEIGHTS = ("state_dict", "model", "model_state_dict", "teacher", "module")
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "net.")
 """What torch.compile, DataParallel, Lightning and others put before every name."""
-_HARMLESS = (argparse.Namespace, pathlib.PosixPath, np.dtype, scalar, *map(type, map(np.dtype, "fdilq?")))
+_HARMLESS: tuple[Any, ...] = (
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    scalar,
+    *map(type, map(np.dtype, "fdilq?")),
+)
 
 _ALLOWED = "a .safetensors file, or a torch checkpoint that loads with weights_only"
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

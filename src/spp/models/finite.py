@@ -9,7 +9,7 @@ def first_not_finite(module: nn.Module) -> str | None:
 
     A buffer may hold infinity on purpose, as masks of attention do. Waits for the device once.
     """
-    tensors = [(name, parameter, True) for name, parameter in module.named_parameters()]
+    tensors: list[tuple[str, Tensor, bool]] = [(name, weight, True) for name, weight in module.named_parameters()]
     tensors += [(name, buffer, False) for name, buffer in module.named_buffers()]
     tensors = [entry for entry in tensors if entry[1].is_floating_point() and entry[1].numel()]
     if not tensors:

@@ -144,13 +144,9 @@ def default_tag(name: str) -> str | None:
         entries = [entry for entry in _pretrained_entries(text) if entry[0].partition(".")[0] == name]
         if entries:
             tagged = [(full.partition(".")[2], has_weights) for full, has_weights in entries]
-            for is_default in (
-                lambda tag, has_weights: (has_weights and not tag) or tag.endswith("*"),
-                lambda tag, has_weights: has_weights,
-            ):
-                for tag, has_weights in tagged:
-                    if is_default(tag, has_weights):
-                        return tag.strip("*")
+            explicit = [tag for tag, has_weights in tagged if (has_weights and not tag) or tag.endswith("*")]
+            with_weights = [tag for tag, has_weights in tagged if has_weights]
+            return next((tag.strip("*") for tag in (*explicit, *with_weights)), None)
     return None
 
 

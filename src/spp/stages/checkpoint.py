@@ -12,7 +12,7 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class CheckpointFile:
         try:
             with open(sibling, "xb") as file:
                 hashed = _HashedFile(file)
-                torch.save(state, hashed)
+                torch.save(state, cast("IO[bytes]", hashed))
                 file.write(hashed.digest.digest())
                 file.flush()
                 os.fsync(file.fileno())

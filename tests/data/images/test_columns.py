@@ -42,7 +42,9 @@ def test_the_only_columns_of_their_types_are_taken(write, tmp_path):
 @pytest.mark.parametrize(("column", "labels"), [("coarse", [0, 0, 1, 1]), ("fine", [0, 1, 2, 3])])
 def test_a_column_that_is_asked_for_is_read_and_known(column, labels, write, tmp_path):
     root = write(img=IMAGES, coarse=[0, 0, 1, 1], fine=[0, 1, 2, 3])
-    with pytest.raises(ValueError, match=r"^data.root: [^\n]*several could be the label: coarse, fine; allowed: [^\n]*$"):
+    with pytest.raises(
+        ValueError, match=r"^data.root: [^\n]*several could be the label: coarse, fine; allowed: [^\n]*$"
+    ):
         open_source("imagefolder", root, cache=tmp_path / "cache").split("train")
     for _ in range(2):  # the second time from the cache
         split = open_source("imagefolder", root, cache=tmp_path / "cache", label_column=column).split("train")
@@ -61,9 +63,13 @@ def test_images_of_two_columns_are_not_mixed_up(write, tmp_path):
     assert first == [0, 30]
 
 
-@pytest.mark.parametrize("columns", [{"img": IMAGES, "label": list("abcd")}, {"img": list("abcd"), "label": [0, 1, 0, 1]}])
+@pytest.mark.parametrize(
+    "columns", [{"img": IMAGES, "label": list("abcd")}, {"img": list("abcd"), "label": [0, 1, 0, 1]}]
+)
 def test_a_refusal_speaks_of_the_table(columns, write):
-    with pytest.raises(ValueError, match=r"^data.root: [^\n]*img \([^\n]*label \([^\n]*; allowed: [^\n]*labels[^\n]*$") as refused:
+    with pytest.raises(
+        ValueError, match=r"^data.root: [^\n]*img \([^\n]*label \([^\n]*; allowed: [^\n]*labels[^\n]*$"
+    ) as refused:
         open_source("imagefolder", write(**columns)).split("train")
     assert "pyarrow" not in str(refused.value)
 
@@ -83,9 +89,14 @@ def test_compressed_shards_are_named_as_such(name, tmp_path):
         identify("imagefolder", tmp_path)
 
 
-@pytest.mark.parametrize(("name", "root"), [("plain/train-0.parquet", "plain"), ("a/b/train/0.parquet", "a/b"), ("a/data/train-0.parquet", "a")])
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [("plain/train-0.parquet", "plain"), ("a/b/train/0.parquet", "a/b"), ("a/data/train-0.parquet", "a")],
+)
 def test_tables_in_nested_folders_are_named_as_such(name, root, tmp_path):
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(ValueError, match=rf"is a table in a folder that is not looked into; [^\n]*; say data.root=[^\n]*/{root}$"):
+    with pytest.raises(
+        ValueError, match=rf"is a table in a folder that is not looked into; [^\n]*; say data.root=[^\n]*/{root}$"
+    ):
         identify("imagefolder", tmp_path)

@@ -53,10 +53,11 @@ def make_link_to_a_folder(path):
 def test_what_is_no_image_file_is_named(make, said, image_root):
     before = names(image_root)
     make(image_root / "train" / "ant" / "x.jpg")
-    for ask in (identify, open_source):
-        with pytest.raises(ValueError, match=rf"^data.root: '[^']*/ant/x(.jpg)?' is [^\n]*{said}[^\n]*; allowed: [^\n]*$"):
-            found = ask("imagefolder", image_root)
-            found.split("train")
+    for ask in (lambda root: identify("imagefolder", root), names):
+        with pytest.raises(
+            ValueError, match=rf"^data.root: '[^']*/ant/x(.jpg)?' is [^\n]*{said}[^\n]*; allowed: [^\n]*$"
+        ):
+            ask(image_root)
     assert names(image_root, on_error="skip") == before
 
 
@@ -71,7 +72,9 @@ def test_a_name_that_is_not_utf8_is_named(image_root):
     before = names(image_root)
     file = os.fsencode(image_root / "train" / "ant") + b"/caf\xe9.png"
     Image.new("RGB", (8, 8)).save(os.fsdecode(file))
-    with pytest.raises(ValueError, match=r"^data.root: '[^']*/ant/caf\\udce9.png' has a name that is not UTF-8; [^\n]*$"):
+    with pytest.raises(
+        ValueError, match=r"^data.root: '[^']*/ant/caf\\udce9.png' has a name that is not UTF-8; [^\n]*$"
+    ):
         identify("imagefolder", image_root)
     assert names(image_root, on_error="skip") == before
     assert identify("imagefolder", image_root, on_error="skip")["splits"]["train"] == len(before)

@@ -47,13 +47,23 @@ def test_one_bit_is_black_and_white():
 
 @pytest.mark.parametrize("pixels", [RAMP.astype(np.float32), np.full((8, 8), np.nan, np.float32), RAMP - np.int32(1)])
 def test_numbers_off_the_scale_are_refused_by_name(pixels):
-    with pytest.raises(BrokenImageError, match=r"^data.root: 'scan.tif' [^\n]*pixels of mode [FI] from [^\n]*; [^\n]*$"):
+    with pytest.raises(
+        BrokenImageError, match=r"^data.root: 'scan.tif' [^\n]*pixels of mode [FI] from [^\n]*; [^\n]*$"
+    ):
         decode(encoded(Image.fromarray(pixels), "TIFF"), "scan.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_is_shown_upright(orientation):
-    undo = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    undo = {
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_90",
+        7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }
     upright = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) * 5)
     turned = upright.transpose(Image.Transpose[undo[orientation]]) if orientation > 1 else upright
     exif = Image.Exif()

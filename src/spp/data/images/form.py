@@ -93,9 +93,7 @@ def _missing_numbers(files: list[Path]) -> list[str]:
     return [f"{name[: first.start(1)]}{number:0{digits}d}{name[first.end(1) :]}" for number in missing]
 
 
-def complain(
-    problem: str, on_error: OnError, *, allowed: str = "whole files", remedy: str = "fetch it again"
-) -> None:
+def complain(problem: str, on_error: OnError, *, allowed: str = "whole files", remedy: str = "fetch it again") -> None:
     """Say what is wrong with a file: as an error, or in the log where it is skipped.
 
     Raises:
