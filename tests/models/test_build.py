@@ -20,7 +20,7 @@ def test_timm_gets_the_inputs_the_outputs_and_the_arguments():
 
 
 def test_arguments_that_do_not_fit_are_one_line():
-    config = ModelConfig(name="vit_tiny_patch16_224", kwargs={"wings": 2})
+    config = ModelConfig(name="vit_tiny_patch16_224", kwargs={"num_heads": 0})
     with pytest.raises(ValueError, match=r"^model.kwargs: \{[^\n]*\} do not fit vit_tiny_patch16_224 [^\n]*$"):
         build(architecture_of(config, IMAGES, 7))
 
@@ -52,3 +52,24 @@ def test_ones_own_network_is_what_its_factory_makes(tmp_path, monkeypatch):
     broken, runtime = read_model({"factory": "nets:broken"})
     with pytest.raises(ValueError, match=r"^model.factory: 'nets:broken' returned a str; allowed: a torch.nn"):
         build(architecture_of(broken, {}, None), runtime)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_classes", 1000), ("img_size", 16), ("in_chans", 3)])
+def test_arguments_that_contradict_the_data_are_refused(name, value):
+    config = ModelConfig(name="vit_tiny_patch16_224", kwargs={**MICRO, name: value})
+    with pytest.raises(
+        ValueError, match=rf"^model.kwargs.{name}: {value} contradicts data and task, for which it is [^\n]*$"
+    ):
+        build(architecture_of(config, IMAGES, 7))
+
+
+def test_arguments_that_say_what_the_data_say_are_taken():
+    config = ModelConfig(name="vit_tiny_patch16_224", kwargs={**MICRO, **IMAGES, "num_classes": 7})
+    assert build(architecture_of(config, IMAGES, 7)).num_classes == 7
+
+
+def test_a_description_from_elsewhere_cannot_bring_in_a_file(tmp_path):
+    torch.save({}, tmp_path / "w.pt")
+    description = {"name": "vit_tiny_patch16_224", "kwargs": {"checkpoint_path": str(tmp_path / "w.pt")}}
+    with pytest.raises(ValueError, match=r"^model.kwargs.checkpoint_path: [^\n]*a file is only named by model.weights"):
+        build({"model": description, "inputs": IMAGES, "num_outputs": 7})

@@ -7,7 +7,7 @@ import sys
 import pytest
 import timm
 
-from spp.models.registry import _timm_names, read_model
+from spp.models.registry import _timm_names, default_tag, read_model
 
 
 def test_every_name_that_timm_lists_is_known():
@@ -47,9 +47,52 @@ def test_a_factory_is_known_by_its_source(tmp_path, monkeypatch):
     assert runtime == {"folder": str(tmp_path)}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoint_path",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "cache_dir",
+        "features_only",
+        "pretrained",
+        "wings",
+    ],
+)
+def test_arguments_that_no_key_could_know_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^model.kwargs.{name}: [^\n]*; allowed: patch_size, [^\n]*$"):
+        read_model({"name": "vit_tiny_patch16_224", "kwargs": {name: "x"}})
+    with pytest.raises(ValueError, match=r"^model.kwargs.depth: \{'file': 'x'\} is not allowed; [^\n]*$"):
+        read_model({"name": "vit_tiny_patch16_224", "kwargs": {"depth": {"file": "x"}}})
+
+
+def test_pretrained_weights_are_pinned_by_their_tag():
+    config, _ = read_model({"name": "deit_small_patch16_224", "weights": "pretrained"})
+    assert (config.name, config.tag) == ("deit_small_patch16_224", "fb_in1k")
+    assert read_model({"name": "deit_small_patch16_224.fb_in1k", "weights": "pretrained"})[0].tag is None
+    assert "tag" not in read_model({"name": "deit_small_patch16_224"})[0].identity()
+    with pytest.raises(ValueError, match=r"^model.tag: 'x' is not allowed; [^\n]*$"):
+        read_model({"name": "deit_small_patch16_224", "tag": "x"})
+
+
+def test_the_tag_is_that_which_timm_would_take():
+    names = [name for name in timm.list_models() if name.startswith(("vit_", "deit", "swin_"))]
+    found = {name: default_tag(name) for name in names}
+    known = {name: timm.get_pretrained_cfg(name) for name in names}
+    wanted = {name: cfg.tag or "" for name, cfg in known.items() if cfg is not None and cfg.has_weights}
+    assert {name: tag for name, tag in found.items() if tag is not None and tag != wanted.get(name)} == {}
+    assert len([tag for tag in found.values() if tag]) > 100
+
+
+def test_a_name_without_known_weights_is_refused_where_they_are_wanted():
+    with pytest.raises(ValueError, match=r"^model.name: 'vit_base_patch16_clip_quickgelu_224' [^\n]*say model.name="):
+        read_model({"name": "vit_base_patch16_clip_quickgelu_224", "weights": "pretrained"})
+
+
 def test_nothing_of_this_imports_torch():
     code = (
-        "import sys; from spp.models.registry import read_model; read_model({'name': 'vit_tiny_patch16_224'}); "
+        "import sys; from spp.models.registry import read_model; "
+        "read_model({'name': 'vit_tiny_patch16_224', 'weights': 'pretrained'}); "
         "assert not {'torch', 'timm'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -167,7 +167,7 @@ def test_what_the_task_does_not_know_is_refused_in_one_line(folder, monkeypatch,
     for word, named in (
         ("finetune.label_smoothing=0.1", "finetune.label_smoothing: 0.1 is not allowed for darkness"),
         ("prune.distill_weight=0.5", "prune.distill_weight: darkness does not learn from a teacher"),
-        ("model.kwargs.num_classes=3", "model: outputs of shape (2, 3) do not fit darkness"),
+        ("model.kwargs.num_classes=3", "model.kwargs.num_classes: 3 contradicts data and task, for which it is 1"),
     ):
         assert main(["run", *WORDS, word, f"paths.store={folder / 'other'}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -106,3 +106,31 @@ def test_a_program_that_computes_something_else_is_refused(member, tmp_path, mon
     monkeypatch.setattr(module, "_write_weights", write_other)
     with pytest.raises(ValueError, match=r"^--format: as safetensors the outputs of .* differ by .*; allowed: 1e-04"):
         export(member, "safetensors", tmp_path / "small.safetensors")
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+@pytest.mark.parametrize("network", ["vit of ragged heads", "shifted swin"])
+def test_blocks_that_have_lost_all_units_of_a_kind_run_elsewhere(form, network, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    config = MODELS[network]
+    inputs = {"img_size": 16, "in_chans": 3}
+    samples = {"name": "images", "class_names": None, "preprocessing": {}}
+    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
+    torch.manual_seed(0)
+    dense = build_untrained(architecture).eval()
+    pairs = find_pairs(dense, per_head=config.per_head)
+    first, *_, last = dict.fromkeys(pair.owner for pair in pairs if pair.kind == "qk")
+    gone = {f"{first}.qk", f"{last}.vo", next(pair.name for pair in pairs if pair.kind == "mlp")}
+    assert gone <= {pair.name for pair in pairs}
+    masks = {pair.name: torch.full((pair.size,), pair.name not in gone) for pair in pairs}
+    save_member(tmp_path / "m.safetensors", compact(dense, masks), masks, pairs, architecture)
+    assert export(tmp_path / "m.safetensors", form, tmp_path / FILES[form]).difference < TOLERANCE
+
+
+@pytest.mark.parametrize("difference", [1.0, float("nan")])
+def test_a_file_that_fails_its_check_is_not_left_behind(member, difference, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_difference", lambda network, written: difference)
+    with pytest.raises(ValueError, match=r"^--format: as torch the outputs of [^\n]* differ by [^\n]*$"):
+        export(member, "torch", tmp_path / "small.pt2")
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from spp.cli.main import main
 from spp.dynamics.ranking import open_path
@@ -195,3 +195,24 @@ def test_a_walk_starts_from_what_the_tokens_leave_and_a_budget_above_that_is_ref
     members = store.summary("prune", stages["prune"].key)["members"]
     params = store.summary("dense", stages["dense"].key)["params"]
     assert all(0.98 * float(size) * params <= members[size]["params"] <= float(size) * params for size in members)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("[]", "that is a list"),
+        ("{", "that is no JSON"),
+        ("{}", "without the architecture's model"),
+        ('{"architecture": {"model": {}}}', "without the architecture's inputs"),
+        ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7}, "widths": "8"}', "without a number of units"),
+        (
+            '{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7}, "widths": {"blocks.0.mlp": "8"}}',
+            "without a number of units",
+        ),
+    ],
+)
+def test_a_header_from_elsewhere_is_refused_in_one_line(header, said, tmp_path):
+    file = tmp_path / "member.safetensors"
+    save_file({"w": torch.zeros(1)}, file, metadata={"spp_member": header})
+    with pytest.raises(ValueError, match=rf"^member: '[^']*' has a header {said}[^\n]*; allowed: [^\n]*$"):
+        load_member(file)

@@ -1,6 +1,7 @@
 """What a preflight refuses is tested with the words of a user in tests/cli/test_words.py; here: how often it asks."""
 
 import pytest
+from PIL import Image
 
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
@@ -84,3 +85,21 @@ def test_weights_that_train_in_the_search_do_so_by_the_shared_recipe_of_deit(exp
     (point,) = compose_points([f"experiment={experiment}"], multirun=False)
     shared = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0}
     assert {name: point.cfg["search"][name] for name in shared} == shared
+
+
+@pytest.mark.parametrize(("value", "said"), [(255, "8 images of imagefolder are all the same constant"), (None, None)])
+def test_images_that_say_nothing_are_named(value, said, tmp_path):
+    for part in ("train", "val"):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(40):
+                grey = number if value is None else value
+                Image.new("L", (8, 8), grey).save(tmp_path / part / label / f"{number}.png")
+    words = ["data=imagenet", f"data.root={tmp_path}", "data.img_size=8", "data.val_fraction=0.2", "recipe=digits"]
+    sizes = [f"{name}.batch_size=8" for name in ("dense", "update", "prune", "finetune")]
+    points = setups(*words, *sizes, f"paths.store={tmp_path / 'store'}")
+    if said is None:
+        preflight.check_all(points)
+        return
+    with pytest.raises(ValueError, match=rf"^data: {said} [^\n]*; allowed: [^\n]*$"):
+        preflight.check_all(points)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from spp.stages.checkpoint import PREVIOUS, CheckpointFile
 from spp.stages.worker import run_stage
 from spp.store.store import CHECKPOINT
 
@@ -44,7 +45,7 @@ def test_members_taken_before_the_stop_are_those_that_come_out(random_chain, sig
     signals_at([30])
     with pytest.raises(SystemExit):
         run_stage(store.root, "prune", stage.key)
-    (kept,) = (store.stage_dir("prune", stage.key) / "partial").iterdir()
+    (kept,) = (store.stage_dir("prune", stage.key) / "partial").glob("*.safetensors")
     digest = stage.store.done("prune", stage.key)["artifacts"]["member_0.8.safetensors"]["sha256"]
     assert kept.name == f"{digest}-member_0.8.safetensors"
     kept.write_bytes(b"torn")
@@ -52,7 +53,14 @@ def test_members_taken_before_the_stop_are_those_that_come_out(random_chain, sig
     stage.assert_same(store)
 
 
-@pytest.mark.parametrize("damage", ["cut", "other stage", "garbage", "other content"])
+def rewrite(store, kind, key, state, tmp_path):
+    """Another state in the place of the checkpoint, whole as a file."""
+    artifacts = tmp_path / "no artifacts"
+    artifacts.mkdir()
+    CheckpointFile(store.stage_dir(kind, key), state["spp"]["key"], artifacts).write(state)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other stage", "garbage", "other content"])
 def test_a_checkpoint_that_cannot_be_used_is_passed_over(damage, random_chain, signals_at, tmp_path, caplog):
     import torch
 
@@ -65,18 +73,57 @@ def test_a_checkpoint_that_cannot_be_used_is_passed_over(damage, random_chain, s
     state = torch.load(path, weights_only=True)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-2000])
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "garbage":
         path.write_bytes(b"nothing")
     elif damage == "other stage":
         state["spp"]["key"] = "0" * 20
-        torch.save(state, path)
+        rewrite(store, "finetune", stage.key, state, tmp_path)
+        (path.parent / "partial" / PREVIOUS).unlink()
     else:
         state["state_dict"].popitem()
-        torch.save(state, path)
+        rewrite(store, "finetune", stage.key, state, tmp_path)
     run_stage(store.root, "finetune", stage.key)
     (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("spp.")]
     assert "anew" in warning
     assert len(warning.splitlines()) == 1
+    stage.assert_same(store)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, -1])
+def test_one_flipped_bit_is_never_gone_on_from(place, random_chain, signals_at, tmp_path, caplog):
+    stage = random_chain["finetune"]
+    store = stage.again(tmp_path / "store")
+    _, seen = signals_at([10, 20])
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_stage(store.root, "finetune", stage.key)
+    path = store.stage_dir("finetune", stage.key) / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if place > 0 else place] ^= 4
+    path.write_bytes(content)
+    run_stage(store.root, "finetune", stage.key)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("spp.")]
+    assert "its content is not what was written" in warning
+    assert warning.endswith("the stage goes on from the checkpoint before")
+    assert seen.count((0, 3)) == 1
+    stage.assert_same(store)
+
+
+def test_where_no_checkpoint_is_whole_the_stage_starts_anew(random_chain, signals_at, tmp_path, caplog):
+    stage = random_chain["update"]
+    store = stage.again(tmp_path / "store")
+    signals_at([3, 6])
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_stage(store.root, "update", stage.key)
+    folder = store.stage_dir("update", stage.key)
+    for path in (folder / CHECKPOINT, folder / "partial" / PREVIOUS):
+        path.write_bytes(path.read_bytes()[:-1])
+    run_stage(store.root, "update", stage.key)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("spp.")]
+    assert warning.endswith("the stage starts anew")
     stage.assert_same(store)
 
 
@@ -112,7 +159,7 @@ def test_code_that_has_done_a_part_is_told(random_chain, signals_at, tmp_path, c
     path = store.stage_dir("update", stage.key) / CHECKPOINT
     state = torch.load(path, weights_only=True)
     state["spp"]["codes"] = ["other"]
-    torch.save(state, path)
+    rewrite(store, "update", stage.key, state, tmp_path)
     with pytest.raises(SystemExit):
         run_stage(store.root, "update", stage.key)
     run_stage(store.root, "update", stage.key)

@@ -19,7 +19,7 @@ CPU = RuntimeConfig(accelerator="cpu")
 class Record:
     """Stands where a stage's run stands: keeps the rows, knows the runtime."""
 
-    runtime, ranks, saved = CPU, Ranks(), None
+    runtime, ranks, saved, kind = CPU, Ranks(), None, "finetune"
 
     def __init__(self, folder):
         self.artifacts, self.rows, self.steps = folder, [], []

@@ -69,6 +69,7 @@ def test_a_copy_that_is_too_late_to_save_leaves_what_the_other_has_finished(rand
     def finish(run):
         for name in ("last.ckpt", "progress.json"):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "partial", ignore_errors=True)
         shutil.copytree(finished, folder, dirs_exist_ok=True)
 
     at_step_3(finish)

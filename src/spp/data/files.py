@@ -51,7 +51,7 @@ def hash_lines(lines: Iterable[str]) -> str:
     """SHA-256 of a manifest given line by line."""
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(f"{line}\n".encode())
+        digest.update(os.fsencode(f"{line}\n"))  # names of files need not be UTF-8
     return digest.hexdigest()
 
 

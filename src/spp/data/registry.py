@@ -22,7 +22,7 @@ from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
 
-_RUNTIME_FIELDS = ("root", "download", "format", "on_error")
+_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column")
 
 
 def sources() -> tuple[str, ...]:
@@ -34,7 +34,8 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     """Check the group `data`; imports no torch and runs no code of a factory.
 
     Args:
-        values: the group, with root, download, format and on_error beside the fields of a DataConfig.
+        values: the group, with root, download, format, on_error, image_column and label_column beside the fields of a
+            DataConfig.
         cache: folder in which to remember the identities and the indices of large folders.
 
     Returns:
@@ -60,6 +61,8 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
         "format": values.get("format"),
         "on_error": values.get("on_error") or "fail",
         "cache": cache,
+        "image_column": values.get("image_column"),
+        "label_column": values.get("label_column"),
     }
     _access(module, root, {name: value for name, value in runtime.items() if name != "root"})
     return config, runtime
@@ -70,7 +73,8 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
 
     Returns:
         {"name": ..., "splits": {"train": count, "test": count}, "sha256": hash of the manifest}, and with
-        on_error=skip {"on_error": "skip"}. The same images in another form have another manifest. Of one's own data
+        on_error=skip {"on_error": "skip"}, with named columns {"columns": [image, label]}.
+        The same images in another form have another manifest. Of one's own data
         {"name": the factory}: what it makes is known by its source alone.
 
     Raises:
@@ -96,6 +100,8 @@ def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> 
     module = _module(name)
     access = _access(module, root, options)
     identity: Identity = {"name": name, **module.fingerprint(access)}
+    if access.columns:
+        identity["columns"] = access.columns
     return identity if access.on_error == "fail" else {**identity, "on_error": access.on_error}
 
 
@@ -131,6 +137,11 @@ def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, A
         allowed = ", ".join(("null", *formats))
         raise ValueError(
             f"data.format: {access.format!r} is not a form of {name}; allowed: {allowed}; use null to have it found out"
+        )
+    if access.columns and "parquet" not in formats:
+        raise ValueError(
+            f"data.image_column, data.label_column: {access.columns} are not allowed for "
+            f"{module.__name__.rpartition('.')[2]}; allowed: null; use data=imagenet for tables of one's own"
         )
     if access.on_error not in get_args(OnError):
         raise ValueError(f"data.on_error: {access.on_error!r} is not allowed; allowed: fail, skip; use fail")

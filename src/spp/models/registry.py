@@ -1,8 +1,10 @@
 """What planning asks of networks, without torch. Each library's builder is a module of this room."""
 
+import ast
 import difflib
 import hashlib
 import importlib.util
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from spp.factory import find_factory
-from spp.models.config import PRETRAINED, TRAIN, ModelConfig
+from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+_SOURCES = ("url", "hf_hub_id", "file", "state_dict")
+"""Arguments that tell where pretrained weights are."""
 _RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
 
 
@@ -26,6 +30,10 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
     Raises:
         ValueError: one line, if there is no such network, factory or file.
     """
+    if values.get("tag") is not None:
+        raise ValueError(
+            f"model.tag: {values['tag']!r} is not allowed; allowed: what planning finds; say model.name=NAME.TAG"
+        )
     config, runtime = ModelConfig.read(values, "model"), dict[str, Any]()
     if config.factory is not None:
         factory = find_factory(config.factory, "model.factory")
@@ -33,11 +41,14 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
         runtime["folder"] = str(factory.folder)
     else:
         _check_name(str(config.name))
+        if config.weights == PRETRAINED and "." not in str(config.name):
+            config = replace(config, tag=_pinned_tag(str(config.name)) or None)
     if config.weights not in (TRAIN, PRETRAINED):
         file = Path(config.weights).absolute()
-        config = replace(config, weights=f"sha256:{sha256_of(file)}")
+        config = replace(config, weights=f"sha256:{sha256_of(file)}", ema=config.ema and _holds_average(file))
         runtime["weights_file"] = str(file)
-    return config, runtime
+        return config, runtime
+    return replace(config, ema=False), runtime
 
 
 def sha256_of(file: Path) -> str:
@@ -53,6 +64,14 @@ def sha256_of(file: Path) -> str:
         )
     state = file.stat()
     return _sha256(file, state.st_size, state.st_mtime_ns)
+
+
+def _holds_average(file: Path) -> bool:
+    """Whether a torch checkpoint speaks of a moving average; found without torch."""
+    if file.stat().st_size == 0:
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(name.encode()) >= 0 for name in AVERAGES)
 
 
 @cache
@@ -73,16 +92,81 @@ def _check_name(name: str) -> None:
     )
 
 
-@cache
-def _timm_names() -> frozenset[str]:
-    """Names that timm.create_model takes, read from timm's files: importing timm, and torch with it, takes seconds."""
+def _timm_files() -> list[Path]:
     spec = importlib.util.find_spec("timm")
     assert spec is not None
     assert spec.origin is not None
+    return sorted((Path(spec.origin).parent / "models").glob("*.py"))
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    """Names that timm.create_model takes, read from timm's files: importing timm, and torch with it, takes seconds."""
     names: set[str] = set()
-    for file in (Path(spec.origin).parent / "models").glob("*.py"):
+    for file in _timm_files():
         text = file.read_text(encoding="utf-8")
         names.update(_ENTRY_POINT.findall(text))
-        for renamed in _RENAMED.findall(text):
+    return frozenset(names) | _old_names()
+
+
+@cache
+def _old_names() -> frozenset[str]:
+    """Names that timm takes for others."""
+    names: set[str] = set()
+    for file in _timm_files():
+        for renamed in _RENAMED.findall(file.read_text(encoding="utf-8")):
             names.update(re.findall(r"^\s*['\"](\w+)['\"]:", renamed, re.MULTILINE))
     return frozenset(names)
+
+
+def _pinned_tag(name: str) -> str:
+    tag = default_tag(name)
+    if tag is None:
+        raise ValueError(
+            f"model.name: {name!r} does not say which pretrained weights, and timm's files list none under it; "
+            f"allowed: a name with a tag; say model.name={name}.TAG, or model.weights=train"
+        )
+    return tag
+
+
+@cache
+def default_tag(name: str) -> str | None:
+    """The tag of the pretrained weights that timm loads for a name without one.
+
+    Read from timm's files as the names are, by the rule of timm.models._registry.generate_default_cfgs.
+
+    Returns:
+        The tag, "" where the name is enough (an old name stands for one with a tag), None where there are no weights.
+    """
+    if name in _old_names():
+        return ""
+    for text in _texts_with(name):
+        entries = [entry for entry in _pretrained_entries(text) if entry[0].partition(".")[0] == name]
+        if entries:
+            tagged = [(full.partition(".")[2], has_weights) for full, has_weights in entries]
+            explicit = [tag for tag, has_weights in tagged if (has_weights and not tag) or tag.endswith("*")]
+            with_weights = [tag for tag, has_weights in tagged if has_weights]
+            return next((tag.strip("*") for tag in (*explicit, *with_weights)), None)
+    return None
+
+
+def _texts_with(name: str) -> list[str]:
+    files = (file.read_text(encoding="utf-8") for file in _timm_files())
+    return [text for text in files if re.search(rf"^def {name}\(", text, re.MULTILINE)]
+
+
+@cache
+def _pretrained_entries(text: str) -> list[tuple[str, bool]]:
+    """Names with tags, in their order, that a file of timm lists, and whether there are weights for each."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(value, ast.Call):
+                    found.append((key.value, _has_weights(value)))
+    return found
+
+
+def _has_weights(call: ast.Call) -> bool:
+    sources = [*call.args[:1], *(word.value for word in call.keywords if word.arg in _SOURCES)]
+    return any(not isinstance(source, ast.Constant) or bool(source.value) for source in sources)

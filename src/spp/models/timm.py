@@ -6,7 +6,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from spp.models.config import PRETRAINED, ModelConfig
+from spp.models.config import GIVEN_BY_DATA, PRETRAINED, ModelConfig
 
 
 def build(
@@ -15,12 +15,14 @@ def build(
     """The network, freshly initialised or with timm's weights.
 
     Raises:
-        ValueError: one line, if timm refuses the arguments or has no weights that fit.
+        ValueError: one line, if timm refuses the arguments, they contradict the data, or timm has no weights that fit.
     """
-    name = str(config.name)
+    name = str(config.name) if config.tag is None else f"{config.name}.{config.tag}"
+    given = {**inputs, **({} if num_outputs is None else {"num_classes": num_outputs})}
+    _check_given(config.kwargs, given)
     if config.weights == PRETRAINED:
         _check_pretrained(name, num_outputs)
-    arguments = {**inputs, **({} if num_outputs is None else {"num_classes": num_outputs}), **config.kwargs}
+    arguments = {**given, **config.kwargs}
     try:
         return timm.create_model(name, pretrained=config.weights == PRETRAINED, **arguments)
     except Exception as error:
@@ -32,6 +34,16 @@ def build(
             f"model.kwargs: {arguments} do not fit {name} ({error}); allowed: the arguments of its timm "
             "constructor; correct model.kwargs or data.img_size"
         ) from None
+
+
+def _check_given(kwargs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse arguments that contradict the data or the task."""
+    for name in GIVEN_BY_DATA:
+        if name in given and name in kwargs and kwargs[name] != given[name]:
+            raise ValueError(
+                f"model.kwargs.{name}: {kwargs[name]!r} contradicts data and task, for which it is {given[name]!r}; "
+                f"allowed: {given[name]!r}; leave it out, or set it by the data"
+            )
 
 
 def _check_pretrained(name: str, num_outputs: int | None) -> None:

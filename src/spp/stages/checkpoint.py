@@ -1,17 +1,18 @@
 """The checkpoint of a stage: one file that is whole or absent, with all that decides what follows.
 
-Files that the stage has finished on the way (the members of a family) are kept beside it in `partial`, under names
-that tell their content, so that an old checkpoint never meets a newer file.
+It ends in the sha256 of all that comes before, which is checked before anything of it is believed; tools that read
+torch's files pass over these last bytes. Files that the stage has finished on the way (the members of a family) are
+kept beside it in `partial`, under names that tell their content, so that an old checkpoint never meets a newer file.
+There lies also the checkpoint before the last one, for the case that the last one is damaged.
 """
 
 import hashlib
-import logging
 import os
 import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -20,15 +21,18 @@ from spp.stages.ranks import link_or_copy
 from spp.store.atomic import temporary
 from spp.store.store import CHECKPOINT, PARTIAL
 
-FORMAT = 1
+FORMAT = 2
+PREVIOUS = "previous.ckpt"
+"""Name, in `partial`, of the checkpoint before the last one."""
 OURS = "spp"
 """Where, in Lightning's checkpoint, that lies which Lightning does not know."""
 
-_log = logging.getLogger(__name__)
+_CHUNK_BYTES = 2**20
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class UnusableCheckpointError(Exception):
-    """A checkpoint that was read does not fit what the stage has built."""
+    """A checkpoint is damaged, or does not fit what the stage has built."""
 
 
 class CheckpointFile:
@@ -43,36 +47,44 @@ class CheckpointFile:
     def __init__(self, folder: Path, key: str, artifacts: Path) -> None:
         self.path = folder / CHECKPOINT
         self._partial = folder / PARTIAL
+        self.previous = self._partial / PREVIOUS
         self._key = key
         self._artifacts = artifacts
         self._hashes: dict[str, str] = {}
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by `state` at once; it is on disk when this returns."""
+        """Replace the checkpoint by `state` at once; it is on disk when this returns. The one before is kept."""
         state[OURS] |= {"format": FORMAT, "key": self._key, "files": self._keep_artifacts()}
         sibling = temporary(self.path.parent)
         try:
             with open(sibling, "xb") as file:
-                torch.save(state, file)
+                hashed = _HashedFile(file)
+                torch.save(state, cast("IO[bytes]", hashed))
+                file.write(hashed.digest.digest())
                 file.flush()
                 os.fsync(file.fileno())
+            self._keep_previous()
             os.replace(sibling, self.path)
         except BaseException:
             sibling.unlink(missing_ok=True)
             raise
 
     def read(self, path: Path | None = None) -> dict[str, Any] | None:
-        """The state that was written last, or None; one that cannot be used is passed over with a warning."""
+        """The state in `path` (the last checkpoint), or None where there is no such file.
+
+        Raises:
+            UnusableCheckpointError: one line, if it is damaged, of another stage, or of another format.
+        """
         path = path or self.path
         try:
+            _check_digest(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self._check(state[OURS])
         except FileNotFoundError:
             return None
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            _log.warning("%s cannot be used (%s); the stage starts anew", path, reason)
-            return None
+            raise UnusableCheckpointError(f"{path} cannot be used ({reason})") from None
         return state
 
     def restore_artifacts(self, state: Mapping[str, Any]) -> None:
@@ -88,6 +100,14 @@ class CheckpointFile:
         self._hashes.clear()
         for path in self._artifacts.iterdir():
             path.unlink()
+
+    def _keep_previous(self) -> None:
+        if not self.path.exists():
+            return
+        self._partial.mkdir(exist_ok=True)
+        sibling = temporary(self._partial)
+        link_or_copy(self.path, sibling)
+        os.replace(sibling, self.previous)
 
     def _check(self, ours: Mapping[str, Any]) -> None:
         if (ours["format"], ours["key"]) != (FORMAT, self._key):
@@ -110,6 +130,37 @@ class CheckpointFile:
 
     def _kept(self, name: str, digest: str) -> Path:
         return self._partial / f"{digest}-{name}"
+
+
+class _HashedFile:
+    """A file that is written from its begin to its end, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _check_digest(path: Path) -> None:
+    """Refuse a file that does not end in the sha256 of what comes before.
+
+    Raises:
+        ValueError: it does not.
+    """
+    with open(path, "rb") as file:
+        num_left = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
+        digest = hashlib.sha256()
+        while num_left > 0 and (data := file.read(min(num_left, _CHUNK_BYTES))):
+            digest.update(data)
+            num_left -= len(data)
+        if num_left or file.read() != digest.digest():
+            raise ValueError("its content is not what was written")
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.plan.config import RuntimeConfig
 from spp.record.wandb_mirror import Mirror
+from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
 from spp.stages.ranks import NotLeaderError, Ranks
 from spp.store.provenance import code_hash
@@ -82,7 +83,12 @@ class StageRun:
         return self.store.summary(ref["kind"], ref["key"])
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append a row to the record; W&B gets a copy."""
+        """Append a row to the record; W&B gets a copy.
+
+        Raises:
+            NotFiniteError: a number in it is NaN or infinite.
+        """
+        require_finite_numbers(row, self.kind)
         if self.ranks.is_leader:
             self.store.append_metrics(self.kind, self.key, dict(row))
             self.mirror.log(row, step=len(self._rows))

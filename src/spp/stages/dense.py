@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors.torch import save_file
 
 from spp.models.build import build
 from spp.models.config import ModelConfig
-from spp.models.weights import WEIGHTS_FILE, load_given
+from spp.models.weights import WEIGHTS_FILE, load_given, save_weights
 from spp.plan.recipes import RecipeConfig
 from spp.stages.context import StageRun
 from spp.stages.evaluation import evaluate
@@ -34,17 +33,14 @@ def run(stage: StageRun) -> dict[str, Any]:
     set_drop_path(model, recipe.drop_path)
 
     if "weights_file" in stage.runtime.model:
-        load_given(model, config.weights, stage.runtime.model["weights_file"])
+        load_given(model, config, stage.runtime.model["weights_file"])
     if recipe.epochs > 0:
         num_steps = recipe.epochs * data.steps_per_epoch
         model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage), data, stage))
     stage.leave_to_leader()
 
     model.cpu()
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()},
-        stage.artifacts / WEIGHTS_FILE,
-    )
+    save_weights(model, stage.artifacts / WEIGHTS_FILE)
     cost = count_cost(model, example_inputs(model))
     return {
         "macs": cost.macs,

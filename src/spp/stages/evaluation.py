@@ -7,18 +7,25 @@ import pytorch_lightning as pl
 from torch import nn
 
 from spp.stages.context import StageRun
+from spp.stages.finite import require_finite_numbers
 from spp.stages.fitting import build_trainer, known_warnings
 from spp.structure.inputs import call
 from spp.tasks.task import Batch, Task
 
 
 def evaluate(model: nn.Module, loader: Sized, task: Task, run: StageRun) -> dict[str, dict[str, Any]]:
-    """The task's metrics of a network over all samples of a loader, as the record holds them (Task.describe)."""
+    """The task's metrics of a network over all samples of a loader, as the record holds them (Task.describe).
+
+    Raises:
+        NotFiniteError: a metric is NaN or infinite.
+    """
     module = _Evaluation(model, task, len(loader), run)
     trainer = build_trainer(run.runtime, precision="32-true", inference_mode=True)
     with known_warnings():
         trainer.test(module, dataloaders=loader, verbose=False)
-    return task.describe(module.evaluator.compute(), module.evaluator.num_samples)
+    values = module.evaluator.compute()
+    require_finite_numbers(values, f"{run.kind}: metrics")
+    return task.describe(values, module.evaluator.num_samples)
 
 
 class _Evaluation(pl.LightningModule):

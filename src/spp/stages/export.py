@@ -1,6 +1,7 @@
 """A member for use elsewhere: as plain weights, as a torch program, or as ONNX; none of them needs spp to run."""
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -44,30 +45,46 @@ def export(member: Path, form: str, out: Path) -> Exported:
             onnx.
 
     Raises:
-        ValueError: one line, if the member cannot be read, onnx is not installed, or the outputs differ.
+        ValueError: one line, if the member cannot be read, onnx is not installed, or the file does not run or its
+            outputs differ; nothing is left of it then.
     """
     network, about = load_member(member), describe_member(member)
     out.parent.mkdir(parents=True, exist_ok=True)
     writers = {"safetensors": _write_weights, "torch": _write_program, "onnx": _write_onnx}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
-        written = writers[form](member, network, about, out)
-    difference = None if written is None else _difference(network, written)
-    if difference is not None and difference > TOLERANCE:
-        out.unlink(missing_ok=True)
-        raise ValueError(
-            f"--format: as {form} the outputs of {str(member)!r} differ by {difference:.1e}; allowed: {TOLERANCE:.0e} "
-            "of the largest; use another format and report it"
-        )
+    # Under its name only when it has passed; the suffix is what torch knows its programs by.
+    partial = out.with_name(f".partial-{out.name}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
+            difference = _compared(network, writers[form](member, network, about, partial), member, form)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
     description = out.with_suffix(".json")
     fields = _describe(network, about, form).items()
     description.write_text("{\n" + ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in fields) + "\n}\n")
     return Exported(out, description, difference)
 
 
+def _compared(network: nn.Module, written: Network | None, member: Path, form: str) -> float | None:
+    """The largest relative difference of a written file's outputs, None if it cannot be run here.
+
+    Raises:
+        ValueError: one line, if it does not run, or the difference is larger than TOLERANCE.
+    """
+    if written is None:
+        return None
+    difference = _difference(network, written)
+    if not difference <= TOLERANCE:  # nor is it NaN
+        raise ValueError(
+            f"--format: as {form} the outputs of {str(member)!r} differ by {difference:.1e}; allowed: {TOLERANCE:.0e} "
+            "of the largest; use another format and report it"
+        )
+    return difference
+
+
 def _write_weights(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
-    if member.resolve() != out.resolve():
-        shutil.copyfile(member, out)
+    shutil.copyfile(member, out)
     return load_member(out)
 
 
@@ -106,7 +123,13 @@ def _onnx_runtime(file: Path, inputs: str) -> Network | None:
         from onnxruntime import InferenceSession
     except ImportError:
         return None
-    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    try:
+        session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"--format: ONNX Runtime cannot run it ({reason}); allowed: what it runs; use another format and report it"
+        ) from None
     return lambda samples: torch.from_numpy(session.run(None, {inputs: samples.numpy()})[0])
 
 

@@ -29,6 +29,7 @@ from spp.data.module import DataModule
 from spp.plan.config import RuntimeConfig
 from spp.stages.checkpoint import OURS, UnusableCheckpointError, random_state, set_random_state
 from spp.stages.context import StageRun
+from spp.stages.finite import FiniteSteps
 from spp.store.claim import AlreadyClaimed
 from spp.store.store import CHECKPOINT
 
@@ -80,6 +81,14 @@ class Trainable(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.mean_loss = RunningMean()
+        self.finite_steps = FiniteSteps()
+
+    def require_finite(self) -> None:
+        """Called before a checkpoint is written, and before a validation.
+
+        Raises:
+            NotFiniteError: the training has diverged.
+        """
 
 
 def run_fit(module: Trainable, data: DataModule, run: StageRun, **arguments: Any) -> None:
@@ -91,6 +100,7 @@ def run_fit(module: Trainable, data: DataModule, run: StageRun, **arguments: Any
         SystemExit: where a signal asked the process to end.
         AlreadyClaimed: if another process has taken over the stage.
         NotLeaderError: on every rank but the first, when all is trained.
+        NotFiniteError: the training has diverged; the last checkpoint is from before.
         UnusableCheckpointError: if the checkpoint does not fit the module.
     """
     watch = _Watch(module, data, run)
@@ -298,6 +308,7 @@ class _Watch(pl.Callback):
         return num_batches == trainer.num_training_batches or self._num_since_agreed >= self._agree_every
 
     def _save(self, trainer: pl.Trainer, num_batches: int) -> None:
+        self.module.require_finite()
         device = trainer.strategy.root_device
         states: list[Any] = [{"random": random_state(device), "mean_loss": self.module.mean_loss.state_dict()}]
         if trainer.world_size > 1:

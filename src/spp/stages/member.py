@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spp.models.build import build
 from spp.models.config import TRAIN
-from spp.models.weights import load_weights
+from spp.models.weights import load_weights, save_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs, set_drop_path
@@ -69,9 +69,12 @@ def save_member(
 
 
 def write_member(file: Path, small: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write a member's weights under a known description (after training it on)."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in small.state_dict().items()}
-    save_file(weights, file, metadata={_HEADER: json.dumps(description)})
+    """Write a member's weights under a known description (after training it on).
+
+    Raises:
+        ValueError: the weights are not finite.
+    """
+    save_weights(small, file, metadata={_HEADER: json.dumps(description, allow_nan=False)})
 
 
 def describe_member(file: Path) -> dict[str, Any]:
@@ -88,8 +91,34 @@ def describe_member(file: Path) -> dict[str, Any]:
         raise ValueError(f"member: {str(file)!r} cannot be read ({error}); allowed: {allowed}; make it again") from None
     if _HEADER not in metadata:
         raise ValueError(f"member: {str(file)!r} is no member of a family; allowed: {allowed}; check the path")
-    description: dict[str, Any] = json.loads(metadata[_HEADER])
+    problem, description = _read_header(metadata[_HEADER])
+    if problem:
+        raise ValueError(f"member: {str(file)!r} has a header {problem}; allowed: {allowed}; make it again")
     return description
+
+
+def _read_header(text: str) -> tuple[str, dict[str, Any]]:
+    """What is wrong with a header, and what it says; a file may come from anywhere."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        return "that is no JSON", {}
+    if not isinstance(header, dict):
+        return f"that is a {type(header).__name__}", {}
+    architecture, widths = header.get("architecture"), header.get("widths")
+    if not isinstance(architecture, dict) or not isinstance(architecture.get("model"), dict):
+        return "without the architecture's model", {}
+    if not isinstance(architecture.get("inputs"), dict) or "num_outputs" not in architecture:
+        return "without the architecture's inputs and num_outputs", {}
+    if not isinstance(widths, dict) or not all(map(_is_width, widths.values())):
+        return "without a number of units for each pair in widths", {}
+    return "", header
+
+
+def _is_width(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_width, value))
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def build_untrained(architecture: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> nn.Module:

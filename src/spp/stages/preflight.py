@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from spp.data.images.broken import BrokenImageError
 from spp.data.loaders import open_data
 from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
@@ -16,12 +17,15 @@ from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
 from spp.plan.recipes import PassConfig
 from spp.plan.setup import Setup
+from spp.stages.finite import tensors_of
 from spp.structure.find import find_pairs
 from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
 from spp.tasks.registry import build_task
 from spp.tasks.task import Task
 
+_NUM_COMPARED = 8
+"""Samples that are looked at; where all of them are alike and even, they were not read as what they are."""
 SEARCH_RECIPES = ("update", "search")
 MEASURED_LIKE = "finetune"
 """The recipe whose inputs the measuring has, also where nothing is finetuned."""
@@ -135,7 +139,7 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
     with torch.random.fork_rng():
         model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
-        load_given(model, setup.model.weights, setup.runtime.model["weights_file"])
+        load_given(model, setup.model, setup.runtime.model["weights_file"])
     masked = MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
     _check_fit(masked.model, data, task)
     return masked
@@ -144,6 +148,7 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
 @torch.no_grad()
 def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
     """Refuse a network that cannot take the data's samples, or whose outputs are not what the task expects."""
+    _check_inputs(data, task)
     samples = data.val_samples(data.split_indices[1][:1])
     batch = default_collate([samples[0], samples[0]])
     try:
@@ -157,3 +162,31 @@ def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
     finally:
         model.train()
     task.check_outputs(outputs, 2)
+
+
+def _check_inputs(data: DataModule, task: Task) -> None:
+    """Refuse inputs that are not finite, or say nothing: each of them even, and all the same."""
+    positions = data.split_indices[1][:_NUM_COMPARED]
+    try:
+        samples_of_val = data.val_samples(positions)
+        inputs = [task.inputs(default_collate([samples_of_val[place]])) for place in range(len(positions))]
+    except BrokenImageError:
+        return  # the stage that comes to it names it
+    tensors = [tensor for one in inputs for tensor in tensors_of(one)]
+    name, samples = data.facts.name, data.facts.samples
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ValueError(
+            f"data: the {samples} of {name} hold numbers that are not finite; allowed: finite numbers; correct the data"
+        )
+    first = tensors[0] if len(tensors) >= _NUM_COMPARED else None
+    if first is not None and all(_is_even(tensor) and torch.equal(tensor, first) for tensor in tensors):
+        raise ValueError(
+            f"data: {len(tensors)} {samples} of {name} are all the same constant ({float(first.flatten()[0]):g} as the "
+            f"model sees it); allowed: {samples} that differ; look at the files, and how their numbers are read"
+        )
+
+
+def _is_even(tensor: torch.Tensor) -> bool:
+    """Whether every channel of a sample (1, C, ...) has one value."""
+    channels = tensor.flatten(2) if tensor.ndim > 2 else tensor
+    return bool((channels == channels[..., :1]).all())

@@ -145,6 +145,8 @@ class PathWalk(WeightTraining):
         """Choose the masks again when an interval begins."""
         if self.global_step % self.walk.interval == 0:
             size, taken = self.walk.advance(self.global_step)
+            if taken:
+                self.require_finite()
             for budget in taken:
                 self.taken.take(self.sizes[budget])
             self.masked.set_masks(self.taken.select(self.sizes.get(size, size)))

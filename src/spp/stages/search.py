@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from spp.dynamics.budget import Budget, dense_total, sizes_of
@@ -11,7 +10,7 @@ from spp.dynamics.path import SolutionPath
 from spp.methods.method import MethodConfig
 from spp.methods.registry import load_method
 from spp.methods.search import BudgetSearch, OrderSearch, Search, SearchRequest
-from spp.models.weights import WEIGHTS_FILE
+from spp.models.weights import WEIGHTS_FILE, save_weights
 from spp.plan.recipes import PassConfig, SearchConfig, UpdateConfig
 from spp.stages.context import StageRun
 from spp.stages.media import log_path
@@ -46,6 +45,7 @@ class _MovesMasks(TrainingPass):
 
     def on_after_backward(self) -> None:
         """The method's step, before that of the weights."""
+        super().on_after_backward()
         self.search.after_backward()
 
     def progress_note(self) -> str:
@@ -133,8 +133,7 @@ def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[
     if isinstance(order, SolutionPath):
         log_path(stage.mirror, order)
     if config.trains_weights:
-        weights = search.masked.model.cpu().state_dict()
-        save_file({name: value.contiguous() for name, value in weights.items()}, stage.artifacts / WEIGHTS_FILE)
+        save_weights(search.masked.model, stage.artifacts / WEIGHTS_FILE)
     return {"trains_weights": config.trains_weights}
 
 

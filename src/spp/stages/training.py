@@ -9,8 +9,10 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from spp.data.module import DataModule
+from spp.models.finite import first_not_finite
 from spp.plan.recipes import PassConfig, RecipeConfig
 from spp.stages.context import StageRun
+from spp.stages.finite import NotFiniteError, first_layer, require_finite_numbers, tensors_of
 from spp.stages.fitting import Trainable, run_fit
 from spp.structure.inputs import call
 from spp.tasks.task import Batch, Evaluator, Task
@@ -68,16 +70,58 @@ class TrainingPass(Trainable):
             distance = self.task.distillation_loss(outputs, wanted, recipe.distill_temperature, recipe.distill_kind)
             loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * distance
         self.mean_loss.add(loss)
+        self.finite_steps.note(loss)
         return loss
 
     def further_outputs(self) -> Any:
         """Outputs of heads that are trained along, for the batch that the network has just seen."""
         return ()
 
+    def on_after_backward(self) -> None:
+        """Look at the gradients; what a subclass does with them comes after."""
+        self.finite_steps.note_gradients(self.model.parameters())
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell how far it is."""
+        self.finite_steps.end_step()
+        if self.finite_steps.is_due or self.trainer.is_last_batch:
+            self.require_finite(batch)
         if self.run.progress_is_due or self.global_step >= self.num_steps:
             self.run.progress(self.global_step, self.num_steps, "steps", self.progress_note())
+
+    def require_finite(self, batch: Batch | None = None) -> None:
+        """Stop where the training has diverged; waits for the device.
+
+        Args:
+            batch: of the last step, to find the layer with.
+
+        Raises:
+            NotFiniteError: a loss, a gradient, a weight or a mask is NaN or infinite.
+        """
+        num_bad = self.finite_steps.num_bad()
+        parameter = first_not_finite(self)
+        if not num_bad and parameter is None:
+            return
+        step = self.global_step - max(0, num_bad - 1)
+        epoch, place = divmod(max(0, step - 1), int(self.trainer.num_training_batches))
+        what = "a loss or a gradient" if num_bad else "a weight or a mask"
+        layer = self._first_layer(batch) or parameter or "the loss"
+        has_lr = isinstance(self.pass_recipe, RecipeConfig)
+        remedy = f"a smaller {self.run.kind}.lr" if has_lr else "a smaller step of the method"
+        raise NotFiniteError(
+            f"{self.run.kind}: {what} is not finite at step {step} (batch {place + 1} of epoch {epoch + 1}), first in "
+            f"{layer.removeprefix('model.').removeprefix('model.')}; allowed: finite numbers; use {remedy}, or check "
+            "the data; the last good checkpoint is kept"
+        )
+
+    def _first_layer(self, batch: Batch | None) -> str | None:
+        if batch is None:
+            return None
+        inputs = self.task.inputs(batch)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors_of(inputs)):
+            return f"the inputs ({self.task.facts.samples})"
+        with self.trainer.precision_plugin.forward_context():
+            return first_layer(self.model, lambda: call(self.model, inputs))
 
     def progress_note(self) -> str:
         """A few words beside the number of steps."""
@@ -145,7 +189,9 @@ class WeightTraining(TrainingPass):
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far."""
         headline = self.task.headline_metric
-        self.val_value = self.evaluator.compute()[headline.name]
+        values = self.evaluator.compute()
+        require_finite_numbers(values, f"{self.run.kind}: val")
+        self.val_value = values[headline.name]
         if headline.is_better(self.val_value, self.best_value):
             self.best_value = self.val_value
             if self.recipe.select == "best":

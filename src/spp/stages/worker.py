@@ -21,6 +21,7 @@ from spp.plan.config import RuntimeConfig
 from spp.record.wandb_mirror import Mirror, open_mirror
 from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
 from spp.stages.context import StageRun
+from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
 from spp.stages.media import log_members
 from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
@@ -163,16 +164,16 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     provenance = collect()
     store.write_provenance(kind, key, provenance)
     torch.set_num_threads(stage.runtime.num_threads)
-    pinned = meeting.pin(stage.checkpoint.path)
     stage.mirror = open_mirror(store.stage_dir(kind, key), **_mirror_options(stage.spec, provenance))
     try:
-        stage.restart(stage.checkpoint.read(pinned))
+        pinned = _restart(stage, meeting)
         if stage.earlier_code:
             _log.warning("%s was written by other code, which counts among the stage's provenance", pinned)
             store.write_provenance(kind, key, {**provenance, "earlier_code": stage.earlier_code})
         meeting.go(None if stage.saved is None else pinned)
         summary = _run(stage)
         summary |= _spent(stage) | _skipped(stage)
+        require_finite_numbers(summary, kind)
         log_members(stage.mirror, stage.config, summary)
         stage.mirror.set_result(summary)
     finally:
@@ -180,6 +181,26 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     if not stage.is_superseded(about_to_save=True):
         stage.write_record()
     store.finish(kind, key, summary)
+
+
+def _restart(stage: StageRun, meeting: Meeting) -> Path:
+    """Begin from the last checkpoint that can be used, if any; where all ranks find it."""
+    checkpoint, problems = stage.checkpoint, list[str]()
+    pinned, saved = checkpoint.path, None
+    for path in (checkpoint.path, checkpoint.previous):
+        pinned = meeting.pin(path)
+        try:
+            saved = checkpoint.read(pinned)
+        except UnusableCheckpointError as error:
+            problems.append(str(error))
+            path.unlink()  # or it would become the one before the next
+        if saved is not None:
+            break
+    if problems:
+        then = "starts anew" if saved is None else "goes on from the checkpoint before"
+        _log.warning("%s; the stage %s", "; ".join(problems), then)
+    stage.restart(saved)
+    return pinned
 
 
 def _check(stage: StageRun) -> None:

@@ -96,7 +96,7 @@ def test_a_remembered_identity_follows_the_files(parquet_root, tmp_path):
 
 
 def bad_columns(table):
-    return {"pixels": table["image"], "label": table["label"]}
+    return {"pixels": table["label"], "label": table["label"]}
 
 
 def bad_labels(table):

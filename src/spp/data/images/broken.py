@@ -2,13 +2,16 @@
 
 import errno
 import io
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from spp.data.images.pixels import to_rgb
 
 # What Pillow and its plugins raise for files that are torn or no images at all.
 _DECODE_ERRORS = (
@@ -67,10 +70,13 @@ def reading(what: str) -> Iterator[None]:
 
 
 def decode(content: bytes | Path, what: str) -> Image.Image:
-    """An encoded image, or the image file of that path, in mode RGB.
+    """An encoded image, or the image file of that path, in mode RGB and upright.
 
     Raises:
-        BrokenImageError: if it cannot be decoded to its end.
+        BrokenImageError: if it cannot be decoded to its end, or its pixels are on no known scale.
     """
-    with reading(what), Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-        return image.convert("RGB")
+    with reading(what):
+        if isinstance(content, Path) and not stat.S_ISREG(content.stat().st_mode):
+            raise ValueError("no file but a pipe, a socket or a folder")
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            return to_rgb(ImageOps.exif_transpose(image))

@@ -1,12 +1,14 @@
 """root/train/<class>/* and root/val/<class>/*: every image a file of its own, the form ImageNet comes in.
 
-Classes are the folders of train in alphabetical order. An image's position is its place among the sorted names.
+Classes are the folders of train in alphabetical order. An image's position is its place among the sorted names; those
+in folders below that of the class come after, folder by folder, as in torchvision's ImageFolder.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,11 @@ from PIL import Image
 from spp.data.files import Stamp
 from spp.data.images.broken import decode
 from spp.data.images.form import PARTS, complain, is_visible, refuse, stamp_with
-from spp.data.images.source import Access, Labels, SplitName
+from spp.data.images.source import Access, Labels, OnError, SplitName
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_LINKS_OF_A_LEAF = 2
+"""Links to a folder that holds no folder: its name, and its own entry for itself."""
 _CONTENTS = "train/<class>/* and val/<class>/* (or test/<class>/*)"
 
 
@@ -67,15 +71,16 @@ class FolderImages:
         return len(self._labels_by_class)
 
     def stamp(self) -> Stamp:
-        """The folders of the classes; their times change when a file is added, removed or renamed."""
+        """The folders of images; their times change when a file is added, removed or renamed."""
         classes = [folder / name for folder in self.folders.values() for name in _class_names(folder)]
-        return stamp_with(classes, self.root, self.on_error)
+        folders = [inner for folder in classes for inner in _folders_in(folder)]
+        return stamp_with(folders, self.root, self.on_error)
 
     def manifest(self, name: SplitName) -> list[str]:
         """Relative name, of which the class is a part, and size in bytes."""
         folder = self.folders[name]
         lines = []
-        for file in _walk(folder):
+        for file in _walk(folder, self.on_error):
             try:
                 num_bytes = (folder / file).stat().st_size
             except FileNotFoundError:
@@ -86,7 +91,7 @@ class FolderImages:
 
     def open_split(self, name: SplitName) -> FolderSplit:
         """All images of a split; does not ask for their sizes, which would be a call per file."""
-        files = list(_walk(self.folders[name]))
+        files = list(_walk(self.folders[name], self.on_error))
         labels = [self._labels_by_class[file.partition("/")[0]] for file in files]
         names = np.array([os.fsencode(file) for file in files], dtype=np.bytes_)
         return FolderSplit(self.folders[name], names, np.array(labels, dtype=np.int64))
@@ -116,15 +121,70 @@ def _class_names(part: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _walk(part: Path) -> Iterator[str]:
+def _folders_in(folder: Path) -> Iterator[Path]:
+    """A folder and all that lie in it, however deep; not those that hidden names or links lead to."""
+    yield folder
+    # Most file systems count the folders in a folder among its links: a class of a thousand files is not listed then.
+    if folder.stat().st_nlink == _LINKS_OF_A_LEAF:
+        return
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in names:
+        if not name.startswith("."):
+            yield from _folders_in(folder / name)
+
+
+def _walk(part: Path, on_error: OnError) -> Iterator[str]:
     """Name below `part` of every image, sorted.
 
     Raises:
-        ValueError: if a class has no image.
+        ValueError: if a class has no image, or holds something else under the name of an image.
     """
     for class_name in _class_names(part):
-        names = [name for name in os.listdir(part / class_name) if is_visible(name, SUFFIXES)]
-        if not names:
+        num_found = 0
+        for folder in _folders_in(part / class_name):
+            with os.scandir(folder) as entries:
+                found = sorted(((entry.name, entry) for entry in entries), key=itemgetter(0))
+            for name, entry in found:
+                if _is_image(entry, folder, on_error) and _is_utf8(folder / name, on_error):
+                    num_found += 1
+                    yield f"{folder.relative_to(part).as_posix()}/{name}"
+        if not num_found:
             refuse(part / class_name, "has no image", f"image files named {', '.join(SUFFIXES)}")
-        for name in sorted(names):
-            yield f"{class_name}/{name}"
+
+
+def _is_image(entry: "os.DirEntry[str]", folder: Path, on_error: OnError) -> bool:
+    if entry.is_symlink():
+        # Where a link leads is a question for each; only that it leads to a folder has to be known here.
+        if is_visible(entry.name, SUFFIXES):
+            return True
+        if entry.is_dir():
+            complain(
+                f"{str(folder / entry.name)!r} is a link to a folder",
+                on_error,
+                allowed="links to images, and folders themselves",
+                remedy="put the folder there",
+            )
+        return False
+    if entry.is_dir() or not is_visible(entry.name, SUFFIXES):
+        return False
+    if not entry.is_file():
+        complain(
+            f"{str(folder / entry.name)!r} is no file but a pipe, a socket or a device", on_error, remedy="remove it"
+        )
+        return False
+    return True
+
+
+def _is_utf8(file: Path, on_error: OnError) -> bool:
+    try:
+        file.name.encode()
+    except UnicodeEncodeError:
+        complain(
+            f"{str(file)!r} has a name that is not UTF-8",
+            on_error,
+            allowed="names in UTF-8",
+            remedy="rename it (convmv -f latin1 -t utf8)",
+        )
+        return False
+    return True

@@ -93,7 +93,7 @@ def _missing_numbers(files: list[Path]) -> list[str]:
     return [f"{name[: first.start(1)]}{number:0{digits}d}{name[first.end(1) :]}" for number in missing]
 
 
-def complain(problem: str, on_error: OnError) -> None:
+def complain(problem: str, on_error: OnError, *, allowed: str = "whole files", remedy: str = "fetch it again") -> None:
     """Say what is wrong with a file: as an error, or in the log where it is skipped.
 
     Raises:
@@ -101,7 +101,7 @@ def complain(problem: str, on_error: OnError) -> None:
     """
     if on_error == "fail":
         raise ValueError(
-            f"data.root: {problem}; allowed: whole files; fetch it again, or train without it by data.on_error=skip"
+            f"data.root: {problem}; allowed: {allowed}; {remedy}, or train without it by data.on_error=skip"
         )
     _log.warning("skipped, and left out of the manifest: %s", problem)
 

@@ -58,6 +58,7 @@ class IndexedImages(ABC):
     def __init__(self, access: Access) -> None:
         assert access.root is not None
         self.root, self.on_error, self.cache = access.root, access.on_error, access.cache
+        self.columns = access.columns
         found = find_files(self.root, self.suffix)
         for name, what in (("train", "train"), ("test", "val (or validation or test)")):
             if not found[name]:  # type: ignore[index]
@@ -85,7 +86,7 @@ class IndexedImages(ABC):
 
     def stamp(self) -> Stamp:
         """All files."""
-        return stamp_with([file for files in self.files.values() for file in files], self.root, self.on_error)
+        return self._stamp_of([file for files in self.files.values() for file in files])
 
     def manifest(self, name: SplitName) -> list[str]:
         """Relative name of the file, the image's name in it, its size in bytes, its class."""
@@ -108,6 +109,10 @@ class IndexedImages(ABC):
             self._indices[name] = index
         return self._indices[name]
 
+    def _stamp_of(self, files: list[Path]) -> Stamp:
+        asked: Stamp = [self.columns] if self.columns else []
+        return asked + stamp_with(files, self.root, self.on_error)
+
     def _check_labels(self, name: SplitName, index: Index) -> None:
         if not len(index):
             refuse(self.root, f"has no image of {name}", self.contents)
@@ -121,8 +126,8 @@ class IndexedImages(ABC):
     def _remembered(self, name: SplitName) -> Index:
         if self.cache is None:
             return self._build(name)
-        prefix = f"index-{short_hash([str(self.root.resolve()), self.suffix, self.on_error])}-{name}-"
-        file = self.cache / f"{prefix}{short_hash(stamp_with(self.files[name], self.root, self.on_error))}.npy"
+        prefix = f"index-{short_hash([str(self.root.resolve()), self.suffix, self.on_error, *self.columns])}-{name}-"
+        file = self.cache / f"{prefix}{short_hash(self._stamp_of(self.files[name]))}.npy"
         try:
             known: Index = np.load(file, allow_pickle=False)
             return known

@@ -42,6 +42,8 @@ class ImageData(DataModule):
             spp.data.images.selection.Selection): of train by one of train, of val by one of val, of test by one of
             test, where it counts twice. See `num_skipped`.
         cache: folder for indices of large sets and, with parquet, for flat copies of their images.
+        image_column: of parquet, the column of images; None finds it out.
+        label_column: of parquet, the column of classes; None finds it out.
 
     Raises:
         ValueError: if the data set, or a key or value of `augment`, is not known, or a batch would not fill.
@@ -64,13 +66,23 @@ class ImageData(DataModule):
         format: str | None = None,
         on_error: str = "fail",
         cache: str | Path | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
     ) -> None:
         self.augment = Augment.read(augment)
         super().__init__(
             batch_size=batch_size, seed=seed, num_workers=num_workers, num_repeats=self.augment.repeated_aug
         )
         self.source: Source = open_source(
-            name, root, num_train=num_train, download=download, format=format, on_error=on_error, cache=cache
+            name,
+            root,
+            num_train=num_train,
+            download=download,
+            format=format,
+            on_error=on_error,
+            cache=cache,
+            image_column=image_column,
+            label_column=label_column,
         )
         self.dataset = name
         self.on_error = on_error

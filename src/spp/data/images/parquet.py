@@ -17,8 +17,7 @@ from PIL import Image
 from spp.data.files import stamp_of
 from spp.data.handles import FileHandles
 from spp.data.images.broken import decode, is_of_the_file, reading
-from spp.data.images.columns import find_columns
-from spp.data.images.form import refuse
+from spp.data.images.columns import ColumnsError, find_columns, is_struct
 from spp.data.images.index import Index, IndexedImages, Listing, Row, short_hash
 from spp.data.images.pack import ensure_packed, read_packed
 from spp.data.images.source import Labels, SplitName
@@ -33,6 +32,8 @@ class ParquetSplit:
     index: Index
     labels: Labels
     handles: FileHandles
+    columns: list[str | None]
+    """The columns that are asked for: image and label; empty where they are found out."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +46,7 @@ class ParquetSplit:
             try:
                 content = read_packed(self.handles, pack, start)
             except FileNotFoundError:
-                ensure_packed(file, _image_column(file), pack)
+                ensure_packed(file, _image_column(file, self.columns), pack)
                 content = read_packed(self.handles, pack, start)
         return decode(content, what), int(self.labels[index])
 
@@ -54,7 +55,10 @@ class ParquetImages(IndexedImages):
     """A root in this form."""
 
     suffix = ".parquet"
-    contents = "train-*.parquet and validation-*.parquet, or the same in data/, with the columns image and label"
+    contents = (
+        "train-*.parquet and validation-*.parquet, or the same in data/, with the columns image and label (or "
+        "data.image_column, data.label_column)"
+    )
 
     def open_split(self, name: SplitName) -> ParquetSplit:
         """All images of a split.
@@ -65,7 +69,7 @@ class ParquetImages(IndexedImages):
         index, files = self.index(name), self.files[name]
         packs = self._packs(files)
         self._check_space([file for file, pack in zip(files, packs, strict=True) if not pack.exists()])
-        return ParquetSplit(files, packs, index, np.ascontiguousarray(index["label"]), FileHandles())
+        return ParquetSplit(files, packs, index, np.ascontiguousarray(index["label"]), FileHandles(), self.columns)
 
     def _packs(self, files: list[Path]) -> list[Path]:
         if self.cache is None:
@@ -73,7 +77,8 @@ class ParquetImages(IndexedImages):
                 "data.format: parquet needs a folder for flat copies of its images, and None is given; allowed: a "
                 "cache folder; pass cache=..., or keep the images as files or tar shards"
             )
-        folder = self.cache / f"images-{short_hash(str(self.root.resolve()))}"
+        root = str(self.root.resolve())
+        folder = self.cache / f"images-{short_hash([root, *self.columns] if self.columns else root)}"
         return [folder / f"{file.stem}-{short_hash(stamp_of([file], self.root))}.images" for file in files]
 
     def _check_space(self, files: list[Path]) -> None:
@@ -95,11 +100,11 @@ class ParquetImages(IndexedImages):
         try:
             with pq.ParquetFile(file) as table:
                 schema = table.schema_arrow
-                columns = find_columns(schema.names)
-                if columns is None or not pa.types.is_integer(schema.field(columns.label).type):
-                    refuse(file, f"has the columns {', '.join(map(str, schema))}".replace("\n", " "), self.contents)
+                columns = find_columns(schema, *self.columns)
                 path = f"{columns.image}.path"
                 cells = table.read(columns=[columns.label, path], use_threads=False)
+        except ColumnsError as error:
+            raise ValueError(f"data.root: {str(file)!r} {error}") from None
         except (pa.ArrowException, OSError) as error:
             if not is_of_the_file(error):
                 raise
@@ -123,13 +128,10 @@ def _names(cells: Any, image_column: str) -> list[bytes]:
     return [os.fsencode(path) if path else b"row %d" % row for row, path in enumerate(paths)]
 
 
-def _image_column(file: Path) -> str:
+def _image_column(file: Path, columns: list[str | None]) -> str:
     """The column of encoded images, dotted where they are a field of a struct."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(file)
-    columns = find_columns(schema.names)
-    assert columns is not None  # or the index would have refused the file
-    is_struct = pa.types.is_struct(schema.field(columns.image).type)
-    return f"{columns.image}.bytes" if is_struct else columns.image
+    image = find_columns(schema, *columns).image
+    return f"{image}.bytes" if is_struct(schema, image) else image

@@ -34,6 +34,16 @@ class Access:
     identity."""
     cache: Path | None = None
     """Folder in which to remember the identities and the indices of large folders."""
+    image_column: str | None = None
+    """Of tables, the column of encoded images; None finds it out."""
+    label_column: str | None = None
+    """Of tables, the column of classes; None finds it out."""
+
+    @property
+    def columns(self) -> list[str | None]:
+        """The columns that are asked for; empty where none is."""
+        asked = [self.image_column, self.label_column]
+        return asked if any(asked) else []
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +54,8 @@ class Options(TypedDict, total=False):
     format: str | None
     on_error: str
     cache: str | Path | None
+    image_column: str | None
+    label_column: str | None
 
 
 class Split(Protocol):

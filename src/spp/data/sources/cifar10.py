@@ -16,7 +16,7 @@ from PIL import Image
 
 from spp.data.files import Identity, hash_file, hash_lines, limit_train, remember, require_root, stamp_of
 from spp.data.images.broken import decode
-from spp.data.images.columns import find_columns
+from spp.data.images.columns import ColumnsError, find_columns
 from spp.data.images.source import Access, ArraySplit, Labels, Pixels, Source, Split, SplitName
 
 NUM_CLASSES = 10
@@ -156,10 +156,10 @@ def _open_parquet(file: Path) -> Any:
 def _read_parquet(file: Path) -> tuple[list[bytes | None], Labels]:
     """The encoded images and the labels."""
     parquet = _open_parquet(file)
-    names = parquet.schema_arrow.names
-    columns = find_columns(names)
-    if columns is None:
-        raise _wrong(file, f"the columns {', '.join(names)}")
+    try:
+        columns = find_columns(parquet.schema_arrow)
+    except ColumnsError:
+        raise _wrong(file, f"the columns {', '.join(parquet.schema_arrow.names)}") from None
     table = parquet.read(columns=list(columns))
     cells = table[columns.image].to_pylist()
     encoded = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]

@@ -31,6 +31,11 @@ _FORMS: dict[str, type[FolderImages] | type[IndexedImages]] = {
 }
 FORMATS = tuple(_FORMS)
 CONTENTS = f"{FolderImages.contents}; {ShardImages.contents}; or {ParquetImages.contents}"
+_PLACES = ("", "data/", "train/")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_NESTED_TABLES = tuple(
+    f"{'*/' * depth}{name}" for depth in (1, 2, 3) for name in ("train*.parquet", "*-train*.parquet", "train/*.parquet")
+)
 # ImageNet's; other photographs differ little, and networks trained on ImageNet expect these.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -73,7 +78,26 @@ def open_source(access: Access) -> Source:
 
 def _open(access: Access) -> tuple[Path, ImageSet]:
     root = require_root(access.root, CONTENTS)
-    return root, _FORMS[access.format or _find_form(root)](access)
+    form = access.format or _find_form(root)
+    if not _FORMS[form].is_in(root):
+        _refuse_what_is_close(root)
+    return root, _FORMS[form](access)
+
+
+def _refuse_what_is_close(root: Path) -> None:
+    """Name what a user may have taken for one of the forms."""
+    for pattern in (*(f"{place}*{suffix}" for place in _PLACES for suffix in _COMPRESSED), *_NESTED_TABLES):
+        file = next(iter(sorted(root.glob(pattern))), None)
+        if file is not None:
+            is_table = file.suffix == ".parquet"
+            what = "a table in a folder that is not looked into" if is_table else "compressed shards, not read in place"
+            remedy = f"say data.root={_root_of(file)}" if is_table else f"unpack it: gunzip {file}"
+            raise ValueError(f"data.root: {str(file)!r} is {what}; allowed: {CONTENTS}; {remedy}")
+
+
+def _root_of(file: Path) -> Path:
+    """The folder of which a table of train is in."""
+    return file.parent.parent if file.parent.name in ("train", "data") else file.parent
 
 
 def _find_form(root: Path) -> str:

@@ -57,6 +57,16 @@ def refuse(model: nn.Module, module: str) -> NoReturn:
     )
 
 
+def refuse_computed(model: nn.Module, module: str, weight: str) -> NoReturn:
+    """Raise the one-line ValueError for a Linear whose weight a hook computes anew from other parameters."""
+    parts = ", ".join(name for name, _ in model.get_submodule(module).named_parameters(recurse=False))
+    raise ValueError(
+        f"model: {module}.{weight} is not allowed: it is no plain parameter but computed from {parts}; allowed:"
+        " Linears with plain parameters; make it one with torch.nn.utils.prune.remove, remove_weight_norm or"
+        " remove_spectral_norm"
+    )
+
+
 def _of_class(model: nn.Module) -> Adapter | None:
     for base in type(model).__mro__:
         adapter = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")

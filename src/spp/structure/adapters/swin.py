@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spp.structure import narrow
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
+from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, scores_of, split_heads
 
 
 class CompactWindowAttention(WindowAttention):
@@ -58,20 +58,24 @@ class CompactWindowAttention(WindowAttention):
             mask: (windows of one sample, tokens, tokens), added to the scores; None without a shift.
         """
         windows, tokens, _ = x.shape
-        q, k, v = split_heads(self.qkv(x), self.num_heads, self.qk_width, self.v_width)
+        qkv = self.qkv(x)
+        if not self.num_heads and torch.compiler.is_exporting():  # in training every parameter shall have a gradient
+            out: Tensor = self.proj_drop(self.proj(qkv[..., :0]))
+            return out
+        q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
         bias = self._get_rel_pos_bias()
         if self.fused_attn and self.qk_width and self.v_width:
             bias = bias if mask is None else bias + mask.repeat(windows // len(mask), 1, 1).unsqueeze(1)
             dropout = self.attn_drop.p if self.training else 0.0
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
         else:
-            scores = (q * self.scale) @ k.transpose(-2, -1) + bias
+            scores = scores_of(q, k, v, self.scale) + bias
             if mask is not None:
                 by_sample = scores.view(windows // len(mask), len(mask), self.num_heads, tokens, tokens)
                 scores = (by_sample + mask.unsqueeze(1)).view_as(scores)
             x = self.attn_drop(self.softmax(scores)) @ v
         x = x.transpose(1, 2).reshape(windows, tokens, self.num_heads * self.v_width)
-        out: Tensor = self.proj_drop(self.proj(x))
+        out = self.proj_drop(self.proj(x))
         return out
 
     def set_window_size(self, window_size: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spp.structure import narrow
 from spp.structure.adapters.adapter import Adapter, MaskPoint, UnitWeights
-from spp.structure.adapters.registry import refuse
+from spp.structure.adapters.registry import refuse, refuse_computed
 from spp.structure.pair import Pair
 
 
@@ -172,8 +172,12 @@ class TimmAdapter(Adapter):
             if module is not None and not isinstance(module, nn.Identity):
                 refuse(model, f"{name}.{part}")
         for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-            if type(_part(block, part)) is not nn.Linear:
+            linear = _part(block, part)
+            if type(linear) is not nn.Linear:
                 refuse(model, f"{name}.{part}")
+            for weight in ("weight", "bias"):
+                if not isinstance(getattr(linear, weight), nn.Parameter | None):
+                    refuse_computed(model, f"{name}.{part}", weight)
 
 
 def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,10 +195,24 @@ def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tup
     """
     batch, tokens, _ = qkv.shape
     first_key, first_value = num_heads * qk_width, 2 * num_heads * qk_width
+    if not qk_width:
+        v = qkv.reshape(batch, tokens, num_heads, v_width).transpose(1, 2)
+        return v[..., :0], v[..., :0], v
     q = qkv[..., :first_key].reshape(batch, tokens, num_heads, qk_width)
     k = qkv[..., first_key:first_value].reshape(batch, tokens, num_heads, qk_width)
     v = qkv[..., first_value:].reshape(batch, tokens, num_heads, v_width)
     return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def scores_of(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Scores of queries and keys, (batch, num_heads, tokens, tokens): all 0 without a query-key channel.
+
+    Written so that ONNX can run it: it has no reshape and no product of tensors without elements.
+    """
+    if q.shape[-1]:
+        return (q * scale) @ k.transpose(-2, -1)
+    batch, num_heads, tokens, _ = v.shape
+    return v.new_zeros(batch, num_heads, tokens, tokens)
 
 
 def _mlp_pair(name: str, mlp: Any, size: BlockSize) -> Pair:

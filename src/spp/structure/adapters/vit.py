@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import TokenPoint
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, split_heads
+from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, scores_of, split_heads
 
 
 class CompactAttention(nn.Module):
@@ -46,17 +46,21 @@ class CompactAttention(nn.Module):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Attend; x and the result are (batch, tokens, channels), the arguments are timm's."""
         batch, tokens, _ = x.shape
-        q, k, v = split_heads(self.qkv(x), self.num_heads, self.qk_width, self.v_width)
+        qkv = self.qkv(x)
+        if not self.num_heads:
+            out: Tensor = self.proj_drop(self.proj(qkv[..., :0]))
+            return out
+        q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
         if self.fused_attn and self.qk_width and self.v_width:
             dropout = self.attn_drop.p if self.training else 0.0
             x = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=attn_mask, dropout_p=dropout, is_causal=is_causal, scale=self.scale
             )
         else:
-            scores = _apply_mask((q * self.scale) @ k.transpose(-2, -1), attn_mask, is_causal)
+            scores = _apply_mask(scores_of(q, k, v, self.scale), attn_mask, is_causal)
             x = self.attn_drop(scores.softmax(dim=-1)) @ v
         x = x.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.v_width)
-        out: Tensor = self.proj_drop(self.proj(x))
+        out = self.proj_drop(self.proj(x))
         return out
 
 
