@@ -1,9 +1,11 @@
 """Files that are whole or absent, and logs of JSON lines that survive a torn end."""
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     # that of tempfile), because a store may be shared by a group.
     sibling = temporary(path.parent)
     try:
-        with open(sibling, "xb") as file:
+        with _naming(path), open(sibling, "xb") as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -75,7 +77,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     Raises TypeError, before anything is written, for a row that JSON cannot hold.
     """
     line = json.dumps(dict(row)).encode() + b"\n"
-    with open(path, "ab+") as file:
+    with _naming(path), open(path, "ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
@@ -105,3 +107,41 @@ def read_lines(path: Path, last: int | None = None) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows if last is None else rows[-last:]
+
+
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing if it is not there."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def require_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises FileNotFoundError if there is no such file, ValueError, in one line, if it is damaged."""
+    value = read_json(path)
+    if value is not None:
+        return value
+    raise damaged(path) if path.exists() else missing(path)
+
+
+def missing(path: Path) -> FileNotFoundError:
+    """What to raise where a file is not there."""
+    return FileNotFoundError(errno.ENOENT, "it is missing", str(path))
+
+
+def damaged(path: Path) -> ValueError:
+    """What to raise where a file does not hold what it should."""
+    return ValueError(f"{path}: it is damaged; allowed: what spp has written; remove it and say the same spp run again")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Lets errors of the file system say which file it was, which a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
