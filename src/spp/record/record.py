@@ -9,7 +9,8 @@ from spp.plan.spec import Stage
 from spp.record.lineage import Lineage, measures_member
 from spp.record.rows import Facts, Row, RowMaker, command, identity
 from spp.record.variants import PlannedMember, variants_of_members, variants_of_points
-from spp.store.store import ARTIFACTS, Store
+from spp.store.marker import ARTIFACTS
+from spp.store.store import Store
 
 
 @dataclass(frozen=True)

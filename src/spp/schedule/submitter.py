@@ -17,6 +17,7 @@ from spp.schedule.events import Event, Observe, What
 from spp.schedule.queue import base, scancel, squeue
 from spp.schedule.sbatch import max_array_size, submit_batch, submit_tender, tender_command
 from spp.schedule.sweep_state import NUM_THREADS, SweepState
+from spp.store.forms import is_job
 from spp.store.store import Store
 
 JobFactory = Callable[[str, str, str], Any]
@@ -167,7 +168,7 @@ class Submitter:
 
 def waiting_tenders(store: Store, sweep: str) -> list[str]:
     """The tenders of a sweep that have not started."""
-    tenders = {row["tender"]: row["name"] for row in store.read_jobs(sweep) if "tender" in row}
+    tenders = {row["tender"]: row.get("name") for row in store.read_jobs(sweep) if is_job(row.get("tender"))}
     queue = squeue(tenders)
     ours = [job for job, name in tenders.items() if job in queue and queue[job].name == name]
     return [job for job in ours if queue[job].phase == "pending"]

@@ -4,12 +4,14 @@ import errno
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spp.store.process import Process, this_process
+from spp.store.process import Process, is_alive, this_process
 
 _PREFIX = ".tmp-"
 
@@ -107,6 +109,31 @@ def read_lines(path: Path, last: int | None = None) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows if last is None else rows[-last:]
+
+
+def remove_abandoned(folder: Path, *, after_seconds: float) -> None:
+    """Remove what dead processes were writing into a folder on whose work the caller alone is.
+
+    Of a process of another machine nobody here knows whether it lives: it counts as dead after `after_seconds`.
+    """
+    for entry in scan(folder):
+        if is_temporary(entry.name) and _is_abandoned(entry, after_seconds):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_abandoned(entry: os.DirEntry[str], after_seconds: float) -> bool:
+    owner = owner_of(entry.name)
+    alive = None if owner is None else is_alive(owner)
+    # The caller is alone on it, so what its own process left is of an earlier try.
+    if owner == this_process() or alive is False:
+        return True
+    try:
+        return alive is None and time.time() - entry.stat(follow_symlinks=False).st_mtime >= after_seconds
+    except FileNotFoundError:
+        return False
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:

@@ -24,11 +24,10 @@ from typing import Any
 from spp.plan.spec import Stage, StageRef
 from spp.store.atomic import (
     append_line,
-    is_temporary,
     missing,
-    owner_of,
     read_json,
     read_lines,
+    remove_abandoned,
     require_json,
     scan,
     temporary,
@@ -56,7 +55,7 @@ from spp.store.marker import (
     read_summary,
     set_aside,
 )
-from spp.store.process import is_alive, this_process
+from spp.store.process import this_process
 from spp.store.sweeps import Sweeps
 
 FAILED = "FAILED"
@@ -199,19 +198,19 @@ class Store(Sweeps):
         if (folder / DONE).exists():
             problem = damage(folder)
             if problem is None:
-                _remove_left_work(folder)
+                remove_abandoned(folder, after_seconds=0.0)
                 return None
             set_aside(folder, problem)
         if (folder / ARTIFACTS).exists():
             record = _read_record(folder)
             if record is not None and not differences(folder / ARTIFACTS, record["artifacts"]):
                 _publish(folder, record)
-                _remove_left_work(folder)
+                remove_abandoned(folder, after_seconds=0.0)
                 return None
             set_aside(folder, "its artifacts are not whole")
         folder.mkdir(parents=True, exist_ok=True)
         self.clear_failed(kind, key)
-        _remove_left_work(folder)
+        remove_abandoned(folder, after_seconds=_FORGET_WORK_SECONDS)
         work = temporary(folder)
         work.mkdir()
         self._work[StageRef(kind, key)] = work
@@ -349,22 +348,3 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
     return (
         record if is_manifest((record or {}).get("artifacts")) and fields_or_none(record, {"summary": dict}) else None
     )
-
-
-def _remove_left_work(folder: Path) -> None:
-    for entry in scan(folder):
-        if is_temporary(entry.name) and _is_abandoned(entry):
-            if entry.is_dir():
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
-
-
-def _is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Whether a dead worker was writing it; a worker of another machine counts as dead after a week."""
-    owner = owner_of(entry.name)
-    alive = None if owner is None else is_alive(owner)
-    # The caller holds the claim, so what its own process left is of an earlier try.
-    if owner == this_process() or alive is False:
-        return True
-    return alive is None and time.time() - entry.stat().st_mtime > _FORGET_WORK_SECONDS

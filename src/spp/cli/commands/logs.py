@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spp.plan.spec import StageRef
 from spp.schedule.batch_records import submission_log
-from spp.store.store import DONE, FAILED, Store
+from spp.store.marker import DONE
+from spp.store.store import FAILED, Store
 
 POLL_SECONDS = 0.5
 _BLOCK_BYTES = 1 << 16
