@@ -75,7 +75,7 @@ def test_the_copy_of_a_summary_stands_in_for_a_damaged_one(store, stage, done):
     (done / "summary.json").write_text('{"accuracy": 0.9}')
     assert store.summary(stage.kind, stage.key) == {"accuracy": 0.5}
     (done / ARTIFACTS / ".record.json").unlink()
-    with pytest.raises(ValueError, match="summary.json is damaged"):
+    with pytest.raises(ValueError, match=r"summary\.json is damaged"):
         store.summary(stage.kind, stage.key)
 
 

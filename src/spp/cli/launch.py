@@ -43,7 +43,7 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
     console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
     store.write_plan(sweep, plan, planned.cluster.plain())
-    return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, wait=wait))
+    return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, trusted=planned.trusted, wait=wait))
 
 
 def sweep_name(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from spp import __version__
 from spp.cli.report_names import FORMATS, REPORTS
-from spp.cli.store_place import store_root
+from spp.cli.store_place import TRUST_WORD, store_root, trusted
 from spp.plan.numbers import parse_size
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -181,7 +181,7 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
         from spp.cli.commands.plan import plan
 
         return plan(arguments.words, arguments.multirun, arguments.config_dir, as_json=arguments.json)
-    _refuse_overrides(arguments.words)
+    _refuse_overrides(arguments.words, read=("paths.store=", TRUST_WORD) if command == "retry" else ("paths.store=",))
     root = store_root(arguments.words)
     if command == "doctor":
         from spp.cli.commands.doctor import doctor
@@ -234,7 +234,8 @@ def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
     if command == "retry":
         from spp.cli.commands.retry import retry
 
-        return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic)
+        trust = trusted(arguments.words)
+        return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic, trusted=trust)
     from spp.cli.commands.report import ReportRequest, report
 
     request = ReportRequest(arguments.name, sweep or None, arguments.source, arguments.format, arguments.out)
@@ -252,10 +253,10 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
     return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
 
 
-def _refuse_overrides(words: Sequence[str]) -> None:
+def _refuse_overrides(words: Sequence[str], read: tuple[str, ...]) -> None:
     """What looks like an override and is not read would leave its user with another store, or other resources."""
     for word in words:
-        if "=" in word and not word.startswith("paths.store="):
+        if "=" in word and not word.startswith(read):
             raise ValueError(
                 f"{word}: nothing here reads it; allowed: paths.store=DIR; leave it out, or say `spp run` with it"
             )
