@@ -72,6 +72,19 @@ def carry_out(
     with noted_runner(store, sweep, cluster.name), RunDisplay(plan, store, console) as display:
         carried_out = _run_here if cluster.name == "debug" else _run_local
         outcome = carried_out(plan, store, cluster, display.observe, trusted)
+    return _say_outcome(outcome, plan, store, sweep, console)
+
+
+def report_finished(plan: Plan, store: Store, sweep: str, console: Console) -> bool:
+    """Say of a plan whose stages are all done what `carry_out` would say here; nothing is written."""
+    display = RunDisplay(plan, store, console)
+    for stage in plan.stages.values():
+        display.observe(Event(What.CACHED, stage))
+    outcome = Outcome(done=(), cached=tuple(plan.stages), failed=(), blocked={})
+    return _say_outcome(outcome, plan, store, sweep, console)
+
+
+def _say_outcome(outcome: Outcome, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
     console.print(
         f"{len(outcome.done)} done, {len(outcome.cached)} cached, {len(outcome.failed)} failed, "
         f"{len(outcome.blocked)} blocked; tables and figures: {escape(command('report all', sweep, store.root))}"

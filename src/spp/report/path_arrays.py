@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from spp.store.marker import verified
+
 Array = NDArray[Any]
 FILE_NAME = "path.safetensors"
 UNIT_KINDS = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
@@ -48,7 +50,7 @@ def read_path(folder: Path) -> PathArrays:
     if not file.is_file():
         raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
     try:
-        return _read(file)
+        return _read(verified(file))
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"path: {file} is damaged ({error}); allowed: that of a finished update stage") from None
 

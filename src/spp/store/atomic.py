@@ -136,6 +136,11 @@ def _is_abandoned(entry: os.DirEntry[str], after_seconds: float) -> bool:
         return False
 
 
+def is_unwritable(error: OSError) -> bool:
+    """Whether an error says that one may not write there, such as to a store that is mounted read only."""
+    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def scan(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder; nothing if it is not there."""
     try:
