@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spp.cli.commands.logs import find_stage
+from spp.cli.stage_names import find_stage
 from spp.schedule.batch_records import SUBMITTING
 from spp.schedule.queue import job_liveness
 from spp.store.claim import unlock as give_back
