@@ -13,7 +13,7 @@ import pytest
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.schedule import queue, slurm, submitted
+from spp.schedule import batch_records, queue, slurm
 from spp.schedule.status import State, sweep_status
 from spp.store.store import Store
 
@@ -67,7 +67,7 @@ def queued(store):
         job, name, dependency = row.split("|")
         sweep, batch = next(
             (s, b.stem) for s in store.list_sweeps() for b in (store.sweep_dir(s) / "jobs").glob("*.json")
-            if submitted.job_name(s, b.stem) == name
+            if batch_records.job_name(s, b.stem) == name
         )  # fmt: skip
         kind, key = store.read_batch(sweep, batch)["tasks"][job.partition("_")[2] or "0"]
         found.append((store.spec(kind, key)["label"], dependency))
@@ -76,7 +76,9 @@ def queued(store):
 
 def last_batch(store, sweep, key):
     """The content of the batch that a stage was submitted with last."""
-    return store.read_batch(sweep, submitted.newest_tasks(submitted.read_records(store, sweep))[key].record.batch)
+    return store.read_batch(
+        sweep, batch_records.newest_tasks(batch_records.read_records(store, sweep))[key].record.batch
+    )
 
 
 def test_everything_runs_in_order_and_the_next_call_finds_it_done(store, plan, submit, settled, fake_slurm):
@@ -115,7 +117,7 @@ def test_another_sweep_shares_jobs_and_keeps_them_from_being_cancelled(store, pl
 
 @pytest.mark.slow
 def test_killed_at_any_write_it_neither_loses_nor_doubles_a_job(tmp_path, chains, job, waiting, monkeypatch):
-    monkeypatch.setattr(submitted, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(batch_records, "SETTLE_SECONDS", 0.3)
     plan = chains()
     number = 0
     while True:
@@ -311,7 +313,7 @@ def test_what_waits_for_a_job_that_failed_after_its_stage_was_done_is_lost(store
 
 
 def scancel_stage(store, stage):
-    task = submitted.newest_tasks(submitted.read_records(store, "first"))[stage.key]
+    task = batch_records.newest_tasks(batch_records.read_records(store, "first"))[stage.key]
     subprocess.run(["scancel", task.job], check=True)
 
 
@@ -322,8 +324,8 @@ def test_a_submission_that_died_long_ago_is_looked_up(store, plan, waiting):
     for stage, (batch, age) in zip(stages, ages.items(), strict=False):
         tasks = {"0": [stage.kind, stage.key]}
         content = {"time": time.time() - age, "tasks": tasks, "resources": {}, "attempts": {}}
-        submitted.announce(store, "first", batch, content)
-    name = f"--job-name={submitted.job_name('first', 'sent')}"
+        batch_records.announce(store, "first", batch, content)
+    name = f"--job-name={batch_records.job_name('first', 'sent')}"
     command = ["sbatch", "--parsable", "--output=/dev/null", name, "--wrap=true"]
     job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     jobs = slurm.live_of(store, "first").jobs

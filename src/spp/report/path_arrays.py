@@ -50,7 +50,11 @@ def read_path(folder: Path) -> PathArrays:
     if not file.is_file():
         raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
     try:
-        return _read(verified(file))
+        verified(file)
+    except ValueError as error:
+        raise ValueError(f"path: {error}") from None
+    try:
+        return _read(file)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"path: {file} is damaged ({error}); allowed: that of a finished update stage") from None
 

@@ -160,7 +160,7 @@ def require_json(path: Path) -> dict[str, Any]:
 
 def missing(path: Path) -> FileNotFoundError:
     """What to raise where a file is not there."""
-    return FileNotFoundError(errno.ENOENT, "it is missing", str(path))
+    return FileNotFoundError(errno.ENOENT, "is missing or not whole", str(path))
 
 
 def damaged(path: Path) -> ValueError:

@@ -62,7 +62,8 @@ def report(root: Path, request: ReportRequest) -> int:
         return _report(root, request)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
-            f"paths.store or --out: {error}; allowed: a whole store, a folder to write; check them"
+            f"paths.store or --out: {error.filename} {error.strerror}; allowed: a whole store, a folder to write; "
+            "check them"
         ) from None
 
 
