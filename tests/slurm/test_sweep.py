@@ -27,7 +27,7 @@ def test_submit_leave_and_find_everything_done(slurm, commands, sweeps, make_swe
 
     assert set(states.values()) == {"done"}
     kinds = Counter(stage.kind for stage in sweeps.stages(sweep))
-    assert kinds == {"dense": 1, "update": 2, "prune": 2, "finetune": 2}
+    assert kinds == {"dense": 1, "update": 2, "prune": 2, "finetune": 2, "measure": 3}
     starts = [path for path in store.root.glob("stages/*/*/logs/*.log")]
     assert len(starts) == len(states) == 7  # each stage was started once, whoever needs it
 
