@@ -24,6 +24,9 @@ from spp.store.store import Store
 
 RECIPE = {f"setting_{n}": n / 7 for n in range(30)}
 SMALL_SWEEP = 300
+NUM_ARTIFACTS = 3
+"""Of a finished stage: their sizes are looked at."""
+
 REPEATS = 5
 
 
@@ -41,7 +44,8 @@ def make_points(num_stages: int) -> list[Point]:
 
 def fill(store: Store, plan: Plan) -> None:
     """Put files as real work leaves them: of ten stages seven done, one running, one failed, one open."""
-    done = {"seconds": 60.0, "code_hash": "0" * 64, "finished_at": "", "artifacts": {}}
+    artifacts = {f"member-{size}.bin": {"size": 1, "sha256": "0" * 64} for size in range(NUM_ARTIFACTS)}
+    done = {"seconds": 60.0, "code_hash": "0" * 64, "finished_at": "", "artifacts": artifacts}
     holder = json.dumps(asdict(Holder(this_process(), "", 0, time.time())))
     progress = {"done": 3, "total": 10, "unit": "epoch", "message": "", "time": time.time()}
     for n, stage in enumerate(plan.stages.values()):
@@ -49,6 +53,8 @@ def fill(store: Store, plan: Plan) -> None:
         folder.mkdir(parents=True)
         files = {"spec.json": json.dumps(stage.to_json()), "metrics.jsonl": "", "provenance.json": "{}"}
         if n % 10 < 7:
+            (folder / "artifacts").mkdir()
+            files |= {f"artifacts/{name}": "x" for name in artifacts}
             files |= {"DONE": json.dumps(done), "summary.json": '{"seconds": 60.0, "gpu_seconds": 60.0}'}
         elif n % 10 == 7:
             files |= {"claim-1": holder, "progress.json": json.dumps(progress)}

@@ -7,6 +7,7 @@ from spp.cli.main import main
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
+from spp.store.trust import hash_of
 
 
 def plan_of(**runtime):
@@ -23,15 +24,22 @@ def test_a_worker_runs_the_code_of_the_snapshot_wherever_it_starts(sweep, tmp_pa
             init.write_text("")
         (package / "worker.py").write_text(f"import sys; print({text!r}, sys.argv[1:])")
     plan, stage = plan_of()
-    command = worker_command(store, plan, tmp_path / "code")("update", stage.key)
+    command = worker_command(store, plan, as_snapshot(tmp_path / "code"))("update", stage.key)
     done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True, check=True)
     assert done.stdout == f"the snapshot {[str(store.root), 'update', stage.key]}\n"
+
+
+def as_snapshot(folder):
+    """The folder under the name that a snapshot with its content has."""
+    package = folder / "spp"
+    files = {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    return folder.rename(folder.with_name(hash_of(files)))
 
 
 @pytest.mark.slow
 def test_a_stage_of_several_processes_gets_them_and_their_code(sweep, tmp_path):
     store, _ = sweep
-    package = tmp_path / "spp" / "stages"
+    package = tmp_path / "code" / "spp" / "stages"
     package.mkdir(parents=True)
     for init in (package.parent / "__init__.py", package / "__init__.py"):
         init.write_text("")
@@ -40,7 +48,8 @@ def test_a_stage_of_several_processes_gets_them_and_their_code(sweep, tmp_path):
     text += f"pathlib.Path({str(tmp_path)!r}, rank).write_text(' '.join([size, *sys.argv[1:]]))\n"
     (package / "worker.py").write_text(text)
     plan, stage = plan_of(devices=2)
-    subprocess.run(worker_command(store, plan, tmp_path)("update", stage.key), check=True, capture_output=True)
+    code = as_snapshot(tmp_path / "code")
+    subprocess.run(worker_command(store, plan, code)("update", stage.key), check=True, capture_output=True)
     for rank in "01":
         assert (tmp_path / rank).read_text() == f"2 {store.root} update {stage.key}"
 

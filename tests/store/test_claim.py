@@ -52,7 +52,7 @@ store, inside = Store(root), Path(root) / "inside"
 entered = 0
 while entered < 15:
     try:
-        with claim(store, "update", "key"):
+        with claim(store, "update", "0" * 20):
             entered += 1
             if inside.exists():
                 other = Process.from_tag(inside.read_text())

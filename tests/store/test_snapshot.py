@@ -10,7 +10,7 @@ import pytest
 
 import spp
 from spp.locations import CONF, PIPELINES
-from spp.store.snapshot import take
+from spp.store.snapshot import checked_command, take
 
 TAKE = "import sys, pathlib; from spp.store.snapshot import take; print(take(pathlib.Path(sys.argv[1])))"
 COLLECT = "import json, spp; from spp.store.provenance import collect; print(json.dumps([spp.__file__, collect()]))"
@@ -47,6 +47,11 @@ def python(code, source, *arguments, cwd=None):
     return run.stdout.strip()
 
 
+def tracked(folder):
+    """What git knows of a folder, from there."""
+    return [Path(name) for name in git(folder, "ls-files", "-z", ".").decode().split("\0") if name]
+
+
 def content(folder):
     """Every file below `folder`; none of them compiled."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -56,7 +61,7 @@ def test_a_snapshot_holds_what_the_package_needs(tmp_path):
     folder = take(tmp_path / "store")
     assert folder.parent == tmp_path / "store/code"
     for source, place in ((Path(spp.__file__).parent, "spp"), (CONF, "spp/conf"), (PIPELINES, "spp/pipelines")):
-        expected = {path: data for path, data in content(source).items() if "__pycache__" not in path.parts}
+        expected = {path: (source / path).read_bytes() for path in tracked(source)}
         taken = content(folder / place)
         assert {path: taken.get(path) for path in expected} == expected
     assert json.loads((folder / "snapshot.json").read_text())["hash"] == folder.name
@@ -134,3 +139,78 @@ def test_an_installed_package_without_git_is_taken_too(tmp_path):
     assert json.loads((folder / "snapshot.json").read_text())["git"] is None
     assert (folder / "spp/conf/config.yaml").is_file()
     assert python("import spp; print(spp.__file__)", folder) == f"{folder}/spp/__init__.py"
+
+
+def test_a_snapshot_takes_what_git_knows_of_the_package_and_nothing_else(checkout, tmp_path):
+    (checkout / ".gitignore").write_text("__pycache__\n*.secret\n")
+    (checkout / "README.md").write_text("one")
+    git(checkout, "add", "README.md")
+    git(checkout, "commit", "--quiet", "--message", "page")
+    for name in ("src/spp/token.secret", "src/spp/fresh.py", "conf/.env", "notes.txt", "README.md"):
+        (checkout / name).write_text("a password")
+    folder = Path(python(TAKE, checkout / "src", tmp_path / "store"))
+    assert not [path for path, data in content(folder).items() if b"a password" in data]
+    assert (folder / "spp/__init__.py").is_file()
+
+
+def run_checked(folder, *command, trusted="user"):
+    return subprocess.run(checked_command(folder, trusted, command), capture_output=True, text=True)
+
+
+HELLO = (sys.executable, "-c", "print('hello')")
+
+
+def test_a_worker_starts_from_a_snapshot_that_is_whole(tmp_path):
+    started = run_checked(take(tmp_path), *HELLO)
+    assert (started.returncode, started.stdout) == (0, "hello\n")
+
+
+def change(folder):
+    with open(folder / "spp/__init__.py", "a") as file:
+        file.write("\nprint('evil')\n")
+
+
+def add_module(folder):
+    (folder / "spp/evil.py").write_text("print('evil')")
+
+
+def add_compiled(folder):
+    (folder / "spp/__pycache__").mkdir()
+    (folder / "spp/__pycache__/__init__.cpython-311.pyc").write_bytes(b"evil")
+
+
+def add_beside(folder):
+    (folder / "sitecustomize.py").write_text("print('evil')")
+
+
+def link(folder):
+    (folder / "spp/__init__.py").unlink()
+    (folder / "spp/__init__.py").symlink_to("/dev/null")
+
+
+def open_to_all(folder):
+    (folder / "spp/__init__.py").chmod(0o666)
+
+
+@pytest.mark.parametrize("harm", [change, add_module, add_compiled, add_beside, link, open_to_all])
+def test_no_worker_starts_from_a_snapshot_that_is_another(tmp_path, harm):
+    folder = take(tmp_path)
+    harm(folder)
+    started = run_checked(folder, *HELLO)
+    assert (started.returncode, started.stdout) == (1, "")
+    assert started.stderr.startswith("spp: s")
+    assert started.stderr.count("\n") == 1
+    with pytest.raises(ValueError, match=r"^(snapshot|store\.trust): .*; allowed: "):
+        take(tmp_path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner", "group", "trusted", "starts"),
+    [(4711, 4712, "user", False), (4711, 4712, "group", False), (4711, 0, "user", False), (4711, 0, "group", True)],
+)
+def test_whose_snapshots_run_is_for_the_user_to_say(tmp_path, owner, group, trusted, starts):
+    folder = take(tmp_path)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner, group)
+    assert (run_checked(folder, *HELLO, trusted=trusted).stdout == "hello\n") == starts

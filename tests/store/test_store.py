@@ -8,8 +8,9 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage, StageRef
+from spp.store.marker import DONE
 from spp.store.process import this_process
-from spp.store.store import DONE, FAILED, Store
+from spp.store.store import FAILED, Store
 
 # For each line of its input: forks a worker that kills itself at the n-th thing it does to the file system.
 DIE_AT = """

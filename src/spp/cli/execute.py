@@ -1,7 +1,6 @@
 """Carries out a sweep that was written down: in this process, by a queue of processes, or by SLURM."""
 
 import itertools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from spp.cli.table import count
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan
 from spp.schedule.events import Event, Observe, Outcome, What
+from spp.store.snapshot import checked_command, environment_of
 from spp.store.store import Store
 
 if TYPE_CHECKING:
@@ -49,21 +49,42 @@ def check_fits(plan: Plan, cluster: ClusterConfig) -> None:
 
 
 def carry_out(
-    plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console: Console, *, wait: bool = False
+    plan: Plan,
+    store: Store,
+    sweep: str,
+    cluster: ClusterConfig,
+    console: Console,
+    *,
+    trusted: str = "user",
+    wait: bool = False,
 ) -> bool:
     """Do, or submit, what is missing of a sweep, and say so.
 
     Args:
+        trusted: whose files of the store may run: user or group.
         wait: with SLURM, stay until everything has ended.
 
     Returns:
         Whether all that this call could see went well: with SLURM and without `wait`, that it was submitted.
     """
     if cluster.name == "slurm":
-        return _send(plan, store, sweep, cluster, console, wait=wait or cluster.wait)
+        return _send(plan, store, sweep, cluster, console, trusted=trusted, wait=wait or cluster.wait)
     with noted_runner(store, sweep, cluster.name), RunDisplay(plan, store, console) as display:
         carried_out = _run_here if cluster.name == "debug" else _run_local
-        outcome = carried_out(plan, store, cluster, display.observe)
+        outcome = carried_out(plan, store, cluster, display.observe, trusted)
+    return _say_outcome(outcome, plan, store, sweep, console)
+
+
+def report_finished(plan: Plan, store: Store, sweep: str, console: Console) -> bool:
+    """Say of a plan whose stages are all done what `carry_out` would say here; nothing is written."""
+    display = RunDisplay(plan, store, console)
+    for stage in plan.stages.values():
+        display.observe(Event(What.CACHED, stage))
+    outcome = Outcome(done=(), cached=tuple(plan.stages), failed=(), blocked={})
+    return _say_outcome(outcome, plan, store, sweep, console)
+
+
+def _say_outcome(outcome: Outcome, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
     console.print(
         f"{len(outcome.done)} done, {len(outcome.cached)} cached, {len(outcome.failed)} failed, "
         f"{len(outcome.blocked)} blocked; tables and figures: {escape(command('report all', sweep, store.root))}"
@@ -76,9 +97,9 @@ def carry_out(
     return outcome.ok
 
 
-def worker_command(store: Store, plan: Plan, code: Path) -> Callable[[str, str], list[str]]:
+def worker_command(store: Store, plan: Plan, code: Path, trusted: str = "user") -> Callable[[str, str], list[str]]:
     """The argv of a local worker for (kind, key): it runs the code in `code`, as many processes as it asks for."""
-    prefix = _python(code)
+    prefix = _python(code, trusted)
 
     def argv(kind: str, key: str) -> list[str]:
         num_tasks = int(plan.stages[key].runtime.get("devices", 1))
@@ -88,42 +109,42 @@ def worker_command(store: Store, plan: Plan, code: Path) -> Callable[[str, str],
     return argv
 
 
-def server_command(store: Store, code: Path) -> list[str]:
+def server_command(store: Store, code: Path, trusted: str = "user") -> list[str]:
     """The argv of the process that forks the workers of stages of one process; they run the code in `code`."""
-    return [*_python(code), "-m", "spp.stages.serve", str(store.root)]
+    return [*_python(code, trusted), "-m", "spp.stages.serve", str(store.root)]
 
 
-def _python(code: Path) -> list[str]:
-    # Neither the folder that the user stands in nor the one of the installed package may come before the snapshot.
-    before = os.environ.get("PYTHONPATH")
-    paths = f"{code}{os.pathsep}{before}" if before else str(code)
-    return ["env", f"PYTHONPATH={paths}", "PYTHONSAFEPATH=1", sys.executable]
+def _python(code: Path, trusted: str) -> list[str]:
+    variables = [f"{name}={value}" for name, value in environment_of(code).items()]
+    return checked_command(code, trusted, ["env", *variables, sys.executable])
 
 
-def _run_here(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe) -> Outcome:
+def _run_here(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe, trusted: str) -> Outcome:
     from spp.schedule.debug import run_in_process
     from spp.stages.worker import run_stage
 
     return run_in_process(plan, store, run_stage, observe)
 
 
-def _run_local(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe) -> Outcome:
+def _run_local(plan: Plan, store: Store, cluster: ClusterConfig, observe: Observe, trusted: str) -> Outcome:
     from spp.schedule.local import run_local
     from spp.store.snapshot import take
 
-    code = take(store.root).absolute()
+    code = take(store.root, trusted).absolute()
     return run_local(
         plan,
         store,
-        command=worker_command(store, plan, code),
-        server=server_command(store, code),
+        command=worker_command(store, plan, code, trusted),
+        server=server_command(store, code, trusted),
         max_parallel=cluster.max_parallel or 1,
         gpu_ids=visible_gpus() if cluster.gpus is None else [str(gpu) for gpu in cluster.gpus],
         observe=observe,
     )
 
 
-def _send(plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console: Console, *, wait: bool) -> bool:
+def _send(
+    plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console: Console, *, trusted: str, wait: bool
+) -> bool:
     from spp.cli.job import StageJob
     from spp.schedule.slurm import submit
     from spp.store.snapshot import take
@@ -135,8 +156,8 @@ def _send(plan: Plan, store: Store, sweep: str, cluster: ClusterConfig, console:
             if event.what is What.SUBMITTED:
                 spinner.update(f"submitting: {count(next(numbers), 'job')}")
 
-        code = take(store.root).absolute()
-        sent = submit(plan, store, sweep, cluster, job=StageJob, code=code, observe=observe)
+        code = take(store.root, trusted).absolute()
+        sent = submit(plan, store, sweep, cluster, job=StageJob, code=code, trusted=trusted, observe=observe)
     print_submission(sent, console)
     if wait:
         from spp.cli.follow import follow

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.markup import escape
 
-from spp.cli.execute import carry_out, check_fits
+from spp.cli.execute import carry_out, check_fits, report_finished
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point
+from spp.store.atomic import is_unwritable
 from spp.store.store import Store
+
+MAX_WORD_LENGTH = 40
+"""Letters that the name of a sweep has of the names of its method, model and data."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,21 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
     console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
+    if all(store.is_done(stage.kind, stage.key) for stage in plan.stages.values()):
+        return RunResult(sweep, _note_finished(planned, plan, store, sweep, console))
     store.write_plan(sweep, plan, planned.cluster.plain())
-    return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, wait=wait))
+    return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, trusted=planned.trusted, wait=wait))
+
+
+def _note_finished(planned: Planned, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
+    """Write down a sweep of which nothing is left to do; a store that cannot be written does as well."""
+    try:
+        store.write_plan(sweep, plan, planned.cluster.plain())
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+        console.print(f"the store cannot be written ({escape(str(error.strerror))}), and need not be")
+    return report_finished(plan, store, sweep, console)
 
 
 def sweep_name(plan: Plan) -> str:
@@ -52,7 +69,7 @@ def sweep_name(plan: Plan) -> str:
     parts = [first["method"], first["model"], first["data"]]
     content = json.dumps([[point.name, *(stage.key for stage in point.stages)] for point in plan.points])
     # It becomes the name of a folder and of jobs, and models may be called hf-hub:a/b.
-    words = [re.sub(r"[^\w.-]+", "_", str(part)).lstrip(".") for part in parts]
+    words = [re.sub(r"[^\w.-]+", "_", str(part), flags=re.ASCII).lstrip(".")[:MAX_WORD_LENGTH] for part in parts]
     return "-".join([*words, hashlib.sha256(content.encode()).hexdigest()[:6]])
 
 

@@ -1,6 +1,7 @@
 """The command `spp`. Exit codes: 0 done or submitted, 1 a stage failed, 2 the words are wrong."""
 
 import argparse
+import errno
 import math
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 from spp import __version__
 from spp.cli.report_names import FORMATS, REPORTS
-from spp.cli.store_place import store_root
+from spp.cli.store_place import TRUST_WORD, store_root, trusted
 from spp.plan.numbers import parse_size
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -26,6 +27,8 @@ COMMANDS = {
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
     "export": "Write a finished member as safetensors, ONNX or a torch program, for use without spp.",
+    "verify": "Read everything that is finished, and name what is damaged; --repair has it made again.",
+    "unlock": "Free a stage whose worker is gone, without waiting.",
     "sync": "Upload to W&B what was kept offline; can be repeated.",
     "doctor": "Show what this machine and site have, and what is missing, with the remedy.",
 }
@@ -54,7 +57,7 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
         parsers[name].add_argument("words", nargs="*", metavar="OVERRIDE", help=_OVERRIDES_HELP)
     text = "print the composed configuration as YAML, a document for each point, and run nothing"
     parsers["run"].add_argument("--cfg", choices=["job"], help=text)
-    for name in ("plan", "status", "watch", "logs", "cancel", "retry", "doctor"):
+    for name in ("plan", "status", "watch", "logs", "cancel", "retry", "verify", "doctor"):
         text = "one JSON object per line" if name == "watch" else "print JSON"
         parsers[name].add_argument("--json", action="store_true", help=text)
     for name in ("status", "watch"):
@@ -66,6 +69,12 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     text = "seconds between two looks (default: %(default)g)"
     parsers["watch"].add_argument("--interval", type=_seconds, default=5.0, metavar="S", help=text)
     parsers["doctor"].add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
+    text = "name of the sweep, or how it begins; all finished stages of the store if left out"
+    parsers["verify"].add_argument("words", nargs="*", metavar="SWEEP", help=text)
+    text = "set aside what is damaged, so that the next run makes it again"
+    parsers["verify"].add_argument("--repair", action="store_true", help=text)
+    text = "key of the stage, or how it begins; submitting: the lock of whoever submits"
+    parsers["unlock"].add_argument("words", nargs="*", metavar="STAGE", help=text)
     _add_logs(parsers["logs"])
     _add_report(parsers["report"])
     _add_extract(parsers["extract"])
@@ -143,14 +152,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"spp: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        what = f"paths.store or --out: {str(error.filename)!r} cannot be used ({error.strerror})"
-        print(f"spp: {what}; allowed: a folder that can be read and written; choose another", file=sys.stderr)
-        return EXIT_USAGE
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough; nothing more may be written to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        what = f"paths.store or --out: {str(error.filename)!r} cannot be used ({error.strerror})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"spp: {what}; allowed: a disk with room; free some and say the same words again", file=sys.stderr)
+            return EXIT_FAILED
+        print(f"spp: {what}; allowed: a folder that can be read and written; choose another", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("spp: interrupted; what is finished stays, the same words go on from there", file=sys.stderr)
         return EXIT_FAILED
@@ -167,7 +181,7 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
         from spp.cli.commands.plan import plan
 
         return plan(arguments.words, arguments.multirun, arguments.config_dir, as_json=arguments.json)
-    _refuse_overrides(arguments.words)
+    _refuse_overrides(arguments.words, read=("paths.store=", TRUST_WORD) if command == "retry" else ("paths.store=",))
     root = store_root(arguments.words)
     if command == "doctor":
         from spp.cli.commands.doctor import doctor
@@ -181,6 +195,10 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
         if arguments.lines < 0:
             raise ValueError(f"--lines: {arguments.lines} is not allowed; allowed: 0 or more; use 100")
         return logs(root, stage, num_lines=arguments.lines, follow=arguments.follow, as_json=arguments.json)
+    if command == "unlock":
+        from spp.cli.commands.unlock import unlock
+
+        return unlock(root, _one_word(arguments.words, "STAGE", at_least=1))
     if command == "extract":
         return _extract(root, arguments)
     if command == "export":
@@ -197,6 +215,10 @@ def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
         from spp.cli.commands.sync import sync
 
         return sync(root, sweep or None)
+    if command == "verify":
+        from spp.cli.commands.verify import verify
+
+        return verify(root, sweep or None, repair=arguments.repair, as_json=arguments.json)
     if command == "status":
         from spp.cli.commands.status import status
 
@@ -212,7 +234,8 @@ def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
     if command == "retry":
         from spp.cli.commands.retry import retry
 
-        return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic)
+        trust = trusted(arguments.words)
+        return retry(root, sweep, as_json=arguments.json, automatic=arguments.automatic, trusted=trust)
     from spp.cli.commands.report import ReportRequest, report
 
     request = ReportRequest(arguments.name, sweep or None, arguments.source, arguments.format, arguments.out)
@@ -230,10 +253,10 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
     return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
 
 
-def _refuse_overrides(words: Sequence[str]) -> None:
+def _refuse_overrides(words: Sequence[str], read: tuple[str, ...]) -> None:
     """What looks like an override and is not read would leave its user with another store, or other resources."""
     for word in words:
-        if "=" in word and not word.startswith("paths.store="):
+        if "=" in word and not word.startswith(read):
             raise ValueError(
                 f"{word}: nothing here reads it; allowed: paths.store=DIR; leave it out, or say `spp run` with it"
             )

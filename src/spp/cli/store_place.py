@@ -4,6 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from spp.store.trust import TRUST
+
+TRUST_WORD = "store.trust="
+
 
 def store_root(words: Sequence[str]) -> Path:
     """The store that `words` or the environment name."""
@@ -11,3 +15,20 @@ def store_root(words: Sequence[str]) -> Path:
         if word.startswith("paths.store="):
             return Path(word.partition("=")[2])
     return Path(os.environ.get("SPP_STORE", "store"))
+
+
+def trusted(words: Sequence[str]) -> str:
+    """Whose files of the store may run, by `words` or the environment: the user's own, or also those of a group.
+
+    Raises:
+        ValueError: one line, for what is neither.
+    """
+    told = [word.removeprefix(TRUST_WORD) for word in words if word.startswith(TRUST_WORD)]
+    return check_trust(told[-1] if told else os.environ.get("SPP_STORE_TRUST", "user"))
+
+
+def check_trust(value: object) -> str:
+    """`value`, if it is a value of store.trust. Raises ValueError, in one line, if it is not."""
+    if value not in TRUST:
+        raise ValueError(f"store.trust: {value!r} is not allowed; allowed: {', '.join(TRUST)}; use user")
+    return str(value)

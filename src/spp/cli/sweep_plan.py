@@ -8,6 +8,7 @@ from typing import Any
 
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
+from spp.cli.store_place import check_trust
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
@@ -25,12 +26,16 @@ _OTHER_MODEL = ("model.name=", "model.factory=")
 
 @dataclass(frozen=True)
 class Planned:
-    """A sweep that could be run: its graph, the checked setup of every point by name, and where it would run."""
+    """A sweep that could be run: its graph, the checked setup of every point by name, and where it would run.
+
+    `trusted` is whose files of the store may run: user or group.
+    """
 
     plan: Plan
     setups: dict[str, Setup]
     cluster: ClusterConfig
     store: Path
+    trusted: str = "user"
 
 
 def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
@@ -59,6 +64,7 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         setups={point.name: setup for point, setup in planned},
         cluster=cluster,
         store=Path(first["paths"]["store"]),
+        trusted=check_trust(first["store"].get("trust") if isinstance(first["store"], dict) else first["store"]),
     )
 
 

@@ -99,9 +99,9 @@ def noted_runner(store: Store, sweep: str, cluster: str) -> Iterator[None]:
 
 def runners(store: Store, sweep: str) -> list[Process]:
     """The processes that have begun to carry out the sweep (cluster=debug, local) and have not said that they ended."""
-    rows = [row for row in store.read_jobs(sweep) if "runner" in row]
-    ended = {Process(**row["runner"]) for row in rows if "ended" in row}
-    begun = (Process(**row["runner"]) for row in rows)
+    told = [(Process.from_json(row.get("runner")), "ended" in row) for row in store.read_jobs(sweep)]
+    ended = {process for process, has_ended in told if has_ended}
+    begun = (process for process, _ in told if process is not None)
     return [process for process in dict.fromkeys(begun) if process not in ended]
 
 

@@ -26,7 +26,7 @@ STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 
 
 GENERAL_FIELDS = (
     "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
-    "pipeline", "rest_of_walk", "seed", "task",
+    "pipeline", "rest_of_walk", "seed", "store", "task",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 

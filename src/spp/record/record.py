@@ -9,7 +9,8 @@ from spp.plan.spec import Stage
 from spp.record.lineage import Lineage, measures_member
 from spp.record.rows import Facts, Row, RowMaker, command, identity
 from spp.record.variants import PlannedMember, variants_of_members, variants_of_points
-from spp.store.store import ARTIFACTS, Store
+from spp.store.marker import ARTIFACTS
+from spp.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
         else:
             missing.append(_missing(facts, point, sweep, own_identity, lineage))
         path = lineage.path
-        if path is not None and path.key not in paths and facts.is_done(path.kind, path.key):
+        # One that is damaged stays, so that whoever draws it says so.
+        if path is not None and path.key not in paths and _has_finished(facts, path):
             folder = facts.stage_dir(path.kind, path.key) / ARTIFACTS
             paths[path.key] = PathSource(key=path.key, **own_identity, artifacts=folder)
     out_of_reach = dict.fromkeys(
@@ -113,6 +115,10 @@ def make_record(facts: Facts, plans: Mapping[str, Plan], source: str) -> Record:
         for budget in point.meta.get("out_of_reach", ())
     )
     return Record(rows, list(paths.values()), missing, source, tuple(out_of_reach))
+
+
+def _has_finished(facts: Facts, stage: Stage) -> bool:
+    return facts.is_done(stage.kind, stage.key) or facts.damage(stage.kind, stage.key) is not None
 
 
 def _members(plans: Mapping[str, Plan]) -> Iterator[tuple[str, Point, Stage]]:

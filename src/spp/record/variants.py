@@ -8,7 +8,7 @@ from spp.plan.spec import Stage
 from spp.record.lineage import Lineage
 from spp.record.settings import Settings, SettingsReader, differing_settings
 
-PLACE_WORDS = ("paths.store=", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
+PLACE_WORDS = ("paths.store=", "store.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
 """How words begin that say where and how something runs, not what."""
 
 UNNAMED_WORDS = (*PLACE_WORDS, "paths.")

@@ -50,6 +50,10 @@ class RunFacts:
         """Whether the run ended with a result."""
         return RESULT in self._runs[StageRef(kind, key)].summary
 
+    def damage(self, kind: str, key: str) -> None:
+        """None: W&B keeps no artifacts that could be damaged."""
+        return None
+
     def failure(self, kind: str, key: str) -> None:
         """None: a run does not tell why its stage has not finished."""
         return None

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from spp.store.marker import verified
+
 Array = NDArray[Any]
 FILE_NAME = "path.safetensors"
 UNIT_KINDS = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
@@ -47,6 +49,10 @@ def read_path(folder: Path) -> PathArrays:
     file = folder / FILE_NAME
     if not file.is_file():
         raise ValueError(f"path: {file} does not exist; allowed: a finished update stage; run it first")
+    try:
+        verified(file)
+    except ValueError as error:
+        raise ValueError(f"path: {error}") from None
     try:
         return _read(file)
     except (SafetensorError, KeyError, TypeError) as error:

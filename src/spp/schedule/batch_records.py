@@ -13,7 +13,11 @@ from typing import Any
 
 from spp.schedule.queue import find_by_name
 from spp.store.claim import lock
+from spp.store.forms import check_address, is_job
 from spp.store.store import Store
+
+SUBMITTING = "submitting"
+"""Folder of the lock of whoever submits."""
 
 SETTLE_SECONDS = 10.0
 """How long an sbatch whose caller was killed may still take to reach the queue."""
@@ -55,7 +59,7 @@ class Task:
 
 def submitting(store: Store) -> AbstractContextManager[None]:
     """Context in which nobody else submits from this store; waits for who does."""
-    return lock(store.root / "submitting")
+    return lock(store.root / SUBMITTING)
 
 
 def job_name(sweep: str, batch: str) -> str:
@@ -83,17 +87,34 @@ def read_records(store: Store, sweep: str) -> list[BatchRecord]:
     """The batches of a sweep in the order of submission, without those that were never submitted."""
     announced: dict[str, dict[str, Any]] = {}
     for row in store.read_jobs(sweep):
-        if "batch" in row:
+        if isinstance(row.get("batch"), str):
             announced.setdefault(row["batch"], {}).update(row)
     records = []
     for batch, row in announced.items():
         if "job" in row and row["job"] is None:
             continue
-        content = store.read_batch(sweep, batch)
-        tasks = {int(index): (kind, key) for index, (kind, key) in content["tasks"].items()}
-        known = {name: content[name] for name in ("time", "resources", "attempts")}
-        records.append(BatchRecord(sweep, batch, job_name(sweep, batch), job=row.get("job"), tasks=tasks, **known))
+        content = _checked(store.read_batch(sweep, batch), sweep, batch)
+        job = row.get("job") if is_job(row.get("job")) else None
+        records.append(BatchRecord(sweep, batch, job_name(sweep, batch), job=job, **content))
     return records
+
+
+def _checked(content: Mapping[str, Any], sweep: str, batch: str) -> dict[str, Any]:
+    """What was announced about a batch, as a BatchRecord holds it."""
+    try:
+        tasks = {int(index): (kind, key) for index, (kind, key) in content["tasks"].items()}
+        for kind, key in tasks.values():
+            check_address(kind, key)
+        resources, attempts, announced = content["resources"], content["attempts"], float(content["time"])
+        is_whole = bool(tasks) and isinstance(resources, dict) and isinstance(attempts, dict)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f"batch: {batch} of sweep {sweep} is damaged; allowed: what spp run wrote; remove the row that names it "
+            "from the sweep's jobs.jsonl"
+        )
+    return {"tasks": tasks, "resources": resources, "attempts": attempts, "time": announced}
 
 
 def reconcile(store: Store, sweep: str) -> None:
@@ -133,6 +154,7 @@ def submitted_tasks(
         if note is None:
             continue
         sweep = note["sweep"]
+        # The note outlives its sweep, which may have been removed.
         if sweep not in by_sweep:
             by_sweep[sweep] = {record.batch: record for record in read_records(store, sweep)}
         note_record = by_sweep[sweep].get(note["batch"])

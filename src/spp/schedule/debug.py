@@ -40,7 +40,7 @@ def _run_one(ledger: Ledger, store: Store, worker: Worker, stage: Stage) -> None
     try:
         worker(store.root, stage.kind, stage.key)
     except AlreadyClaimed as claimed:
-        ledger.wait(stage, str(claimed.holder))
+        ledger.wait(stage, claimed.detail)
     except Exception:
         ledger.settle(stage, traceback.format_exc())
     else:

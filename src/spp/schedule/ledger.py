@@ -8,8 +8,10 @@ from spp.plan.graph import Plan
 from spp.plan.spec import Stage
 from spp.schedule.events import Event, Observe, Outcome, What
 from spp.schedule.queue import job_liveness
-from spp.store.claim import holder_of, release_dead
-from spp.store.store import DONE, FAILED, Store
+from spp.store.claim import holder_of, release_dead, waiting_for
+from spp.store.leftovers import remove_leftovers
+from spp.store.marker import DONE
+from spp.store.store import FAILED, Store
 
 
 class Ledger:
@@ -31,7 +33,7 @@ class Ledger:
         self._failed: list[str] = []
         self._blocked: dict[str, str] = {}
         self._keys = list(plan.stages)
-        self._cached = [key for key, stage in plan.stages.items() if store.is_done(stage.kind, key)]
+        self._cached = [key for key, stage in plan.stages.items() if self._is_done(stage)]
         finished = set(self._cached)
         self._missing = {key: len(set(plan.parents(key)) - finished) for key in self._keys if key not in finished}
         for key in self._cached:
@@ -52,9 +54,10 @@ class Ledger:
     def start(self, stage: Stage, log: str = "") -> bool:
         """Prepare a ready stage for a worker. False if another process holds it: it is awaited now."""
         self._ready.remove(self._plan.position[stage.key])
-        holder, alive = holder_of(self._store.stage_dir(stage.kind, stage.key), self._names(stage), self._alive)
+        folder, names = self._store.stage_dir(stage.kind, stage.key), self._names(stage)
+        holder, alive = holder_of(folder, names, self._alive)
         if alive:
-            self.wait(stage, str(holder or "a process that has just started"))
+            self.wait(stage, waiting_for(folder, stage.key, self._alive) or "a process that has just started")
             return False
         if holder is not None:
             # A worker cannot ask SLURM, and would take a job of another machine for alive until its beats are old.
@@ -86,10 +89,11 @@ class Ledger:
         for key in sorted(self._awaited, key=self._plan.position.__getitem__):
             stage = self._plan.stages[key]
             names = self._names(stage)
-            if DONE not in names and holder_of(self._store.stage_dir(stage.kind, key), names, self._alive)[1]:
+            is_done = DONE in names and self._is_done(stage)
+            if not is_done and holder_of(self._store.stage_dir(stage.kind, key), names, self._alive)[1]:
                 continue
             self._awaited.remove(key)
-            if DONE in names:
+            if is_done:
                 self._finish(key)
             elif FAILED in names:
                 self._fail(stage)
@@ -119,6 +123,13 @@ class Ledger:
             if hopeless and key in self._missing and key not in self._blocked:
                 self._blocked[key] = stage.key
                 self._tell(What.BLOCKED, key, stage.key)
+
+    def _is_done(self, stage: Stage) -> bool:
+        """Whether a stage is done; then it is tidied up as well."""
+        is_done = self._store.is_done(stage.kind, stage.key)
+        if is_done:
+            remove_leftovers(self._store, stage.kind, stage.key, self._names(stage), self._alive)
+        return is_done
 
     def _make_ready(self, key: str) -> None:
         bisect.insort(self._ready, self._plan.position[key])

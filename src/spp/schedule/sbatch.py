@@ -16,6 +16,7 @@ from spp.plan.cluster import ClusterConfig, ResourcesConfig
 from spp.schedule import queue
 from spp.schedule.batches import array_text
 from spp.schedule.queue import Unreachable, find_by_name, is_away
+from spp.store.snapshot import checked_command
 
 _TENDER_MINUTES = 30
 _DEFAULT_MAX_ARRAY_SIZE = 1001
@@ -47,6 +48,7 @@ def submit_batch(
     dependency: str | None,
     begin_min: float,
     code: Path | None,
+    trusted: str = "user",
 ) -> str:
     """Submit a job, or an array if there are several indices; all its tasks call `function`. Returns the id.
 
@@ -64,7 +66,7 @@ def submit_batch(
     delayed.dump(pickle)
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=cluster.max_timeouts)
     setup = [_SETUP.format(folder=shlex.quote(str(folder.absolute())), pickle=pickle.name)]
-    setup += _code_lines(code)
+    setup += _code_lines(code, trusted)
     options: dict[str, Any] = {"requeue": True}
     if len(indices) > 1:
         limit = "" if cluster.max_parallel is None else f"%{cluster.max_parallel}"
@@ -102,6 +104,7 @@ def submit_tender(
     resources: ResourcesConfig,
     jobs: Sequence[str],
     code: Path | None,
+    trusted: str = "user",
 ) -> str:
     """Submit a small job that runs a command once one of these jobs has failed, and that vanishes if none does.
 
@@ -109,7 +112,9 @@ def submit_tender(
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / f"{name}.sh"
-    script.write_text("\n".join(["#!/bin/bash", *_code_lines(code), *resources.setup, shlex.join(command), ""]))
+    script.write_text(
+        "\n".join(["#!/bin/bash", *_code_lines(code, trusted), *resources.setup, shlex.join(command), ""])
+    )
     options = {
         "job-name": name,
         "dependency": "?".join(f"afternotok:{job}" for job in jobs),
@@ -147,13 +152,16 @@ def require_commands() -> None:
             )
 
 
-def _code_lines(code: Path | None) -> list[str]:
+def _code_lines(code: Path | None, trusted: str) -> list[str]:
     """So that a job runs the code in `code`, whatever is in the folder that it was submitted from."""
     if code is None:
         return []
+    folder = code.absolute()
     return [
-        f"export PYTHONPATH={shlex.quote(str(code.absolute()))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "export PYTHONSAFEPATH=1",
+        # Before anything of it is imported; a job that is requeued comes by here again.
+        f"{shlex.join(checked_command(folder, trusted, []))} || exit 1",
+        f"export PYTHONPATH={shlex.quote(str(folder))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1",
     ]
 
 
@@ -204,6 +212,7 @@ def _clean_environment() -> Iterator[None]:
         yield
 
 
-def tender_command(root: Path, sweep: str) -> list[str]:
+def tender_command(root: Path, sweep: str, trusted: str) -> list[str]:
     """What the tender runs."""
-    return [sys.executable, "-m", "spp.cli.main", "retry", sweep, "--automatic", f"paths.store={root.absolute()}"]
+    words = [f"paths.store={root.absolute()}", f"store.trust={trusted}"]
+    return [sys.executable, "-m", "spp.cli.main", "retry", sweep, "--automatic", *words]

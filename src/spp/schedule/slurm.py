@@ -35,6 +35,7 @@ def submit(
     *,
     job: JobFactory,
     code: Path | None,
+    trusted: str = "user",
     observe: Observe | None = None,
 ) -> Submission:
     """Submit what is missing of a sweep that was written down, and return; the same call goes on after a crash.
@@ -45,7 +46,7 @@ def submit(
     Raises ValueError, in one line, where SLURM is missing, refuses or does not answer; what was submitted stays.
     """
     require_commands()
-    submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None))
+    submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None), trusted)
     with submitting(store), _one_line():
         state = read_sweep_state(store, plan, sweep)
         requests = {key: JobRequest(stage.resources) for key, stage in plan.stages.items() if state.is_missing(key)}
@@ -58,19 +59,21 @@ def retry(
     *,
     job: JobFactory,
     code: Path | None,
+    trusted: str = "user",
     automatic: bool = False,
     observe: Observe | None = None,
 ) -> Submission:
     """Submit again what is missing of a sweep: with more memory after running out of it, more time after a time
     limit, and later after a fault of the machine. What is healthy goes on.
 
-    `automatic` leaves what raised an exception, what somebody cancelled, and what was tried `num_retries` times.
+    `automatic` leaves what raised an exception, what somebody cancelled, and what was tried `num_retries` times;
+    `trusted` says whose files of the store may run (`spp.store.trust`).
     Raises as `submit` does, and ValueError if there is no such sweep.
     """
     plan = store.read_plan(sweep)
     cluster = ClusterConfig.read(store.read_cluster(sweep), "cluster")
     require_commands()
-    submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None))
+    submitter = Submitter(plan, store, sweep, cluster, job, code, observe or (lambda event: None), trusted)
     with submitting(store), _one_line():
         state = read_sweep_state(store, plan, sweep)
         requests = requests_for_retry(plan, store, cluster, state, automatic=automatic)

@@ -12,7 +12,8 @@ from typing import Any
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
 from spp.store.claim import Liveness, holder_of
-from spp.store.store import DONE, FAILED, Progress, Store
+from spp.store.marker import DONE, damage, read_marker
+from spp.store.store import FAILED, Progress, Store
 
 ERROR_LINES = 5
 
@@ -133,8 +134,11 @@ def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
         names = ()
     status = StageStatus(stage.kind, stage.key, stage.label, State.QUEUED)
     if DONE in names:
-        marker = store.done(stage.kind, stage.key)
-        return replace(status, state=State.DONE, seconds=marker["seconds"], code_hash=marker["code_hash"])
+        marker = read_marker(folder)
+        problem = damage(folder, marker)
+        if marker is None or problem is not None:
+            return replace(status, state=State.FAILED, error=f"{problem}; the next spp run or spp retry makes it again")
+        return replace(status, state=State.DONE, seconds=marker.get("seconds"), code_hash=marker.get("code_hash"))
     holder, alive = holder_of(folder, names, live.alive)
     if holder is not None:
         status = replace(status, host=holder.process.host, job=holder.job or None)
@@ -154,7 +158,7 @@ def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
     if FAILED in names:
         failure = store.failure(stage.kind, stage.key) or {"traceback": "", "host": None}
         error = "\n".join(failure["traceback"].splitlines()[-ERROR_LINES:])
-        return replace(status, state=State.FAILED, error=error, host=failure["host"], progress=None)
+        return replace(status, state=State.FAILED, error=error, host=failure["host"] or None, progress=None)
     if job is not None:
         return replace(status, state=State.LOST, error=job.reason or None)
     return status if holder is None else replace(status, state=State.LOST)

@@ -17,7 +17,9 @@ from spp.schedule.events import Event, Observe, What
 from spp.schedule.queue import base, scancel, squeue
 from spp.schedule.sbatch import max_array_size, submit_batch, submit_tender, tender_command
 from spp.schedule.sweep_state import NUM_THREADS, SweepState
+from spp.store.forms import is_job
 from spp.store.store import Store
+from spp.store.trust import check_owned
 
 JobFactory = Callable[[str, str, str], Any]
 """From (root of the store, sweep, batch) to the callable that submitit pickles; it finds its task by itself."""
@@ -52,7 +54,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class Submitter:
-    """Where the stages of a sweep are sent, and what runs there: `code` is put on PYTHONPATH."""
+    """Where the stages of a sweep are sent, and what runs there: `code` is put on PYTHONPATH,
+    after a check of whose it is (`spp.store.trust`)."""
 
     plan: Plan
     store: Store
@@ -61,6 +64,7 @@ class Submitter:
     job: JobFactory
     code: Path | None
     observe: Observe
+    trusted: str = "user"
 
     def send(self, state: SweepState, requests: Mapping[str, JobRequest]) -> Submission:
         """Submit the stages `requests`; to be called by whoever holds `submitting`.
@@ -68,6 +72,9 @@ class Submitter:
         Raises ValueError, in one line, if sbatch refuses, and queue.Unreachable if the controller gives no answer;
         what was submitted by then stays, and the next call goes on from there.
         """
+        # Its jobs run what lies there.
+        folder = self.store.sweep_dir(self.sweep)
+        check_owned([str(self.store.root), str(folder), str(folder / "plan.json"), str(folder / "jobs")], self.trusted)
         self._tell(state)
         # They would stay in the queue for ever, and keep their arrays from ending.
         scancel(state.stale)
@@ -135,6 +142,7 @@ class Submitter:
                 dependency=batch.dependency(jobs),
                 begin_min=request.begin_min,
                 code=self.code,
+                trusted=self.trusted,
             )
         except ValueError:
             settle(self.store, self.sweep, name, None)
@@ -155,19 +163,20 @@ class Submitter:
         scancel(waiting)
         name = job_name(self.sweep, f"tender-{secrets.token_hex(3)}")
         tender = submit_tender(
-            tender_command(self.store.root, self.sweep),
+            tender_command(self.store.root, self.sweep, self.trusted),
             folder=jobs_folder(self.store, self.sweep, "tender"),
             name=name,
             resources=self.cluster.resources_of(DEFAULT),
             jobs=sorted(guarded),
             code=self.code,
+            trusted=self.trusted,
         )
         self.store.append_job(self.sweep, {"tender": tender, "name": name, "time": time.time()})
 
 
 def waiting_tenders(store: Store, sweep: str) -> list[str]:
     """The tenders of a sweep that have not started."""
-    tenders = {row["tender"]: row["name"] for row in store.read_jobs(sweep) if "tender" in row}
+    tenders = {row["tender"]: row.get("name") for row in store.read_jobs(sweep) if is_job(row.get("tender"))}
     queue = squeue(tenders)
     ours = [job for job, name in tenders.items() if job in queue and queue[job].name == name]
     return [job for job in ours if queue[job].phase == "pending"]

@@ -12,7 +12,10 @@ from spp.schedule.batch_records import Task, newest_tasks, read_records, reconci
 from spp.schedule.queue import Job, Unreachable, base, find_by_name, job_liveness, sacct, squeue
 from spp.schedule.status import Live, LiveJob
 from spp.store.claim import Holder, Liveness, holder_of
-from spp.store.store import DONE, FAILED, Store
+from spp.store.forms import is_job
+from spp.store.leftovers import remove_leftovers
+from spp.store.marker import DONE
+from spp.store.store import FAILED, Store
 
 SETTLING_SECONDS = 60.0
 """How long a marker may take to show on a network file system after its job has ended."""
@@ -54,7 +57,7 @@ def read_sweep_state(store: Store, plan: Plan, sweep: str) -> SweepState:
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         stages = list(plan.stages.values())
         names = dict(zip(plan.stages, pool.map(lambda stage: _names(store, stage), stages), strict=True))
-    done = frozenset(key for key, entries in names.items() if DONE in entries)
+        done = frozenset(pool.map(lambda stage: _done_key(store, stage, names[stage.key]), stages)) - {""}
     open_stages = [stage for stage in stages if stage.key not in done]
     tasks = _last_tasks(store, sweep, [s for s in open_stages if "submitted.json" in names[s.key]])
     holders = _holder_jobs(store, open_stages, names)
@@ -141,9 +144,20 @@ def awaited_jobs(store: Store, sweep: str) -> dict[str, tuple[str, str, str, str
     for row in store.read_jobs(sweep):
         if "cancelled" in row:
             awaited = {}
-        for kind, key, job, name in row.get("awaits", ()):
-            awaited[key] = (kind, key, job, name)
+        awaits = row.get("awaits")
+        for entry in awaits if isinstance(awaits, list) else []:
+            if isinstance(entry, list) and len(entry) == 4 and is_job(entry[2]):
+                kind, key, job, name = entry
+                awaited[key] = (kind, key, job, name)
     return awaited
+
+
+def _done_key(store: Store, stage: Stage, names: list[str]) -> str:
+    """The key of a stage that is done, which is also tidied up; "" of another."""
+    if DONE not in names or not store.is_done(stage.kind, stage.key):
+        return ""
+    remove_leftovers(store, stage.kind, stage.key, names)
+    return stage.key
 
 
 def _names(store: Store, stage: Stage) -> list[str]:

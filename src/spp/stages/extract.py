@@ -14,6 +14,7 @@ from spp.methods.registry import config_class, load_method
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
+from spp.store.marker import verified
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.tokens import drop_tokens
@@ -54,7 +55,7 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
     """
     ref, folder, refs = _find_path(store, source)
-    path = open_path(folder)
+    path = open_path(verified(folder / FILE_NAME_OF_PATH).parent)
     families = _families(store, ref.key, refs)
     searched_with = store.spec(ref.kind, ref.key)["config"]
     selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
@@ -67,14 +68,14 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     runtime = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
     donor = _smallest_containing(families, masks)
     if donor is not None:
-        small = compact(load_member(donor, runtime=runtime), _within(donor, masks))
+        small = compact(load_member(verified(donor), runtime=runtime), _within(donor, masks))
         weights = f"{donor.name} of prune {donor.parents[1].name}"
     else:
         dense = build_untrained(architecture, runtime)
         # A search that trained the weights has left them beside its order.
         trained = StageRef("dense", dense_key) if not (folder / WEIGHTS_FILE).exists() else ref
         file = store.artifacts_dir(trained.kind, trained.key) / WEIGHTS_FILE
-        load_weights(dense, load_file(file), f"the {trained.kind} stage")
+        load_weights(dense, load_file(verified(file)), f"the {trained.kind} stage")
         drop_tokens(dense, path.tokens)
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"

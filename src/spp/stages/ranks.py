@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.store.atomic import read_json, write_json
 from spp.store.claim import slurm_job
-from spp.store.store import DONE
+from spp.store.marker import DONE
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins import ClusterEnvironment

@@ -25,7 +25,7 @@ from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
 from spp.stages.media import log_members
 from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
-from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Liveness, claim
+from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
 from spp.store.provenance import collect
 from spp.store.store import Store
 
@@ -62,17 +62,21 @@ def run_stage(root: Path, kind: str, key: str, *, alive: Liveness | None = None,
             return
         meeting = Meeting(store.stage_dir(kind, key), ranks)
         meeting.open()
+        told: Holder | None = None
         try:
             while True:
                 try:
                     _lead(store, kind, key, ranks, interruptions, meeting, alive)
                     return
-                except AlreadyClaimed:
+                except AlreadyClaimed as claimed:
                     # Ranks that have begun together cannot wait and begin again: the others are gone by now.
                     if meeting.has_begun and store.is_done(kind, key):
                         return
                     if not wait_for_holder or meeting.has_begun:
                         raise
+                    if told != claimed.holder:
+                        told = claimed.holder
+                        _log.warning("waiting for %s", claimed.detail)
                     meeting.wait()
                     time.sleep(POLL_SECONDS)
         finally:
@@ -213,7 +217,7 @@ def _check(stage: StageRun) -> None:
     for role, ref in stage.spec["inputs"].items():
         problems = stage.store.verify(ref["kind"], ref["key"])
         if problems:
-            raise RuntimeError(f"input {role}: {problems[0]}; remove that stage's folder and run again")
+            raise RuntimeError(f"input {role}: {problems[0]}; set it aside with spp verify --repair and run again")
 
 
 def _run(stage: StageRun) -> dict[str, Any]:

@@ -13,11 +13,15 @@ Whether a holder lives:
   that does not know, by its heartbeat: a thread touches the claim every BEAT_SECONDS, and after STALE_SECONDS
   without a beat the holder counts as dead;
 * one that died before it wrote its name into its claim counts as dead after UNSIGNED_SECONDS.
+Beats carry the time of the file server, and it is by that server's clock that they are judged: neither the clock of
+the holder's machine nor that of the one that waits matters. A beat from the future is of a time before the server's
+clock was set back, and as old as it is ahead.
 
 A holder that was taken for dead but lives (a node that was cut off) finds `Claim.lost` set at its next beat.
 """
 
 import json
+import logging
 import os
 import re
 import threading
@@ -27,7 +31,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spp.store.atomic import read_json, temporary
+from spp.store.atomic import read_json
+from spp.store.clock import server_time
+from spp.store.forms import is_job
 from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store
 
@@ -39,7 +45,12 @@ UNSIGNED_SECONDS = 60.0
 EXIT_CLAIMED = 75
 """Exit code of a worker process that met AlreadyClaimed (EX_TEMPFAIL of sysexits.h): not a failure."""
 
-_NAME = re.compile(r"claim-(\d+)(\.released)?")
+CLAIM_PREFIX = "claim-"
+_NAME = re.compile(r"claim-(\d{1,18})(\.released)?", re.ASCII)
+_SAY_AFTER_SECONDS = 2.0
+"""How long a lock is waited for in silence."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,13 @@ Liveness = Callable[[Holder], bool | None]
 
 
 class AlreadyClaimed(Exception):  # noqa: N818 - it is no error: somebody else does the work
-    """A living process works on the stage. `holder` is None in the moment in which its claim is written."""
+    """A living process works on the stage. `holder` is None in the moment in which its claim is written; `detail`
+    says how old its claim is, until when it is waited for, and how to free it."""
 
-    def __init__(self, kind: str, key: str, holder: Holder | None) -> None:
-        super().__init__(f"{kind} {key} is being done by {holder or 'a process that has just started'}")
+    def __init__(self, kind: str, key: str, holder: Holder | None, detail: str = "") -> None:
         self.holder = holder
+        self.detail = detail or str(holder or "a process that has just started")
+        super().__init__(f"{kind} {key} is being done by {self.detail}")
 
 
 @dataclass(frozen=True)
@@ -111,11 +124,15 @@ def claim(
 def lock(folder: Path, poll_seconds: float = 0.2) -> Iterator[None]:
     """Hold a folder alone, after whoever holds it now; it is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
+    began, told = time.monotonic(), None
     while True:
         try:
             mine = Claim(_take(folder, "lock", folder.name, None, STALE_SECONDS), threading.Event())
             break
-        except AlreadyClaimed:
+        except AlreadyClaimed as claimed:
+            if time.monotonic() - began > _SAY_AFTER_SECONDS and told != claimed.holder:
+                told = claimed.holder
+                _log.warning("waiting for %s", claimed.detail)
             time.sleep(poll_seconds)
     try:
         with _beating(mine, BEAT_SECONDS):
@@ -135,22 +152,62 @@ def holder_of(folder: Path, names: Iterable[str], alive: Liveness | None = None)
     path = folder / _name(newest[0])
     holder = _read(path)
     try:
-        return holder, _lives(path, holder, alive, STALE_SECONDS, now=time.time)
+        verdict = None if holder is None else _verdict(holder, alive)
+        return holder, _beats(path, holder, STALE_SECONDS) if verdict is None else verdict
     except FileNotFoundError:
         return None, False
+
+
+def waiting_for(folder: Path, name: str, alive: Liveness | None = None) -> str:
+    """Who holds the claim in a folder, how old it is, until when it counts as living, and how to free it; "" if
+    nobody does.
+
+    Args:
+        folder: that of a stage, or of a lock.
+        name: the key of the stage or name of the lock, as `spp unlock` takes it.
+        alive: whether a holder on another machine lives.
+    """
+    newest = _newest(_names(folder))
+    if newest is None or newest[1]:
+        return ""
+    path = folder / _name(newest[0])
+    holder = _read(path)
+    try:
+        return _describe(path, holder, None if holder is None else _verdict(holder, alive), name)
+    except FileNotFoundError:
+        return ""
+
+
+def unlock(folder: Path, alive: Liveness | None = None) -> Holder | None:
+    """Give back the claim in a folder, whose holder may be gone; a holder that lives loses it at its next beat.
+
+    Returns who held it; None if its name cannot be read.
+
+    Raises:
+        ValueError: one line, if nobody holds it, or its holder is known to live.
+    """
+    newest = _newest(_names(folder))
+    if newest is None or newest[1]:
+        raise ValueError(f"STAGE: nobody holds {folder.name}; allowed: one that is held; there is nothing to free")
+    path = folder / _name(newest[0])
+    holder = _read(path)
+    if holder is not None and _verdict(holder, alive):
+        raise ValueError(
+            f"STAGE: {folder.name} is held by {holder}, which lives; allowed: one whose holder is gone; end that first "
+            "(spp cancel)"
+        )
+    _release(path, done=False)
+    return holder
 
 
 def release_dead(store: Store, kind: str, key: str, alive: Liveness | None = None) -> None:
     """Give back the claim of a process that was ended before it could do so itself: one of this machine, or one
     of which `alive` knows that it is gone."""
     folder = store.stage_dir(kind, key)
-    newest = _newest(os.listdir(folder))
+    newest = _newest(_names(folder))
     if newest is not None and not newest[1]:
         holder = _read(folder / _name(newest[0]))
-        verdict = None if holder is None else is_alive(holder.process)
-        if verdict is None and holder is not None and alive is not None:
-            verdict = alive(holder)
-        if verdict is False:
+        if holder is not None and _verdict(holder, alive) is False:
             _release(folder / _name(newest[0]), done=store.is_done(kind, key))
 
 
@@ -172,8 +229,9 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
             held = folder / _name(newest[0])
             holder = _read(held)
             try:
-                if _lives(held, holder, alive, stale_seconds, now=lambda: _file_server_time(folder)):
-                    raise AlreadyClaimed(kind, key, holder)
+                verdict = None if holder is None else _verdict(holder, alive)
+                if _beats(held, holder, stale_seconds) if verdict is None else verdict:
+                    raise AlreadyClaimed(kind, key, holder, _describe(held, holder, verdict, key))
             except FileNotFoundError:
                 continue
         generation = 1 if newest is None else newest[0] + 1
@@ -210,7 +268,8 @@ def _beat(mine: Claim, stopped: threading.Event, beat_seconds: float) -> None:
     while not stopped.wait(beat_seconds):
         try:
             newest = _newest(os.listdir(mine.path.parent))
-            if newest is None or mine.path.name != _name(newest[0]):
+            # Also one that somebody has given back for it (spp unlock).
+            if newest is None or newest[1] or mine.path.name != _name(newest[0]):
                 mine._lost.set()
                 return
             os.utime(mine.path)
@@ -229,31 +288,53 @@ def _release(path: Path, done: bool) -> None:
         pass
 
 
-def _lives(
-    path: Path, holder: Holder | None, alive: Liveness | None, stale_seconds: float, now: Callable[[], float]
-) -> bool:
-    """Raises FileNotFoundError if the claim has vanished."""
-    if holder is None:
-        return now() - path.stat().st_mtime < UNSIGNED_SECONDS
+def _beats(path: Path, holder: Holder | None, stale_seconds: float) -> bool:
+    """Whether the last sign of life is young enough. Raises FileNotFoundError if the claim has vanished."""
+    return abs(_beat_age(path)) < (UNSIGNED_SECONDS if holder is None else stale_seconds)
+
+
+def _beat_age(path: Path) -> float:
+    """Seconds since a claim was touched, by the clock that stamped it; below 0 if that was set back since."""
+    return server_time(path.parent.parent) - path.stat().st_mtime
+
+
+def _describe(path: Path, holder: Holder | None, verdict: bool | None, name: str) -> str:
+    """What to tell whoever waits. Raises FileNotFoundError if the claim has vanished."""
+    since = "" if holder is None else f", for {_duration(server_time(path.parent.parent) - holder.since)}"
+    if verdict is None:
+        age = abs(_beat_age(path))
+        left = max(0.0, (UNSIGNED_SECONDS if holder is None else STALE_SECONDS) - age)
+        until = f"its last sign of life is {_duration(age)} old, and it counts as gone in {_duration(left)}"
+    else:
+        until = "it lives" if verdict else "it is gone"
+    return f"{holder or 'a process without a name'}{since}; {until}; if you know better: spp unlock {name}"
+
+
+def _verdict(holder: Holder, alive: Liveness | None) -> bool | None:
+    """Whether a holder lives, by what knows more than its beats; None where nobody does."""
     job, restarts = slurm_job()
     verdict = is_alive(holder.process)
     if verdict is None and job and holder.job == job and holder.restarts < restarts:
         verdict = False
-    if verdict is None and alive is not None:
-        verdict = alive(holder)
-    if verdict is not None:
-        return verdict
-    return now() - path.stat().st_mtime < stale_seconds
+    return alive(holder) if verdict is None and alive is not None else verdict
 
 
-def _file_server_time(folder: Path) -> float:
-    # The beats carry the file server's time, which may differ from this machine's.
-    probe = temporary(folder)
-    probe.touch()
+def _duration(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.0f} h"
+    )
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink()
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _name(generation: int) -> str:
@@ -274,7 +355,10 @@ def _remove_older(folder: Path, names: Iterable[str], generation: int) -> None:
 
 
 def _read(path: Path) -> Holder | None:
-    content = read_json(path)
-    if content is None:
+    """Who wrote a claim; None as long as it does not say, or does not say it right."""
+    content = read_json(path) or {}
+    process = Process.from_json(content.get("process"))
+    job, restarts, since = content.get("job"), content.get("restarts"), content.get("since")
+    if process is None or not (job == "" or is_job(job)) or type(restarts) is not int or not isinstance(since, float):
         return None
-    return Holder(Process(**content["process"]), content["job"], content["restarts"], content["since"])
+    return Holder(process, str(job), restarts, since)

@@ -31,11 +31,24 @@ def describe() -> dict[str, Any] | None:
 
 
 def diff() -> bytes:
-    """What `git apply` needs to get from the commit to the tracked files as they are.
+    """What `git apply` needs to get from the commit to the tracked files of the package, conf and pipelines.
+
+    Of nothing else: it goes into a store, which others may read.
 
     Raises OSError or subprocess.SubprocessError where there is no git.
     """
-    return _run("diff", "--no-ext-diff", "--no-color", "--binary", "HEAD")
+    return _run("diff", "--no-ext-diff", "--no-color", "--binary", "HEAD", "--", *_folders())
+
+
+def tracked() -> set[Path] | None:
+    """The files of the package, of conf and of pipelines that git knows; None where this is no checkout.
+
+    Raises OSError or subprocess.SubprocessError where there is no git.
+    """
+    if not _is_ours():
+        return None
+    listed = _run("ls-files", "--full-name", "-z", "--", *_folders()).split(b"\0")
+    return {_PACKAGE.parents[1] / os.fsdecode(name) for name in listed if name}
 
 
 def untracked() -> list[str]:
@@ -43,9 +56,12 @@ def untracked() -> list[str]:
 
     Raises OSError or subprocess.SubprocessError where there is no git.
     """
-    folders = (str(folder) for folder in (_PACKAGE, CONF, PIPELINES))
-    listed = _run("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", *folders)
+    listed = _run("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", *_folders())
     return [name for name in listed.decode("utf-8", "surrogateescape").split("\0") if name]
+
+
+def _folders() -> list[str]:
+    return [str(folder) for folder in (_PACKAGE, CONF, PIPELINES)]
 
 
 def _is_ours() -> bool:

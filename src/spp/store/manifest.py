@@ -30,8 +30,23 @@ def differences(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list
             problems.append(f"{name} is missing")
         elif (size := path.stat().st_size) != expected["size"]:
             problems.append(f"{name} has {size} bytes instead of {expected['size']}")
-        else:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    problems.append(f"{name} has another sha256 than when it was written")
+        elif not has_hash(path, expected["sha256"]):
+            problems.append(f"{name} has another sha256 than when it was written")
     return problems
+
+
+def has_hash(path: Path, sha256: str) -> bool:
+    """Whether the content of a file has this hash."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def let_umask_decide(folder: Path, example: Path) -> None:
+    """Give every file below `folder` the mode of `example`, which was made by `open`.
+
+    Some libraries write what only its owner may read; a store may be shared by a group.
+    """
+    mode = example.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)

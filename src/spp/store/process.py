@@ -34,6 +34,16 @@ class Process:
             return None
         return cls(parts[0], parts[1], int(parts[2]), int(parts[3]))
 
+    @classmethod
+    def from_json(cls, value: object) -> "Process | None":
+        """The process that `asdict` wrote; None if it was not that."""
+        names = {"host": str, "machine": str, "pid": int, "start": int}
+        if not isinstance(value, dict) or value.keys() != names.keys():
+            return None
+        if any(type(value[name]) is not kind for name, kind in names.items()) or value["pid"] < 1:
+            return None
+        return cls(**value)
+
 
 def this_process() -> Process:
     """The calling process."""

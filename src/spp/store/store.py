@@ -13,7 +13,6 @@ one makes up for it.
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -22,30 +21,48 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spp.plan.graph import Plan
-from spp.plan.keys import KEY_LENGTH
 from spp.plan.spec import Stage, StageRef
 from spp.store.atomic import (
     append_line,
-    is_temporary,
-    owner_of,
+    missing,
     read_json,
     read_lines,
+    remove_abandoned,
+    require_json,
+    scan,
     temporary,
     write_json,
     write_text,
 )
-from spp.store.manifest import RECORD, differences, manifest_of
-from spp.store.process import is_alive, this_process
+from spp.store.forms import (
+    KEY,
+    check_address,
+    check_kind,
+    check_spec,
+    fields_or_none,
+    is_manifest,
+    is_number,
+)
+from spp.store.manifest import RECORD, differences, let_umask_decide, manifest_of
+from spp.store.marker import (
+    ARTIFACTS,
+    DONE,
+    SUMMARY,
+    all_damage,
+    damage,
+    marker_of,
+    read_marker,
+    read_summary,
+    set_aside,
+)
+from spp.store.process import this_process
+from spp.store.sweeps import Sweeps
 
-DONE = "DONE"
 FAILED = "FAILED"
-ARTIFACTS = "artifacts"
 CHECKPOINT = "last.ckpt"
 PARTIAL = "partial"
 """Artifacts that belong to the checkpoint."""
 
-_KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _FORGET_WORK_SECONDS = 7 * 24 * 3600.0
 _TRACEBACK_LINES = 40
 
@@ -61,17 +78,21 @@ class Progress:
     time: float
 
 
-class Store:
+class Store(Sweeps):
     """A store at `root`; nothing is made before something is written."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self._work: dict[StageRef, Path] = {}
 
     # Stages: what shall be done, and whether it is
 
     def stage_dir(self, kind: str, key: str) -> Path:
-        """The folder of a stage, whether it exists or not."""
+        """The folder of a stage, whether it exists or not.
+
+        Raises ValueError for what cannot be the kind or the key of a stage: it may come from any file.
+        """
+        check_address(kind, key)
         return Path(self.root, "stages", kind, key)
 
     def artifacts_dir(self, kind: str, key: str) -> Path:
@@ -94,44 +115,75 @@ class Store:
             write_json(folder / "spec.json", spec, durable=durable)
 
     def spec(self, kind: str, key: str) -> dict[str, Any]:
-        """The spec of a stage (`Stage.to_json`). Raises FileNotFoundError if it was never put."""
-        return _need(self.stage_dir(kind, key) / "spec.json")
+        """The spec of a stage (`Stage.to_json`), which is what its key says.
+
+        Raises FileNotFoundError if it was never put, and ValueError, in one line, if it is another stage's.
+        """
+        spec = require_json(self.stage_dir(kind, key) / "spec.json")
+        check_spec(spec, kind, key)
+        return spec
 
     def find_stages(self, prefix: str) -> list[StageRef]:
         """The stages whose key starts with `prefix`."""
-        kinds = sorted(entry.name for entry in _entries(self.root / "stages"))
+        kinds = sorted(entry.name for entry in scan(self.root / "stages"))
         return [
             StageRef(kind, entry.name)
             for kind in kinds
-            for entry in sorted(_entries(self.root / "stages" / kind), key=lambda entry: entry.name)
-            if entry.name.startswith(prefix) and _KEY.fullmatch(entry.name)
+            for entry in sorted(scan(self.root / "stages" / kind), key=lambda entry: entry.name)
+            if entry.name.startswith(prefix) and KEY.fullmatch(entry.name)
         ]
 
     def is_done(self, kind: str, key: str) -> bool:
-        return (self.stage_dir(kind, key) / DONE).exists()
+        """Whether a stage is finished: it has a whole DONE marker and artifacts of the sizes that stand in it."""
+        folder = self.stage_dir(kind, key)
+        return os.path.exists(os.path.join(folder, DONE)) and damage(folder) is None
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """What is wrong with a stage that has a DONE marker but does not count as done; None where nothing is."""
+        folder = self.stage_dir(kind, key)
+        return damage(folder) if os.path.exists(os.path.join(folder, DONE)) else None
 
     def done(self, kind: str, key: str) -> dict[str, Any]:
-        """The DONE marker: artifacts (name -> size, sha256), finished_at, seconds, code_hash.
+        """The DONE marker: artifacts (name -> size, sha256), finished_at, seconds, code_hash, summary_sha256.
 
         Raises FileNotFoundError if the stage is not done.
         """
-        return _need(self.stage_dir(kind, key) / DONE)
+        marker = read_marker(self.stage_dir(kind, key))
+        if marker is None:
+            raise missing(self.stage_dir(kind, key) / DONE)
+        return marker
 
     def failure(self, kind: str, key: str) -> dict[str, Any] | None:
         """The FAILED marker, if any: error (one line), traceback (its last lines), time, host, pid."""
-        return read_json(self.stage_dir(kind, key) / FAILED)
+        path = self.stage_dir(kind, key) / FAILED
+        if not path.exists():
+            return None
+        told = read_json(path) or {"error": "its FAILED marker is not whole"}
+        texts = {name: str(told.get(name, "")) for name in ("error", "traceback", "time", "host")}
+        return {**told, **texts, "traceback": texts["traceback"] or texts["error"]}
 
     def summary(self, kind: str, key: str) -> dict[str, Any]:
-        """The summary of a finished stage. Raises FileNotFoundError if there is none."""
-        return _need(self.stage_dir(kind, key) / "summary.json")
+        """The summary of a finished stage. Raises FileNotFoundError if there is none, ValueError if it is damaged."""
+        folder = self.stage_dir(kind, key)
+        summary = read_summary(folder)
+        if summary is None:
+            raise missing(folder / SUMMARY)
+        return summary
 
     def verify(self, kind: str, key: str) -> list[str]:
-        """What is wrong with a stage, one line each: size and sha256 of every artifact against DONE."""
-        marker = read_json(self.stage_dir(kind, key) / DONE)
-        if marker is None:
+        """What is wrong with a stage, one line each: size and sha256 of every artifact against DONE, and its summary.
+
+        Reads all of its artifacts.
+        """
+        folder = self.stage_dir(kind, key)
+        if not (folder / DONE).exists():
             return [f"{kind} {key}: it is not done"]
-        problems = differences(self.artifacts_dir(kind, key), marker["artifacts"])
-        return [f"{kind} {key}: artifact {problem}" for problem in problems]
+        problems = all_damage(folder)
+        try:
+            read_summary(folder)
+        except ValueError:
+            problems.append("its summary.json is damaged")
+        return [f"{kind} {key}: {problem}" for problem in problems]
 
     # Stages: the work
 
@@ -139,20 +191,26 @@ class Store:
         """Start the work on a claimed stage: a fresh private folder for its artifacts.
 
         None if there is nothing left to do: another worker has finished it, or had all but written DONE.
-        Removes the FAILED marker of an earlier try and the private folders that dead workers left behind.
+        Removes the FAILED marker of an earlier try and the private folders that dead workers left behind. What was
+        finished and is damaged is set aside, and made again.
         """
         folder = self.stage_dir(kind, key)
         if (folder / DONE).exists():
-            return None
-        record = read_json(folder / ARTIFACTS / RECORD)
-        if record is not None:
-            if not differences(folder / ARTIFACTS, record["artifacts"]):
-                _publish(folder, record)
+            problem = damage(folder)
+            if problem is None:
+                remove_abandoned(folder, after_seconds=0.0)
                 return None
-            shutil.rmtree(folder / ARTIFACTS)
+            set_aside(folder, problem)
+        if (folder / ARTIFACTS).exists():
+            record = _read_record(folder)
+            if record is not None and not differences(folder / ARTIFACTS, record["artifacts"]):
+                _publish(folder, record)
+                remove_abandoned(folder, after_seconds=0.0)
+                return None
+            set_aside(folder, "its artifacts are not whole")
         folder.mkdir(parents=True, exist_ok=True)
         self.clear_failed(kind, key)
-        _remove_left_work(folder)
+        remove_abandoned(folder, after_seconds=_FORGET_WORK_SECONDS)
         work = temporary(folder)
         work.mkdir()
         self._work[StageRef(kind, key)] = work
@@ -175,12 +233,13 @@ class Store:
             "summary": dict(summary),
         }
         write_json(work / RECORD, record)
+        let_umask_decide(work, work / RECORD)
         del self._work[StageRef(kind, key)]
         try:
             work.rename(folder / ARTIFACTS)
         except OSError:
             # The record makes sure that no artifacts folder is empty, so this rename never replaces one.
-            first = read_json(folder / ARTIFACTS / RECORD)
+            first = _read_record(folder)
             if first is None:
                 raise
             shutil.rmtree(work, ignore_errors=True)
@@ -215,7 +274,9 @@ class Store:
 
     def recent_costs(self, kind: str, last: int) -> list[dict[str, Any]]:
         """key, seconds and gpu_seconds of the stages of a kind that were finished last, newest last."""
-        return read_lines(self.root / "stages" / kind / "recent.jsonl", last)
+        check_kind(kind)
+        rows = read_lines(self.root / "stages" / kind / "recent.jsonl", last)
+        return [{name: value for name, value in row.items() if name == "key" or is_number(value)} for row in rows]
 
     # Stages: records
 
@@ -227,8 +288,9 @@ class Store:
         write_json(folder / "submitted.json", dict(row), durable=False)
 
     def submitted(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What `write_submitted` wrote last, if anything."""
-        return read_json(self.stage_dir(kind, key) / "submitted.json")
+        """What `write_submitted` wrote last, if anything that is whole."""
+        note = read_json(self.stage_dir(kind, key) / "submitted.json")
+        return fields_or_none(note, {"sweep": str, "batch": str, "index": int})
 
     def write_provenance(self, kind: str, key: str, provenance: Mapping[str, Any]) -> None:
         """Write down what runs here (`provenance.collect`); before `finish`, which copies the code hash."""
@@ -236,7 +298,7 @@ class Store:
 
     def provenance(self, kind: str, key: str) -> dict[str, Any]:
         """What ran. Raises FileNotFoundError if the stage never started."""
-        return _need(self.stage_dir(kind, key) / "provenance.json")
+        return require_json(self.stage_dir(kind, key) / "provenance.json")
 
     def append_metrics(self, kind: str, key: str, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
@@ -258,72 +320,12 @@ class Store:
         write_json(self.stage_dir(kind, key) / "progress.json", progress, durable=False)
 
     def read_progress(self, kind: str, key: str) -> Progress | None:
-        progress = read_json(self.stage_dir(kind, key) / "progress.json")
-        return None if progress is None else Progress(**progress)
-
-    # Sweeps
-
-    def sweep_dir(self, sweep: str) -> Path:
-        """The folder of a sweep. Raises ValueError for a name that cannot be a folder's."""
-        if not sweep or "/" in sweep or sweep.startswith("."):
-            raise ValueError(f"sweep: {sweep!r} is not allowed: must be a name without '/'; see spp status")
-        return self.root / "sweeps" / sweep
-
-    def write_plan(self, sweep: str, plan: Plan, cluster: Mapping[str, Any] | None = None) -> None:
-        """Write down a sweep and the config of its cluster; points.json comes last and makes it visible to
-        `list_sweeps`."""
-        folder = self.sweep_dir(sweep)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "plan.json", {"stages": plan.to_json(), "cluster": dict(cluster or {})})
-        write_json(folder / "points.json", {"points": plan.points_to_json()})
-
-    def read_plan(self, sweep: str) -> Plan:
-        """The plan of a sweep. Raises ValueError, with the newest names, if there is no such sweep."""
-        folder = self.sweep_dir(sweep)
-        points = read_json(folder / "points.json")
-        if points is None:
-            known = ", ".join(self.list_sweeps()[:5]) or "none here yet"
-            raise ValueError(f"sweep: {sweep!r} is not in {self.root}: must be one of {known}; check paths.store")
-        return Plan.from_json(_need(folder / "plan.json")["stages"], points["points"])
-
-    def read_cluster(self, sweep: str) -> dict[str, Any]:
-        """The config of the cluster that a sweep was planned for (`ClusterConfig.plain`).
-
-        Raises FileNotFoundError if there is no such sweep.
-        """
-        return dict(_need(self.sweep_dir(sweep) / "plan.json").get("cluster", {}))
-
-    def list_sweeps(self) -> list[str]:
-        """Names of all sweeps, newest first."""
-        written: list[tuple[int, str]] = []
-        for entry in _entries(self.root / "sweeps"):
-            try:
-                written.append((os.stat(os.path.join(entry.path, "points.json")).st_mtime_ns, entry.name))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-        return [name for _, name in sorted(written, reverse=True)]
-
-    def latest(self) -> str | None:
-        """Name of the newest sweep."""
-        return next(iter(self.list_sweeps()), None)
-
-    def append_job(self, sweep: str, row: Mapping[str, Any]) -> None:
-        """Append a row to jobs.jsonl; it is on disk when this returns."""
-        append_line(self.sweep_dir(sweep) / "jobs.jsonl", row)
-
-    def read_jobs(self, sweep: str) -> list[dict[str, Any]]:
-        """The rows of jobs.jsonl in the order of writing; a line torn by a crash is left out."""
-        return read_lines(self.sweep_dir(sweep) / "jobs.jsonl")
-
-    def write_batch(self, sweep: str, batch: str, content: Mapping[str, Any]) -> None:
-        """Write down the tasks of a job array before it is submitted."""
-        folder = self.sweep_dir(sweep) / "jobs"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{batch}.json", dict(content))
-
-    def read_batch(self, sweep: str, batch: str) -> dict[str, Any]:
-        """What `write_batch` wrote. Raises FileNotFoundError if there is no such batch."""
-        return _need(self.sweep_dir(sweep) / "jobs" / f"{batch}.json")
+        told = read_json(self.stage_dir(kind, key) / "progress.json") or {}
+        names = ("done", "total", "time")
+        if not all(is_number(told.get(name)) for name in names):
+            return None
+        numbers = {name: told[name] for name in names}
+        return Progress(**numbers, unit=str(told.get("unit", "")), message=str(told.get("message", "")))
 
 
 def utc_now() -> str:
@@ -337,38 +339,12 @@ def _publish(folder: Path, record: Mapping[str, Any]) -> None:
     (folder / "progress.json").unlink(missing_ok=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    write_json(folder / DONE, {name: value for name, value in record.items() if name != "summary"})
+    write_json(folder / DONE, marker_of(record))
 
 
-def _remove_left_work(folder: Path) -> None:
-    for entry in _entries(folder):
-        if is_temporary(entry.name) and _is_abandoned(entry):
-            if entry.is_dir():
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
-
-
-def _is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Whether a dead worker was writing it; a worker of another machine counts as dead after a week."""
-    owner = owner_of(entry.name)
-    alive = None if owner is None else is_alive(owner)
-    # The caller holds the claim, so what its own process left is of an earlier try.
-    if owner == this_process() or alive is False:
-        return True
-    return alive is None and time.time() - entry.stat().st_mtime > _FORGET_WORK_SECONDS
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _need(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if value is None:
-        raise FileNotFoundError(f"{path} is missing or not whole")
-    return value
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """What `finish` wrote beside the artifacts; None if it is not there or not whole."""
+    record = read_json(folder / ARTIFACTS / RECORD)
+    return (
+        record if is_manifest((record or {}).get("artifacts")) and fields_or_none(record, {"summary": dict}) else None
+    )

@@ -108,6 +108,7 @@ def test_a_store_with_a_hole_is_one_line(finished, tmp_path, capsys):
     root = shutil.copytree(finished[0], tmp_path / "store")
     for file in root.glob("stages/finetune/*/summary.json"):
         file.unlink()
+        (file.parent / "artifacts" / ".record.json").unlink()
     assert main(["report", "family", "--out", str(tmp_path / "out"), f"paths.store={root}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "summary.json is missing or not whole; allowed: " in line

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from spp.plan.spec import StageRef
+from spp.store.marker import verified
 from spp.store.store import Store
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
@@ -14,6 +15,7 @@ _KINDS = ("finetune", "measure")
 def export(root: Path, member: str, form: str, out: Path | None) -> int:
     """Write the file and say what is in it."""
     source, name = find_member(root, member)
+    verified(source)
     from spp.stages import export as worker
 
     file = out or Path(f"{name}{SUFFIXES[form]}")

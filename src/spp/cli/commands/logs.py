@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from spp.cli.stage_names import find_stage
 from spp.plan.spec import StageRef
 from spp.schedule.batch_records import submission_log
-from spp.store.store import DONE, FAILED, Store
+from spp.store.marker import DONE
+from spp.store.store import FAILED, Store
 
 POLL_SECONDS = 0.5
 _BLOCK_BYTES = 1 << 16
-_MAX_CANDIDATES = 6
 
 
 def logs(root: Path, prefix: str, *, num_lines: int, follow: bool, as_json: bool) -> int:
@@ -34,25 +35,6 @@ def logs(root: Path, prefix: str, *, num_lines: int, follow: bool, as_json: bool
     else:
         print("\n".join(lines))
     return 0
-
-
-def find_stage(store: Store, prefix: str) -> StageRef:
-    """The stage whose key begins with `prefix`.
-
-    Raises:
-        ValueError: if there is none or more than one; names some of them.
-    """
-    found = store.find_stages(prefix)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ValueError(
-            f"STAGE: {prefix!r} begins no key in {store.root}; allowed: the first letters of a key; see spp status, "
-            "or check paths.store"
-        )
-    some = ", ".join(f"{stage.kind} {stage.key}" for stage in found[:_MAX_CANDIDATES])
-    dots = ", ..." if len(found) > _MAX_CANDIDATES else ""
-    raise ValueError(f"STAGE: {prefix!r} fits {len(found)} stages; allowed: one of {some}{dots}; give more letters")
 
 
 def newest_log(store: Store, stage: StageRef) -> Path | None:

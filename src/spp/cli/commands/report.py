@@ -1,5 +1,6 @@
 """spp report: tables, figures and a page from what was run, beside the paper's numbers."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,13 +62,14 @@ def report(root: Path, request: ReportRequest) -> int:
         return _report(root, request)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
-            f"paths.store or --out: {error}; allowed: a whole store, a folder to write; check them"
+            f"paths.store or --out: {error.filename} {error.strerror}; allowed: a whole store, a folder to write; "
+            "check them"
         ) from None
 
 
 def _report(root: Path, request: ReportRequest) -> int:
     record, place = _read(root, request)
-    folder = request.out or root / "reports" / place
+    folder = request.out or _folder(root) / place
     parts = [part for name in request.names if (part := _make(MAKERS[name], record, request)) is not None]
     parts = _with_drawings(parts, record, request) if request.draws else parts
     for part in parts:
@@ -77,6 +79,15 @@ def _report(root: Path, request: ReportRequest) -> int:
     for file in files.write(parts, record, load_published()):
         print(file)
     return 0
+
+
+def _folder(root: Path) -> Path:
+    """Where reports go: into the store, or beside where the user stands if that cannot be written."""
+    inside = root / "reports"
+    if os.access(inside if inside.exists() else root, os.W_OK):
+        return inside
+    print(f"spp: the store {root} cannot be written; the files go to ./reports (--out DIR)", file=sys.stderr)
+    return Path("reports")
 
 
 def _read(root: Path, request: ReportRequest) -> tuple[Record, str]:

@@ -14,12 +14,14 @@ from spp.cli.sweeps import command, find_sweep
 from spp.plan.cluster import ClusterConfig
 from spp.schedule.status import State, plan_status
 from spp.store.store import Store
+from spp.store.trust import check_owned
 
 
-def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False) -> int:
+def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False, trusted: str = "user") -> int:
     """Carry the sweep out again as it was planned, on the cluster that it was planned for.
 
     Args:
+        trusted: whose files of the store may run: user or group.
         automatic: called by a job when others have failed: only what looks like the machine's fault, and not for ever.
 
     Raises:
@@ -27,18 +29,22 @@ def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False) -> 
     """
     store = Store(root)
     sweep = find_sweep(root, sweep)
+    # Its lines for the shell and the names of its modules run here or on the nodes, as this user.
+    check_owned([str(store.sweep_dir(sweep)), str(store.sweep_dir(sweep) / "plan.json")], trusted)
     cluster = ClusterConfig.read(store.read_cluster(sweep) or {"name": "debug"}, "cluster")
     if cluster.name == "slurm":
-        return _send_again(store, sweep, as_json=as_json, automatic=automatic)
-    return _run_again(store, sweep, cluster, as_json=as_json)
+        return _send_again(store, sweep, as_json=as_json, automatic=automatic, trusted=trusted)
+    return _run_again(store, sweep, cluster, as_json=as_json, trusted=trusted)
 
 
-def _send_again(store: Store, sweep: str, *, as_json: bool, automatic: bool) -> int:
+def _send_again(store: Store, sweep: str, *, as_json: bool, automatic: bool, trusted: str) -> int:
     from spp.cli.job import StageJob
     from spp.schedule.slurm import retry as resubmit
     from spp.store.snapshot import take
 
-    sent = resubmit(store, sweep, job=StageJob, code=take(store.root).absolute(), automatic=automatic)
+    sent = resubmit(
+        store, sweep, job=StageJob, code=take(store.root, trusted).absolute(), trusted=trusted, automatic=automatic
+    )
     if as_json:
         numbers = {"num_jobs": sent.num_jobs, "num_arrays": sent.num_arrays}
         stages = {"cached": list(sent.cached), "awaited": list(sent.awaited)}
@@ -50,14 +56,14 @@ def _send_again(store: Store, sweep: str, *, as_json: bool, automatic: bool) -> 
     return 0
 
 
-def _run_again(store: Store, sweep: str, cluster: ClusterConfig, *, as_json: bool) -> int:
+def _run_again(store: Store, sweep: str, cluster: ClusterConfig, *, as_json: bool, trusted: str) -> int:
     plan = store.read_plan(sweep)
     check_fits(plan, cluster)
     # With --json only the result goes to stdout; what happens on the way is for the eyes.
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     console.print(f"sweep [bold]{escape(sweep)}[/], store {escape(str(store.root))}")
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        ok = carry_out(plan, store, sweep, cluster, console)
+        ok = carry_out(plan, store, sweep, cluster, console, trusted=trusted)
     if as_json:
         by_state: dict[str, Any] = {state.value: [] for state in State}
         for key, stage in plan_status(store, plan).items():
