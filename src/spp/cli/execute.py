@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from spp.cli.markup import escape
 
 from spp.cli.display import RunDisplay
 from spp.cli.sweep_plan import visible_gpus

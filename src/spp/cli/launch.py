@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.markup import escape
+from spp.cli.markup import escape
 
 from spp.cli.execute import carry_out, check_fits
 from spp.cli.sweep_plan import Planned, with_points

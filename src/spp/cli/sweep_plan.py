@@ -18,6 +18,7 @@ from spp.plan.keys import canonical_json
 from spp.plan.setup import Readers, Setup, check_fields, read_setup
 from spp.record.variants import UNNAMED_WORDS
 from spp.tasks.registry import read_task
+from spp.text import visible
 
 _OTHER_MODEL = ("model.name=", "model.factory=")
 """How words begin that make the model another one than the chosen file says."""
@@ -78,8 +79,7 @@ def _remembered(fingerprint: Callable[..., dict[str, Any]]) -> Callable[..., dic
 def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
     cfg, name = composed.cfg, point_name(composed.overrides)
     check_fields(cfg)
-    if not isinstance(cfg["paths"], dict) or not cfg["paths"].get("store"):
-        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    _check_paths(cfg["paths"])
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
     method = read_method(dict(cfg["method"]))
@@ -98,6 +98,17 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         "config": cfg,
     }
     return Point(name=name, overrides=composed.overrides, stages=tuple(pipeline.stages(setup)), meta=meta), setup
+
+
+def _check_paths(paths: Any) -> None:
+    if not isinstance(paths, dict) or not paths.get("store"):
+        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    for name, path in paths.items():
+        if not isinstance(path, str) or visible(path) != path or "\n" in path:
+            raise ValueError(
+                f"paths.{name}: {path!r} is not allowed; allowed: the path of a folder, in letters that can be shown; "
+                f"use paths.{name}={name}"
+            )
 
 
 def with_points(plan: Plan, sweep: str) -> Plan:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from spp.cli.markup import escape
 from rich.table import Table
 from rich.text import Text
 

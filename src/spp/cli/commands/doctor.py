@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.markup import escape
+from spp.cli.markup import escape
 from rich.table import Table
 
 from spp.cli.checks import Finding, Verdict

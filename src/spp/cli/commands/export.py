@@ -4,6 +4,7 @@ from pathlib import Path
 
 from spp.plan.spec import StageRef
 from spp.store.store import Store
+from spp.text import visible
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
 _MEMBER_FILE = "member.safetensors"
@@ -33,8 +34,8 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random images"
-    print(f"file:    {made.file} ({made.file.stat().st_size / 1e6:.3g} MB)")
-    print(f"about:   {made.description}")
+    print(f"file:    {visible(str(made.file))} ({made.file.stat().st_size / 1e6:.3g} MB)")
+    print(f"about:   {visible(made.description)}")
     print(f"outputs: {checked}")
     return 0
 

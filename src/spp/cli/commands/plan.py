@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from spp.cli.markup import escape
 from rich.table import Table
 
 from spp.cli.points import compose_points

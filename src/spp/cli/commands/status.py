@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+from spp.cli.markup import escape
 from rich.table import Table
 
 from spp.cli.sweeps import SweepView, find_sweep, view_sweep
