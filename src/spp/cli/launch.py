@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from spp.cli.markup import escape
 
 from spp.cli.execute import carry_out, check_fits
+from spp.cli.markup import escape
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point

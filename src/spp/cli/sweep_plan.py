@@ -1,6 +1,7 @@
 """From composed configurations to the merged plan of a sweep."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
+from spp.cli.words import shell_word
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
@@ -49,12 +51,15 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         if setup.cluster != cluster or point.cfg["paths"]["store"] != first["paths"]["store"]:
             field = "paths.store" if setup.cluster == cluster else "cluster"
             words = [word for word in point.overrides if word not in composed[0].overrides]
+            stores = ",".join(dict.fromkeys(str(point.cfg["paths"]["store"]) for point in composed))
+            as_text = f", or type {shell_word(field, stores)} if it is one path" if field == "paths.store" else ""
             raise ValueError(
                 f"{field}: {' '.join(words)!r} makes it another one than the first point has; allowed: the same for "
-                "all points of a sweep; say it once, without a choice"
+                f"all points of a sweep; say it once, without a choice{as_text}"
             )
     if first["accelerator"] == "gpu" and cluster.name != "slurm" and not gpus:
         raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
+    _check_place(Path(first["paths"]["store"]).absolute(), cluster)
     return Planned(
         plan=Plan.merge(point for point, _ in planned),
         setups={point.name: setup for point, setup in planned},
@@ -109,6 +114,18 @@ def _check_paths(paths: Any) -> None:
                 f"paths.{name}: {path!r} is not allowed; allowed: the path of a folder, in letters that can be shown; "
                 f"use paths.{name}={name}"
             )
+
+
+def _check_place(store: Path, cluster: ClusterConfig) -> None:
+    """Refuse a store in which the workers of a cluster would not find what they need."""
+    wrong = os.pathsep if cluster.name != "debug" and os.pathsep in str(store) else None
+    if cluster.name == "slurm" and (pattern := re.search("%[jtAa]", str(store))):
+        wrong = pattern[0]
+    if wrong is not None:
+        raise ValueError(
+            f"paths.store: {str(store)!r} has {wrong!r}, which means something else to cluster={cluster.name}; "
+            "allowed: paths without; use another folder, or a link to it"
+        )
 
 
 def with_points(plan: Plan, sweep: str) -> Plan:

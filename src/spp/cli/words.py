@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from spp.cli.cached_composer import Composer
-from spp.cli.store_place import STORE_FIELD, is_quoted, typed_path
+from spp.cli.store_place import is_quoted, typed_path
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
 # Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
@@ -20,7 +20,7 @@ _OPEN = r"(?:(?:model|data|task)\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+
 _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
-_PATH = re.compile(r"^(\+{0,2}(paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
+_PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
 _SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
 
 
@@ -49,12 +49,12 @@ def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
 def _path_as_typed(word: str, multirun: bool) -> str:
     """The word, with its value in quotes where Hydra would take it for something else than this path."""
     match = _PATH.match(word)
-    if match is None or "${" in match[3]:
+    if match is None or "${" in match[2]:
         return word
-    name, field, text = match.groups()
+    name, text = match.groups()
     try:
         (override,) = OverridesParser.create().parse_overrides([word])
-        is_choice = override.is_sweep_override() and multirun and field != STORE_FIELD
+        is_choice = override.is_sweep_override() and multirun
         is_same = is_choice or is_quoted(text) or override.value() in (text, None)
     except HydraException:
         is_same = False

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from spp.cli.markup import escape
-
 from spp.cli.sweeps import command, find_sweep, runners
 from spp.cli.table import count, make_console
 from spp.store.process import Process, is_alive

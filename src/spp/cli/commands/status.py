@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from spp.cli.markup import escape
 from rich.table import Table
 
+from spp.cli.markup import escape
 from spp.cli.sweeps import SweepView, find_sweep, view_sweep
 from spp.cli.table import make_console, make_table, place_of, quiet, styled, title_of
 from spp.cli.views import by_kind, headline, notes, running

@@ -54,7 +54,9 @@ def sync(root: Path, sweep: str | None) -> int:
         num_done += sum(map(_is_synced, batch))
         print(f"uploaded {num_done} of {count(len(ready), 'run')}", flush=True)
         if not all(map(_is_synced, batch)):
-            print(f"spp: wandb sync did not upload the others ({visible(answer)}); say it again to go on", file=sys.stderr)
+            print(
+                f"spp: wandb sync did not upload the others ({visible(answer)}); say it again to go on", file=sys.stderr
+            )
             return 1
     return 1 if damaged else 0
 
