@@ -243,8 +243,8 @@ def _refuse_bytes(words: Sequence[str]) -> None:
     for word in words:
         if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in word):
             raise ValueError(
-                f"{word}: it is not UTF-8; allowed: words and paths in UTF-8; rename the file, or link to it by another "
-                "name"
+                f"{word}: it is not UTF-8; allowed: words and paths in UTF-8; rename the file, or link to it by "
+                "another name"
             )
 
 
