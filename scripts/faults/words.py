@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+from unittest import mock
 
 LIMITS_S = {"plan": 20, "run": 90}
 """Seconds that one command may take."""
@@ -35,7 +36,8 @@ BASES: tuple[tuple[str, ...], ...] = (
 """Words that are right, from which mutants are made."""
 
 FIELDS = (
-    "seed", "task", "task.name", "task.kwargs", "method", "method.name", "method.lam", "method.score", "method.min_units",
+    "seed", "task", "task.name", "task.kwargs", "method", "method.name", "method.lam", "method.score",
+    "method.min_units",
     "model", "model.name", "model.kwargs", "model.kwargs.patch_size", "model.kwargs.dynamic_img_size", "model.weights",
     "model.factory", "model.per_head", "data", "data.name", "data.root", "data.img_size", "data.val_fraction",
     "data.num_train", "data.factory", "data.kwargs", "data.format", "data.on_error", "data.fingerprint", "recipe",
@@ -51,11 +53,15 @@ FIELDS = (
 VALUES = (
     "", "null", "true", "???", "0", "-1", "1", "3", "1e37", "1e400", "-0.0", "nan", "inf", "0x10", "1_000", "01", "[]",
     "[1]", "[1,2,3]", "[[0.5]]", "[null]", "{}", "{a: 1}", "{a: {b: [1]}}", "{1: 2}", "{_target_: os.getpid}", "a,b",
-    "1,2", "choice(1,2)", "range(0,3)", "range(0,1e9)", "interval(0,1)", "tag(log,interval(1e-4,1e-2))", "shuffle(1,2)",
-    "sort(3,1)", "glob(*)", "int(3.5)", "str(1)", "'a b'", '"', "'", "${seed}", "${oc.env:HOME}", "${oc.env:NO_SUCH_NAME}",
+    "1,2", "choice(1,2)", "range(0,3)", "range(0,1e9)", "interval(0,1)", "tag(log,interval(1e-4,1e-2))",
+    "shuffle(1,2)",
+    "sort(3,1)", "glob(*)", "int(3.5)", "str(1)", "'a b'", '"', "'", "${seed}", "${oc.env:HOME}",
+    "${oc.env:NO_SUCH_NAME}",
     "${no.such}", "${paths.store}", "${", "a=b", "a b", "~", "~/x", "/", "/dev/null", "/proc", "/etc/passwd", "..", "*",
-    "\\", "#", "%", "%d", "$", "$HOME", "\u00e9", "\u4e16\u754c", "\u0627\u0644", "\U0001f600", "\x1b[31m", "\x07", "\n",
-    "\t", "\u202e", "x" * 300, "1000000", "99999999999999999999", "50%", "120%", "2.6G", "0.5.3", "spp", "digits", "train",
+    "\\", "#", "%", "%d", "$", "$HOME", "\u00e9", "\u4e16\u754c", "\u0627\u0644", "\U0001f600", "\x1b[31m", "\x07",
+    "\n",
+    "\t", "\u202e", "x" * 300, "1000000", "99999999999999999999", "50%", "120%", "2.6G", "0.5.3", "spp", "digits",
+    "train",
     "pretrained", "vit_micro", "deit_tiny", "os:getpid", "no.such:thing", "debug", "local",
 )  # fmt: skip
 
@@ -184,15 +190,13 @@ def attack(command: str, count: int, seed: int) -> Tally:
         count: how many.
         seed: of the mutants.
     """
-    import spp.cli.launch
 
     def reach(*arguments: object, **options: object) -> NoReturn:
         raise _ReachedError
 
     tally, draw, here = Tally({}, []), random.Random(seed), Path.cwd()
-    carry_out, spp.cli.launch.carry_out = spp.cli.launch.carry_out, reach  # type: ignore[assignment]
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with mock.patch("spp.cli.launch.carry_out", reach), tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             for _ in range(count):
                 words = mutant(draw)
@@ -202,5 +206,4 @@ def attack(command: str, count: int, seed: int) -> Tally:
                     tally.faults.append((words, answer.fault))
     finally:
         os.chdir(here)
-        spp.cli.launch.carry_out = carry_out
     return tally

@@ -42,6 +42,9 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
     console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
+    if planned.from_environment:
+        words = ", ".join(map(escape, planned.from_environment))
+        console.print(f"read from the environment where a stage runs, and not stored: {words}")
     store.write_plan(sweep, plan, planned.cluster.plain())
     return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, wait=wait))
 

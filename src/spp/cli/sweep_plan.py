@@ -10,6 +10,7 @@ from typing import Any
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
 from spp.cli.words import shell_word
+from spp.factory import environment_fields
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
@@ -25,6 +26,9 @@ from spp.text import visible
 _OTHER_MODEL = ("model.name=", "model.factory=")
 """How words begin that make the model another one than the chosen file says."""
 
+_OWN_CODE = ("task", "model", "data")
+"""Groups whose `kwargs` may go to a factory of the user's."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -34,6 +38,8 @@ class Planned:
     setups: dict[str, Setup]
     cluster: ClusterConfig
     store: Path
+    from_environment: tuple[str, ...] = ()
+    """Fields of one's own code whose value a worker reads from the environment, as words."""
 
 
 def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
@@ -65,6 +71,7 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         setups={point.name: setup for point, setup in planned},
         cluster=cluster,
         store=Path(first["paths"]["store"]),
+        from_environment=tuple(dict.fromkeys(word for point in composed for word in _read_by_workers(point))),
     )
 
 
@@ -82,8 +89,8 @@ def _remembered(fingerprint: Callable[..., dict[str, Any]]) -> Callable[..., dic
 
 
 def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
-    cfg, name = composed.cfg, point_name(composed.overrides)
-    check_fields(cfg)
+    check_fields(composed.cfg)
+    cfg, name = _without_secrets(composed), point_name(composed.overrides)
     _check_paths(cfg["paths"])
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
@@ -100,9 +107,40 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         "model": setup.model.label if is_other_model else composed.model,
         "data": display_name(setup.data),
         "seed": setup.seed,
-        "config": cfg,
+        "config": composed.written,
     }
     return Point(name=name, overrides=composed.overrides, stages=tuple(pipeline.stages(setup)), meta=meta), setup
+
+
+def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:
+    """The configuration, in which what the environment gives to one's own code stays a reference, for it may be secret.
+
+    Raises:
+        ValueError: if a line of a job would hold such a value.
+    """
+    cfg, written = dict(composed.cfg), composed.written
+    for group in _OWN_CODE:
+        values = cfg[group]
+        if isinstance(values, dict) and values.get("factory"):
+            cfg[group] = {**values, "kwargs": written[group]["kwargs"]}
+    resources = written["cluster"].get("resources") if isinstance(written["cluster"], dict) else None
+    for kind, asked in resources.items() if isinstance(resources, dict) else ():
+        lines = asked.get("setup") if isinstance(asked, dict) else None
+        if environment_fields({"setup": lines}):
+            raise ValueError(
+                f"cluster.resources.{kind}.setup: {lines!r} would write a value of the environment into the store; "
+                "allowed: lines of a shell, which reads it on the node; write $NAME for ${oc.env:NAME}"
+            )
+    return cfg
+
+
+def _read_by_workers(composed: ComposedPoint) -> list[str]:
+    return [
+        f"{group}.{field}={text}"
+        for group in _OWN_CODE
+        if isinstance(composed.cfg[group], dict) and composed.cfg[group].get("factory")
+        for field, text in environment_fields({"kwargs": composed.written[group]["kwargs"]})
+    ]
 
 
 def _check_paths(paths: Any) -> None:

@@ -35,7 +35,7 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random images"
     print(f"file:    {visible(str(made.file))} ({made.file.stat().st_size / 1e6:.3g} MB)")
-    print(f"about:   {visible(made.description)}")
+    print(f"about:   {visible(str(made.description))}")
     print(f"outputs: {checked}")
     return 0
 
