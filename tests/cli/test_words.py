@@ -98,6 +98,8 @@ WRONG = [
     (["plan", "-m", "search.drop_path=interval(0,1)"], ["search.drop_path", "interval(0,1)", "choice(a,b)"]),
     (["plan", "-m", "~cluster", "experiment=0x10"], ["experiment", "'0x10'", "lasso_or_path"]),
     (["plan", "-m", "experiment=[[0.5]]"], ["allowed"]),
+    (["plan", "-m", "dense.ema_decay=glob(*)"], ["dense.ema_decay=glob(*)", "no point"]),
+    (["plan", "-m", "seed=range(0,0)"], ["seed=range(0,0)", "no point"]),
     (
         ["run", "-m", "hydra.sweeper._target_=os.system"],
         ["hydra.sweeper._target_", "'os.system'", "hydra/sweeper=NAME"],

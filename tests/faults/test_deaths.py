@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+
 from faults import deaths
 from faults.chain import faults_of, start
 

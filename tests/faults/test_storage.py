@@ -1,6 +1,7 @@
 """Damaged files of a store, a small part of `make faults`."""
 
 import pytest
+
 from faults import storage
 
 

@@ -76,4 +76,7 @@ def _split(composer: Composer, words: list[str], multirun: bool) -> list[tuple[s
     brought = [parse_word(composer, word) for word in composer.sweep_of(words)]
     overrides = [*brought, *overrides]
     batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    if not batches or not batches[0]:
+        swept = " ".join(word for word in words if parse_word(composer, word).is_sweep_override())
+        raise ValueError(f"{swept}: it spans no point; allowed: at least one value; name one, or leave it out")
     return [tuple(point) for point in batches[0]]

@@ -10,8 +10,8 @@ from typing import Any
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
 from spp.cli.words import shell_word
-from spp.factory import environment_fields
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
+from spp.factory import environment_fields
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
 from spp.plan.batches import check_batches
