@@ -93,8 +93,11 @@ def _page(rows: Sequence[tuple[str, str, list[str]]], command: str) -> str:
     lines = ["# Attacks", "", f"`{command}` at commit {commit} on {machine}, {time.strftime('%Y-%m-%d')}.", ""]
     lines += ["| attack | what was done | wrong in the end |", "| --- | --- | ---: |"]
     lines += [f"| {name} | {done} | {len(faults)} |" for name, done, faults in rows]
-    lines += ["", "The faults of SLURM (daemons, nodes and jobs that die, lost answers, requeues) have tests of their own"]
-    lines += ["on the virtual cluster: tests/slurm/test_mishaps.py."]
+    lines += [
+        "",
+        "Faults of SLURM (daemons, nodes and jobs that die, lost answers, requeues) have tests of their own on",
+    ]
+    lines += ["the virtual cluster: tests/slurm/test_mishaps.py."]
     for name, _, faults in rows:
         if faults:
             lines += ["", f"## {name}", ""]
