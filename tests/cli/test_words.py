@@ -115,7 +115,6 @@ WRONG = [
     (["plan", "data.img_size=100000"], ["data.img_size", "100000", "4096"]),
     (["plan", "num_threads=10000"], ["num_threads", "10000", "256"]),
     (["plan", "num_workers=10000"], ["num_workers", "10000", "256"]),
-    (["plan", "update.epochs=1", "update.batch_size=1350"], ["update.batch_size", "1350", "two batches", "675"]),
     (["plan", "model.name=a{b"], ["model.name=a{b", """'model.name="a{b"'"""]),
     (["plan", "model.name=a,b"], ["model.name", "add -m", """'model.name="a,b"'"""]),
     (["plan", "model.name=\x1b[2J"], ["\\x1b[2J"]),
@@ -250,3 +249,12 @@ def test_a_store_that_cannot_be_one_is_named(tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(tmp_path / "file") in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", ["priced", "textbook", "released"])
+@pytest.mark.filterwarnings("ignore:no unit entered the support:UserWarning")
+def test_an_update_of_one_batch_is_an_update(preset, tmp_path):
+    words = ["debug=fast", "logger=off", "budget.values=[0.5]", "prune.epochs=0", "finetune.epochs=0"]
+    words += ["data.num_train=200", "update.batch_size=180", f"method.preset={preset}", f"paths.store={tmp_path}"]
+    assert main(["run", *words]) == 0
+    assert main(["report", "all", "--format", "csv", f"paths.store={tmp_path}"]) == 0

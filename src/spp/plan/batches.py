@@ -31,11 +31,6 @@ def _check_batch(name: str, recipe: PassConfig, num_processes: int, num_train: i
             f"{name}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the {num_train} training "
             "samples; use a smaller one"
         )
-    if name == "update" and num_train is not None and recipe.epochs * (num_train // recipe.batch_size) < 2:
-        raise ValueError(
-            f"update.batch_size: {recipe.batch_size} makes {num_train} training samples one batch, after which no unit "
-            f"has entered before another; allowed: two batches or more; use {max(1, num_train // 2)} or less"
-        )
 
 
 def _num_processes(setup: Setup, kind: str) -> int:
