@@ -99,6 +99,10 @@ WRONG = [
     (["plan", "-m", "~cluster", "experiment=0x10"], ["experiment", "'0x10'", "lasso_or_path"]),
     (["plan", "-m", "experiment=[[0.5]]"], ["allowed"]),
     (["plan", "-m", "dense.ema_decay=glob(*)"], ["dense.ema_decay=glob(*)", "no point"]),
+    (["plan", "-m", "seed=range(0,1e9)"], ["seed=range(0,1e9)", "1000000000 points", "100000"]),
+    (["plan", "-m", "seed=range(0,1000)", "dense.epochs=range(0,1000)"], ["1000000 points"]),
+    (["run", "-m", "hydra/sweeper=spp_optuna", "seed=range(0,1e9)"], ["1000000000 points"]),
+    (["plan", "-m", "data.root=range(0,3)"], ["data.root", "0", "data.root=./0"]),
     (["plan", "-m", "seed=range(0,0)"], ["seed=range(0,0)", "no point"]),
     (
         ["run", "-m", "hydra.sweeper._target_=os.system"],

@@ -18,7 +18,7 @@ from spp.cli.launch import run_planned
 from spp.cli.objective import PointFailed, objective_of
 from spp.cli.points import compose_each
 from spp.cli.sweep_plan import plan_sweep, point_name
-from spp.cli.words import expand, one_line, parse_word, split_search_path
+from spp.cli.words import check_num_points, expand, one_line, parse_word, split_search_path
 
 # Nothing of Hydra's own lands in the user's folder, and its log says nothing that the launcher does not.
 _SETTINGS = ("hydra/launcher=spp", "hydra.output_subdir=null", "hydra.sweep.dir=${paths.store}/hydra")
@@ -41,8 +41,7 @@ def multirun(words: Sequence[str], config_dirs: Sequence[str] = ()) -> int:
     _check(expanded)
     with hydra_application([*config_dirs, *more_dirs]) as hydra:
         composer = Composer(hydra.config_loader, CONFIG_NAME)
-        for word in expanded:
-            parse_word(composer, word)
+        check_num_points([parse_word(composer, word) for word in expanded])
         _check_sweeper(hydra, composer, expanded)
         try:
             hydra.multirun(config_name=CONFIG_NAME, task_function=_never, overrides=[*_SETTINGS, *expanded])

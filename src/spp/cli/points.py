@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spp.cli.cached_composer import ComposedPoint, Composer
 from spp.cli.config_loader import CONFIG_NAME, hydra_application
-from spp.cli.words import expand, one_line, parse_word, shell_word, split_search_path
+from spp.cli.words import check_num_points, expand, one_line, parse_word, shell_word, split_search_path
 
 # What Hydra raises for words that fit its grammar and nothing else is not always an error of its own.
 COMPOSITION_ERRORS = (
@@ -73,6 +73,7 @@ def _split(composer: Composer, words: list[str], multirun: bool) -> list[tuple[s
             )
     if not multirun:
         return [tuple(words)]
+    check_num_points(overrides)
     brought = [parse_word(composer, word) for word in composer.sweep_of(words)]
     overrides = [*brought, *overrides]
     batches = BasicSweeper.split_arguments(overrides, max_batch_size=None)

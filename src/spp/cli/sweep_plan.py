@@ -92,6 +92,9 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
     check_fields(composed.cfg)
     cfg, name = _without_secrets(composed), point_name(composed.overrides)
     _check_paths(cfg["paths"])
+    root = cfg["data"].get("root") if isinstance(cfg["data"], dict) else None
+    if root is not None and not isinstance(root, str):
+        raise ValueError(f"data.root: {root!r} is not allowed; allowed: the path of a folder; use data.root=./{root}")
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
     method = read_method(dict(cfg["method"]))

@@ -21,6 +21,8 @@ _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
 _PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
+MAX_POINTS = 100_000
+"""Of a sweep; a plan of so many takes minutes."""
 _SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
 
 
@@ -107,6 +109,24 @@ def parse_word(composer: Composer, word: str) -> Override:
         name, equals, text = word.partition("=")
         remedy = f"close its brackets, or type {shell_word(name, text)} if it is a text" if equals else "add =value"
         raise ValueError(f"{word}: {reason}; allowed: field=value in Hydra's syntax; {remedy}") from None
+
+
+def check_num_points(overrides: Sequence[Override]) -> None:
+    """Refuse ranges that span more points than anybody can run, before they are written out.
+
+    Raises:
+        ValueError: one line.
+    """
+    ranges = [override for override in overrides if override.is_range_sweep()]
+    num_points = 1.0
+    for override in ranges:
+        span: Any = override.value()
+        num_points *= max(1.0, (span.stop - span.start) / span.step) if span.step else 1.0
+    if num_points > MAX_POINTS:
+        swept = " ".join(f"{override.get_key_element()}={override.get_value_string()}" for override in ranges)
+        raise ValueError(
+            f"{swept}: {num_points:.0f} points are too many; allowed: up to {MAX_POINTS}; give a shorter range"
+        )
 
 
 def one_line(error: Exception, overrides: Sequence[str], composer: Composer, base: DictConfig | None = None) -> str:
