@@ -22,8 +22,10 @@ from faults.chain import faults_of, start, words_of
 LIMIT_S = 300.0
 """One command, on a busy machine."""
 
-MAX_CALL = 400
-"""Deaths are at one of so many first calls; a whole chain in one process has about 1500."""
+MAX_CALL = {"debug": 400, "local": 80}
+"""Deaths are at one of so many first calls of a process: of the whole chain, or of the worker of a stage."""
+MAX_DELAY_S = {"debug": 3.0, "local": 12.0}
+"""Deaths at any time come so soon: a chain takes a little longer."""
 
 _CALLS = ("replace", "rename", "open", "fsync", "write", "unlink", "mkdir", "link", "rmdir", "symlink")
 _INJECTED = """\
@@ -114,7 +116,7 @@ def attack(count: int, seed: int, folder: Path, wanted: dict[str, str], *, clust
 
 def _command(store: Path, log: Path, cluster: str, how: str, draw: random.Random) -> int | None:
     """One command that is killed in the way `how`; empty: in none. Its exit code; None if it had to be ended."""
-    number, after = draw.randint(1, MAX_CALL), draw.random() < 0.5
+    number, after = draw.randint(1, MAX_CALL[cluster]), draw.random() < 0.5
 
     def before() -> None:
         if how == "call" and cluster == "debug":
@@ -124,7 +126,7 @@ def _command(store: Path, log: Path, cluster: str, how: str, draw: random.Random
 
     process = start(words_of(store, cluster), log, before)
     if how in ("time", "signal"):
-        time.sleep(draw.uniform(0.05, 6.0))
+        time.sleep(draw.uniform(0.05, MAX_DELAY_S[cluster]))
         sent = signal.SIGKILL if how == "time" else draw.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         os.kill(process, sent)
     return wait(process)

@@ -1,12 +1,17 @@
 """Storage faults: flipped bits, cut, emptied and removed files of a store, and what the commands then do."""
 
+import contextlib
+import os
 import random
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.chain import faults_of, run, words_of
+from faults.chain import faults_of, run, start, words_of
+from spp.store.store import CHECKPOINT, PARTIAL
 
 KINDS = ("flip", "cut", "empty", "remove", "garbage")
 
@@ -24,6 +29,8 @@ def attack(count: int, seed: int, folder: Path, finished: Path, wanted: dict[str
 
     No command may raise an error. `spp verify --repair` and `spp run` have to bring back every byte.
 
+    Every fourth fault is in the checkpoint of a stage that was killed while it trained.
+
     Args:
         count: faults.
         seed: which files, and where.
@@ -32,16 +39,39 @@ def attack(count: int, seed: int, folder: Path, finished: Path, wanted: dict[str
         wanted: its artifacts.
     """
     tally, draw = Tally(), random.Random(seed)
+    interrupted = _interrupted(folder)
     for number in range(count):
         store = folder / f"storage-{number}"
-        shutil.copytree(finished, store, symlinks=True)
-        file, kind = draw.choice(sorted(_files(store))), draw.choice(KINDS)
+        is_checkpoint = number % 4 == 3
+        shutil.copytree(interrupted if is_checkpoint else finished, store, symlinks=True)
+        files = _checkpoints(store) if is_checkpoint else _files(store)
+        file, kind = draw.choice(sorted(files)), draw.choice(KINDS)
         _damage(file, kind, draw)
         tally.made[kind] = tally.made.get(kind, 0) + 1
         what = f"{kind} of {_name(file, store)}"
         tally.faults += [f"{what}: {fault}" for fault in _look(store, wanted)]
         shutil.rmtree(store)
     return tally
+
+
+def _interrupted(folder: Path) -> Path:
+    """A store whose chain was killed just after a checkpoint."""
+    for attempt in range(50):
+        store = folder / f"interrupted-{attempt}"
+        process = start(words_of(store), folder / "interrupted.log")
+        while not list(_checkpoints(store)) and os.waitpid(process, os.WNOHANG) == (0, 0):
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        if list(_checkpoints(store)):
+            return store
+    raise RuntimeError(f"no checkpoint in {folder}")
+
+
+def _checkpoints(store: Path) -> Iterator[Path]:
+    for place in (*store.glob(f"stages/*/*/{CHECKPOINT}"), *store.glob(f"stages/*/*/{PARTIAL}")):
+        yield from (file for file in (place, *place.rglob("*")) if file.is_file())
 
 
 def _files(store: Path) -> Iterator[Path]:
