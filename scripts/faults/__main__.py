@@ -54,7 +54,7 @@ def _deaths(count: int, cluster: str, how: str, folder: Path, finished: Path) ->
 
 def _at_once(count: int, folder: Path, finished: Path) -> Rows:
     began = time.monotonic()
-    tally = deaths.submit_at_once(count, folder, artifacts_of(finished))
+    tally = deaths.submit_at_once(count, folder, finished)
     seconds = time.monotonic() - began
     return [(f"{count} submitters at once, cluster=local", f"each stage once; {seconds:.0f} s", tally.faults)]
 

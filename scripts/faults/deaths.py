@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults.chain import faults_of, start, words_of
+from faults.chain import artifacts_of, faults_of, start, words_of
+from spp.store.atomic import read_lines
 
 LIMIT_S = 300.0
 """One command, on a busy machine."""
@@ -162,15 +163,21 @@ def _settle(store: Path) -> None:
         time.sleep(0.2)
 
 
-def submit_at_once(num_submitters: int, folder: Path, wanted: dict[str, str]) -> Tally:
-    """Several commands at the same moment on one store, under cluster=local: each stage is done once."""
+def submit_at_once(num_submitters: int, folder: Path, finished: Path) -> Tally:
+    """Several commands at the same moment on one store, under cluster=local: each stage is done once.
+
+    Args:
+        num_submitters: commands.
+        folder: for the store.
+        finished: store of an undisturbed chain.
+    """
     store, log = folder / "at-once", folder / "at-once.log"
     processes = [start(words_of(store, "local"), log) for _ in range(num_submitters)]
     codes = [wait(process) for process in processes]
     _settle(store)
-    faults = [f"exit code {code}" for code in codes if code != 0] + faults_of(store, wanted)
-    logs = {folder: len(list(folder.glob("logs/*.log"))) for folder in store.glob("stages/*/*")}
-    faults += [f"{folder.relative_to(store)} was begun {number} times" for folder, number in logs.items() if number > 1]
+    faults = [f"exit code {code}" for code in codes if code != 0] + faults_of(store, artifacts_of(finished))
+    rows = {file.relative_to(finished): len(read_lines(file)) for file in finished.glob("stages/*/*/metrics.jsonl")}
+    faults += [f"{file} has other rows" for file, count in rows.items() if len(read_lines(store / file)) != count]
     shutil.rmtree(store, ignore_errors=True)
     print(f"submitters: exit codes {codes}", file=sys.stderr)
     return Tally(num_chains=1, num_commands=num_submitters, faults=faults)
