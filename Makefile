@@ -8,7 +8,7 @@ PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
 # What `make check` runs: rooms whose tests start no training and no cluster.
 PURE := tests/plan tests/store tests/data tests/dynamics tests/structure
 
-.PHONY: help install slurm browser demo check test lint types clean
+.PHONY: help install slurm browser demo check test faults lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ check: install lint types ## what takes a minute: style, types, imports, tests t
 
 test: install slurm browser lint types ## everything: style, types, imports, all tests
 	$(PY) -m pytest -q $(PYTEST) --durations=20
+
+faults: install ## attack: mutated words, deaths, signals, damaged stores; an hour; figures in results/faults.md
+	PYTHONPATH=scripts $(PY) -m faults --out results/faults.md
 
 lint: install ## style and who may import whom
 	.venv/bin/ruff check

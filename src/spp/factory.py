@@ -8,12 +8,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(?P<name>\w+)\s*(?:,(?P<default>[^${}]*))?\}")
 _ALLOWED = "module:function, where the module lies in this folder or on PYTHONPATH"
 _INSTALLED = ("site-packages", "dist-packages")
 """Names of the folders in which packages are installed, of which each is taken by itself."""
@@ -95,14 +96,46 @@ def load_factory(name: str, folder: str | None, source: str, field: str) -> Call
     return made
 
 
+def environment_fields(values: Any, name: str = "") -> list[tuple[str, str]]:
+    """The dotted names and texts of all values that hold `${oc.env:NAME}`."""
+    if isinstance(values, Mapping):
+        prefix = f"{name}." if name else ""
+        return [found for key, value in values.items() for found in environment_fields(value, f"{prefix}{key}")]
+    if isinstance(values, list | tuple):
+        return [
+            found for number, value in enumerate(values) for found in environment_fields(value, f"{name}[{number}]")
+        ]
+    return [(name, values)] if isinstance(values, str) and _ENVIRONMENT.search(values) else []
+
+
+def _from_environment(value: Any, field: str) -> Any:
+    """A value with what the environment has for each `${oc.env:NAME}` or `${oc.env:NAME,default}`."""
+    if isinstance(value, Mapping):
+        return {key: _from_environment(item, f"{field}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_from_environment(item, f"{field}[{number}]") for number, item in enumerate(value)]
+    return _ENVIRONMENT.sub(lambda match: _variable(match, field), value) if isinstance(value, str) else value
+
+
+def _variable(match: re.Match[str], field: str) -> str:
+    name, default = match["name"], match["default"]
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ValueError(
+            f"{field}: the environment has no {name!r}; allowed: a name that it has; set it where stages run"
+        )
+    return value
+
+
 def call_factory(factory: Callable[..., Any], kwargs: dict[str, Any], name: str, field: str) -> Any:
-    """What a factory makes of `kwargs`.
+    """What a factory makes of `kwargs`, in which `${oc.env:NAME}` stands for what the environment has.
 
     Raises:
-        ValueError: one line, if it raises an error.
+        ValueError: one line, if it raises an error, or the environment has no such name.
     """
+    arguments = _from_environment(kwargs, f"{field.partition('.')[0]}.kwargs")
     try:
-        return factory(**kwargs)
+        return factory(**arguments)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(

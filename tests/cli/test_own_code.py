@@ -7,6 +7,7 @@ import torch
 
 import spp
 from spp.cli.main import main
+from spp.factory import call_factory
 from spp.stages.worker import run_stage
 from spp.store.store import Store
 
@@ -153,3 +154,23 @@ def test_a_source_that_changed_since_the_key_was_made_fails_its_stage_in_one_lin
     (folder / "nets.py").write_text(NETS.replace("depth=2", "depth=3"))
     with pytest.raises(ValueError, match=r"^model.factory: the source of 'nets:make_model' has changed since [^\n]*$"):
         run_stage(store.root, "dense", dense.key)
+
+
+def test_a_secret_of_the_environment_reaches_ones_own_code_and_no_file(folder, capsys, monkeypatch):
+    sets = SETS.replace(
+        "def make_data(count=96):\n", "def make_data(count=96, token=''):\n    assert token == 's3cret-7'\n"
+    )
+    (folder / "sets.py").write_text(sets)
+    monkeypatch.setenv("MY_TOKEN", "s3cret-7")
+    words = [*SMALL, "data.kwargs={token: '${oc.env:MY_TOKEN}'}", "budget.values=[0.5]", "prune.epochs=0"]
+    assert main(["run", *words, "paths.store=store"]) == 0
+    assert "data.kwargs.token=${oc.env:MY_TOKEN}" in " ".join(capsys.readouterr().out.split())
+    texts = [file.read_bytes() for file in (folder / "store").rglob("*") if file.is_file() and not file.is_symlink()]
+    assert any(b"${oc.env:MY_TOKEN}" in text for text in texts)
+    assert [text for text in texts if b"s3cret-7" in text and b"assert token ==" not in text] == []
+
+
+def test_a_name_that_the_environment_does_not_have_is_named_by_the_worker():
+    with pytest.raises(ValueError, match=r"^data\.kwargs\.token: the environment has no 'NO_SUCH_TOKEN'"):
+        call_factory(dict, {"token": "${oc.env:NO_SUCH_TOKEN}"}, "sets:make", "data.factory")
+    assert call_factory(dict, {"a": ["${oc.env:NO_SUCH_TOKEN,b}"]}, "sets:make", "data.factory") == {"a": ["b"]}

@@ -4,6 +4,7 @@ from omegaconf import OmegaConf
 
 from spp.cli.config_loader import hydra_application
 from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.cli.words import expand
 from spp.locations import CONF
 
@@ -68,3 +69,27 @@ def test_an_experiment_may_bring_its_sweep_and_words_go_before_it():
     assert len(points) == 6
     (point,) = compose_points(["experiment=kappa_lambda"], multirun=False)
     assert point.cfg["method"]["kappa"] is None
+
+
+def test_what_comes_from_the_environment_is_kept_as_it_is_written(monkeypatch):
+    monkeypatch.setenv("MY_TEAM", "lab")
+    monkeypatch.setenv("SPP_DATA", "/here")
+    words = ["logger.entity=${oc.env:MY_TEAM}", "data.root=${paths.data}/x", "seed=${oc.env:NO_SUCH_NAME,3}"]
+    (point,) = compose_points(words, multirun=False)
+    assert point.cfg["logger"]["entity"] == "lab"
+    assert point.cfg["data"]["root"] == "/here/x"
+    assert point.written["logger"]["entity"] == "${oc.env:MY_TEAM}"
+    assert point.written["data"]["root"] == "${oc.env:SPP_DATA,data}/x"
+    assert point.written["seed"] == "${oc.env:NO_SUCH_NAME,3}"
+    assert {
+        name: value for name, value in point.written.items() if name not in ("logger", "data", "seed", "paths")
+    } == {name: value for name, value in point.cfg.items() if name not in ("logger", "data", "seed", "paths")}
+
+
+def test_a_line_of_a_job_holds_no_value_of_the_environment(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "s3cret-7")
+    words = ["cluster=slurm", "cluster.resources.default.setup=['export T=${oc.env:MY_TOKEN}']"]
+    with pytest.raises(
+        ValueError, match=r"^cluster\.resources\.default\.setup: .*\$\{oc\.env:MY_TOKEN\}.* write \$NAME"
+    ):
+        plan_sweep(compose_points(words, multirun=False))

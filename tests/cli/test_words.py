@@ -1,11 +1,14 @@
 """Wrong words: exit code 2, one line that names field, value, what is allowed and the remedy; nothing is written."""
 
+import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from spp.cli.main import main, store_root
+from spp.cli.points import compose_points
 
 WRONG = [
     (["run", "model=vit_macro"], ["model", "'vit_macro'", "did you mean model=vit_micro"]),
@@ -94,6 +97,35 @@ WRONG = [
     (["run", "-m", "cluster=debug,local"], ["cluster", "cluster=local", "first point"]),
     (["doctor", "me"], ["'me'", "paths.store=DIR"]),
     (["report", "table99"], ["NAME", "'table99'", "family"]),
+    (["plan", "-m", "search.drop_path=interval(0,1)"], ["search.drop_path", "interval(0,1)", "choice(a,b)"]),
+    (["plan", "-m", "~cluster", "experiment=0x10"], ["experiment", "'0x10'", "lasso_or_path"]),
+    (["plan", "-m", "experiment=[[0.5]]"], ["allowed"]),
+    (["plan", "-m", "dense.ema_decay=glob(*)"], ["dense.ema_decay=glob(*)", "no point"]),
+    (["plan", "-m", "seed=range(0,1e9)"], ["seed=range(0,1e9)", "1000000000 points", "100000"]),
+    (["plan", "-m", "seed=range(0,1000)", "dense.epochs=range(0,1000)"], ["1000000 points"]),
+    (["run", "-m", "hydra/sweeper=spp_optuna", "seed=range(0,1e9)"], ["1000000000 points"]),
+    (["plan", "-m", "data.root=range(0,3)"], ["data.root", "0", "data.root=./0"]),
+    (["plan", "-m", "seed=range(0,0)"], ["seed=range(0,0)", "no point"]),
+    (
+        ["run", "-m", "hydra.sweeper._target_=os.system"],
+        ["hydra.sweeper._target_", "'os.system'", "hydra/sweeper=NAME"],
+    ),
+    (["run", "-m", "+hydra.sweeper.params._target_=x"], ["hydra.sweeper.params._target_", "'x'"]),
+    (["run", "-m", "+hydra.sweeper.params.seed=x"], ["allowed"]),
+    (["run", "-m", "hydra.sweeper.max_batch_size=x"], ["hydra.sweeper.max_batch_size=x"]),
+    (["run", "model.kwargs={}"], ["VisionTransformer", "digits", "8 x 8"]),
+    (["run", "model.kwargs={patch_size: [1,2,3]}"], ["VisionTransformer", "padding"]),
+    (["run", "model.kwargs={dynamic_img_size: true}"], ["VisionTransformer", "divisible"]),
+    (["run", "model.kwargs={depth: 1000000}"], ["model.kwargs.depth", "1000000", "1000"]),
+    (["run", "data.img_size=1"], ["VisionTransformer", "1 x 1"]),
+    (["plan", "data.img_size=100000"], ["data.img_size", "100000", "4096"]),
+    (["plan", "num_threads=10000"], ["num_threads", "10000", "256"]),
+    (["plan", "num_workers=10000"], ["num_workers", "10000", "256"]),
+    (["plan", "model.name=a{b"], ["model.name=a{b", """'model.name="a{b"'"""]),
+    (["plan", "model.name=a,b"], ["model.name", "add -m", """'model.name="a,b"'"""]),
+    (["plan", "model.name=\x1b[2J"], ["\\x1b[2J"]),
+    (["plan", "model.name=\udce9"], ["not UTF-8", "rename"]),
+    (["logs", "\x1b[2J\u202e"], ["x1b[2J", "u202e"]),
 ]
 
 
@@ -104,9 +136,55 @@ def test_wrong_words_get_one_line_and_leave_nothing(argv, named, tmp_path, capsy
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("spp: ")
+    assert error[:-1].isprintable()
     assert [word for word in named if word not in error] == [], error
     assert not (store / "stages").exists()
     assert not (store / "sweeps").exists()
+
+
+LETTERS = "é,=[](){}'\"#~$ %j \u4e16\u754c \u0627 ;&a!*?\\b\\"
+
+
+@pytest.mark.parametrize("field", ["paths.store", "paths.data", "data.root", "model.weights"])
+@pytest.mark.parametrize(
+    "name", [LETTERS, *LETTERS.replace(" ", ""), "a b", " a", "2024", "1_000", "true", "[1]", "a,b"]
+)
+def test_a_path_is_taken_as_it_is_typed(field, name):
+    (point,) = compose_points([f"{field}=/tmp/{name}"], multirun=False)
+    group, _, entry = field.partition(".")
+    assert point.cfg[group][entry] == f"/tmp/{name}"
+    (point,) = compose_points([f"{field}={name}"], multirun=False)
+    assert point.cfg[group][entry] == name.replace("~", os.path.expanduser("~"), name == "~")
+
+
+def test_a_path_may_still_be_a_choice_a_reference_or_quoted(monkeypatch):
+    points = compose_points(["model.weights=/a,/b", "data.root=${paths.data}/x", "paths.data='/c,d'"], multirun=True)
+    assert [point.cfg["model"]["weights"] for point in points] == ["/a", "/b"]
+    assert {point.cfg["data"]["root"] for point in points} == {"/c,d/x"}
+
+
+def test_all_commands_mean_the_same_store(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for word in ("paths.store=~/a b", "paths.store='/home/me/a b'", 'paths.store="/home/me/a b"'):
+        (point,) = compose_points([word], multirun=False)
+        assert str(store_root([word])) == point.cfg["paths"]["store"] == "/home/me/a b"
+
+
+@pytest.mark.parametrize(("cluster", "wrong"), [("local", ":"), ("slurm", ":"), ("slurm", "%j"), ("slurm", "%A")])
+def test_a_store_that_workers_would_not_find_is_refused(cluster, wrong, tmp_path, capsys):
+    assert main(["plan", f"cluster={cluster}", f"paths.store={tmp_path}/a{wrong}b"]) == 2
+    assert f"{wrong!r}" in capsys.readouterr().err
+    assert main(["plan", "cluster=debug", f"paths.store={tmp_path}/a{wrong}b"]) == 0
+
+
+def test_a_store_may_have_any_letters(tmp_path, capsys):
+    word = f"paths.store={tmp_path / LETTERS}"
+    words = ["debug=fast", "logger=off", "budget.values=[0.5]", "prune.epochs=0", "finetune.epochs=0"]
+    assert main(["run", *words, word]) == 0
+    assert main(["status", word]) == 0
+    assert main(["report", "family", "--format", "csv", word]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [LETTERS]
+    assert "1 of 1 point done" in capsys.readouterr().out
 
 
 def test_a_corrupt_path_is_named(finished, tmp_path, capsys):
@@ -158,6 +236,14 @@ def test_the_store_is_found_by_word_then_environment_then_folder(monkeypatch):
     assert str(store_root(["paths.store=here"])) == "here"
 
 
+def test_a_store_with_a_comma_is_said_in_quotes_in_a_sweep(tmp_path, capsys):
+    assert main(["plan", "-m", f"paths.store={tmp_path}/a,b"]) == 2
+    error = capsys.readouterr().err
+    (pasted,) = shlex.split(error[error.index("type ") + len("type ") : error.index(" if it is one path")])
+    assert pasted == f'paths.store="{tmp_path}/a,b"'
+    assert main(["plan", "-m", pasted]) == 0
+
+
 def test_a_sweep_has_one_store(tmp_path, capsys):
     assert main(["plan", "-m", f"paths.store={tmp_path}/a,{tmp_path}/b"]) == 2
     assert "paths.store: " in capsys.readouterr().err
@@ -169,3 +255,12 @@ def test_a_store_that_cannot_be_one_is_named(tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(tmp_path / "file") in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", ["priced", "textbook", "released"])
+@pytest.mark.filterwarnings("ignore:no unit entered the support:UserWarning")
+def test_an_update_of_one_batch_is_an_update(preset, tmp_path):
+    words = ["debug=fast", "logger=off", "budget.values=[0.5]", "prune.epochs=0", "finetune.epochs=0"]
+    words += ["data.num_train=200", "update.batch_size=180", f"method.preset={preset}", f"paths.store={tmp_path}"]
+    assert main(["run", *words]) == 0
+    assert main(["report", "all", "--format", "csv", f"paths.store={tmp_path}"]) == 0

@@ -95,3 +95,17 @@ def test_latex_compiles(compared, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert int(re.search(r"\((\d+) pages", done.stdout)[1]) >= len(texts)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd|x", "-a", "@SUM(A1)", "\tx", "=", "- 1"])
+def test_no_spreadsheet_takes_a_cell_of_the_csv_for_a_formula(cell):
+    rows = list(csv.reader(to_csv(Table("n", "t", TABLE.columns, ((Cell(cell), Cell("-0.5")),), ())).splitlines()))
+    assert rows[1] == [f"'{cell}", "-0.5"]
+    tidy = Table("n", "t", TABLE.columns, (), (), data=({"method": cell, "top1": -1e-3, "delta": "+0.25"},))
+    assert list(csv.reader(to_csv(tidy).splitlines()))[1] == [f"'{cell}", "-0.001", "+0.25"]
+
+
+def test_tables_command_no_terminal():
+    hostile = Table("n", "\x1b[2Jt", TABLE.columns, ((Cell("\x1b]0;x\x07"), Cell("1")),), ("\x9b",), ("\u202e",))
+    for text in (to_markdown(hostile), to_latex(hostile)):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)

@@ -6,7 +6,7 @@ a copy of it.
 """
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,6 +30,8 @@ class ComposedPoint:
     overrides: tuple[str, ...]
     cfg: dict[str, Any]
     model: str
+    written: dict[str, Any]
+    """`cfg` as it may be kept: what comes from the environment, which may be a secret, stays `${oc.env:NAME}`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Composer:
         settled = pickle.loads(merged.settled)
         for override in values:
             settled.pop(override.key_or_group.partition(".")[0], None)
-        return ComposedPoint(tuple(overrides), _resolve(cfg, settled), merged.model)
+        resolved = _resolve(cfg, settled)
+        return ComposedPoint(tuple(overrides), resolved, merged.model, _as_written(cfg, settled, resolved))
 
     def sweep_of(self, words: Sequence[str]) -> list[str]:
         """The choices that the groups named in `words` bring along (hydra.sweeper.params), unless `words` make them."""
@@ -120,6 +123,45 @@ def _refers(value: Any) -> bool:
     if isinstance(value, list):
         return any(_refers(item) for item in value)
     return isinstance(value, str) and "${" in value
+
+
+def _as_written(cfg: DictConfig, settled: Mapping[str, Any], resolved: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration, in which every reference to the environment, also an indirect one, stays as it is."""
+    unsettled = [name for name in resolved if name not in settled]
+    plain = {name: _unresolved(cfg, name) for name in unsettled}
+    if not _reads_environment(plain):
+        return resolved
+    kept = OmegaConf.create({**settled, **{name: _escaped(value) for name, value in plain.items()}})
+    values = {name: kept[name] for name in unsettled if resolved[name] != "???"}
+    return {
+        **resolved,
+        **{
+            name: OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+            for name, value in values.items()
+        },
+    }
+
+
+def _unresolved(cfg: DictConfig, name: str) -> Any:
+    node: Any = cfg._get_node(name)
+    return OmegaConf.to_container(node) if isinstance(node, Container) else node._value()
+
+
+def _reads_environment(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_reads_environment, value.values()))
+    if isinstance(value, list):
+        return any(map(_reads_environment, value))
+    return isinstance(value, str) and "${oc.env:" in value
+
+
+def _escaped(value: Any) -> Any:
+    """A value whose references to the environment are text."""
+    if isinstance(value, dict):
+        return {name: _escaped(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("${oc.env:", "\\${oc.env:") if isinstance(value, str) else value
 
 
 def _resolve(cfg: DictConfig, settled: dict[str, Any]) -> dict[str, Any]:

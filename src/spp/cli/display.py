@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from spp.cli.markup import escape
 from spp.cli.table import count, human_time, title
 from spp.plan.graph import Plan
 from spp.plan.spec import Stage

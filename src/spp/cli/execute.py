@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from spp.cli.display import RunDisplay
+from spp.cli.markup import escape
 from spp.cli.sweep_plan import visible_gpus
 from spp.cli.sweeps import command, noted_runner
 from spp.cli.table import count

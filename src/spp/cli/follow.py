@@ -16,6 +16,7 @@ from spp.cli.table import last_line, title_of
 from spp.cli.views import by_kind, failed, headline, notes, running
 from spp.schedule.status import StageStatus, State
 from spp.store.store import Store
+from spp.text import visible
 
 PATIENCE_SECONDS = 60.0
 """How long a sweep on which nobody works is watched on: another process, or a job that retries, may be about to."""
@@ -104,7 +105,8 @@ class _Lines:
         failures = [
             f"; {stage.state.value}: {title_of(stage)} {stage.key[:8]}: {last_line(stage.error)}" for stage in fresh
         ]
-        print(f"{time.strftime('%H:%M:%S')}  {', '.join(numbers)}  ({', '.join(kinds)}){''.join(failures)}", flush=True)
+        what = f"{', '.join(numbers)}  ({', '.join(kinds)}){''.join(failures)}"
+        print(f"{time.strftime('%H:%M:%S')}  {visible(what)}", flush=True)
 
 
 class _JsonLines:

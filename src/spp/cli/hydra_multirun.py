@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,7 +18,7 @@ from spp.cli.launch import run_planned
 from spp.cli.objective import PointFailed, objective_of
 from spp.cli.points import compose_each
 from spp.cli.sweep_plan import plan_sweep, point_name
-from spp.cli.words import expand, one_line, parse_word, split_search_path
+from spp.cli.words import check_num_points, expand, one_line, parse_word, split_search_path
 
 # Nothing of Hydra's own lands in the user's folder, and its log says nothing that the launcher does not.
 _SETTINGS = ("hydra/launcher=spp", "hydra.output_subdir=null", "hydra.sweep.dir=${paths.store}/hydra")
@@ -35,12 +37,12 @@ def multirun(words: Sequence[str], config_dirs: Sequence[str] = ()) -> int:
         ValueError: one line for words that Hydra or the sweeper cannot use.
     """
     words, more_dirs = split_search_path(words)
-    expanded = expand(words)
+    expanded = expand(words, multirun=True)
     _check(expanded)
     with hydra_application([*config_dirs, *more_dirs]) as hydra:
         composer = Composer(hydra.config_loader, CONFIG_NAME)
-        for word in expanded:
-            parse_word(composer, word)
+        check_num_points([parse_word(composer, word) for word in expanded])
+        _check_sweeper(hydra, composer, expanded)
         try:
             hydra.multirun(config_name=CONFIG_NAME, task_function=_never, overrides=[*_SETTINGS, *expanded])
         except PointFailed:
@@ -84,11 +86,33 @@ def launch(composer: Composer, job_overrides: Sequence[Sequence[str]], *, needs_
 
 def _check(words: Sequence[str]) -> None:
     for word in words:
+        field = word.lstrip("+~").partition("=")[0]
+        if field.startswith("hydra.sweeper.") and any(part.startswith("_") for part in field.split(".")):
+            raise ValueError(
+                f"{field}: {word.partition('=')[2]!r} is not allowed; allowed: the settings of a sweeper; choose the "
+                "sweeper itself by hydra/sweeper=NAME"
+            )
         if word.lstrip("+~").startswith("hydra") and not word.lstrip("+").startswith(_SWEEPER_WORDS):
             raise ValueError(
                 f"{word}: nothing here reads it; allowed: the fields of conf/, hydra/sweeper=NAME and its fields "
                 "hydra.sweeper.NAME=VALUE; remove it"
             )
+
+
+def _check_sweeper(hydra: Hydra, composer: Composer, words: Sequence[str]) -> None:
+    """Refuse what no sweeper can be made of, before it begins: what it raises later is said where it happens.
+
+    Raises:
+        ValueError: one line.
+    """
+    try:
+        overrides = [*_SETTINGS, *words]
+        cfg = hydra.compose_config(CONFIG_NAME, overrides, RunMode.MULTIRUN, with_log_configuration=False)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(cfg))
+        Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=_never, config=cfg)
+    except Exception as error:
+        groups = [word for word in words if word.startswith(_SWEEPER_WORDS[0])]
+        raise ValueError(one_line(error, words, composer, _with_hydra(hydra, groups))) from None
 
 
 def _with_hydra(hydra: Hydra, groups: Sequence[str]) -> DictConfig | None:

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.markup import escape
 
 from spp.cli.execute import carry_out, check_fits, report_finished
+from spp.cli.markup import escape
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point
@@ -46,6 +46,9 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
     console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
+    if planned.from_environment:
+        words = ", ".join(map(escape, planned.from_environment))
+        console.print(f"read from the environment where a stage runs, and not stored: {words}")
     if all(store.is_done(stage.kind, stage.key) for stage in plan.stages.values()):
         return RunResult(sweep, _note_finished(planned, plan, store, sweep, console))
     store.write_plan(sweep, plan, planned.cluster.plain())

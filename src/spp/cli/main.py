@@ -13,6 +13,7 @@ from spp import __version__
 from spp.cli.report_names import FORMATS, REPORTS
 from spp.cli.store_place import TRUST_WORD, store_root, trusted
 from spp.plan.numbers import parse_size
+from spp.text import visible
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -38,7 +39,7 @@ _OVERRIDES_HELP = "Hydra overrides such as model=vit_micro data=digits prune.epo
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"spp: {message}; see {self.prog} --help", file=sys.stderr)
+        _complain(f"{message}; see {self.prog} --help")
         sys.exit(EXIT_USAGE)
 
 
@@ -82,6 +83,11 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     text = "name of the sweep whose runs to upload, or how it begins; all runs of the store if left out"
     parsers["sync"].add_argument("words", nargs="*", metavar="SWEEP", help=text)
     return parsers
+
+
+def _complain(message: str) -> None:
+    """Say in one line what is wrong."""
+    print(f"spp: {visible(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _add_logs(logs: argparse.ArgumentParser) -> None:
@@ -139,18 +145,20 @@ def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parsers = build_parsers()
     if command not in parsers:
         allowed = ", ".join(parsers)
-        print(f"spp: command: {command!r} is unknown; allowed: {allowed}; see spp --help", file=sys.stderr)
+        _complain(f"command: {command!r} is unknown; allowed: {allowed}; see spp --help")
         sys.exit(EXIT_USAGE)
     return command, parsers[command].parse_intermixed_args(argv[1:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    command, arguments = parse(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    command, arguments = parse(argv)
     try:
+        _refuse_bytes(argv)
         return _dispatch(command, arguments)
     except ValueError as error:
-        print(f"spp: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(str(error))
         return EXIT_USAGE
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough; nothing more may be written to it.
@@ -161,12 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         what = f"paths.store or --out: {str(error.filename)!r} cannot be used ({error.strerror})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(f"spp: {what}; allowed: a disk with room; free some and say the same words again", file=sys.stderr)
+            _complain(f"{what}; allowed: a disk with room; free some and say the same words again")
             return EXIT_FAILED
-        print(f"spp: {what}; allowed: a folder that can be read and written; choose another", file=sys.stderr)
+        _complain(f"{what}; allowed: a folder that can be read and written; choose another")
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print("spp: interrupted; what is finished stays, the same words go on from there", file=sys.stderr)
+        _complain("interrupted; what is finished stays, the same words go on from there")
         return EXIT_FAILED
 
 
@@ -251,6 +259,16 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
         raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
     ((kind, text),) = given.items()
     return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
+
+
+def _refuse_bytes(words: Sequence[str]) -> None:
+    """What is no text can be written neither into a record nor to a terminal."""
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in word):
+            raise ValueError(
+                f"{word}: it is not UTF-8; allowed: words and paths in UTF-8; rename the file, or link to it by "
+                "another name"
+            )
 
 
 def _refuse_overrides(words: Sequence[str], read: tuple[str, ...]) -> None:

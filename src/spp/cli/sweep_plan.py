@@ -1,6 +1,7 @@
 """From composed configurations to the merged plan of a sweep."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
 from spp.cli.store_place import check_trust
+from spp.cli.words import shell_word
 from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
+from spp.factory import environment_fields
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
 from spp.plan.batches import check_batches
@@ -19,9 +22,13 @@ from spp.plan.keys import canonical_json
 from spp.plan.setup import Readers, Setup, check_fields, read_setup
 from spp.record.variants import UNNAMED_WORDS
 from spp.tasks.registry import read_task
+from spp.text import visible
 
 _OTHER_MODEL = ("model.name=", "model.factory=")
 """How words begin that make the model another one than the chosen file says."""
+
+_OWN_CODE = ("task", "model", "data")
+"""Groups whose `kwargs` may go to a factory of the user's."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Planned:
     cluster: ClusterConfig
     store: Path
     trusted: str = "user"
+    from_environment: tuple[str, ...] = ()
+    """Fields of one's own code whose value a worker reads from the environment, as words."""
 
 
 def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
@@ -53,18 +62,22 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         if setup.cluster != cluster or point.cfg["paths"]["store"] != first["paths"]["store"]:
             field = "paths.store" if setup.cluster == cluster else "cluster"
             words = [word for word in point.overrides if word not in composed[0].overrides]
+            stores = ",".join(dict.fromkeys(str(point.cfg["paths"]["store"]) for point in composed))
+            as_text = f", or type {shell_word(field, stores)} if it is one path" if field == "paths.store" else ""
             raise ValueError(
                 f"{field}: {' '.join(words)!r} makes it another one than the first point has; allowed: the same for "
-                "all points of a sweep; say it once, without a choice"
+                f"all points of a sweep; say it once, without a choice{as_text}"
             )
     if first["accelerator"] == "gpu" and cluster.name != "slurm" and not gpus:
         raise ValueError("accelerator: 'gpu' is not here; allowed: cpu, auto; use auto")
+    _check_place(Path(first["paths"]["store"]).absolute(), cluster)
     return Planned(
         plan=Plan.merge(point for point, _ in planned),
         setups={point.name: setup for point, setup in planned},
         cluster=cluster,
         store=Path(first["paths"]["store"]),
         trusted=check_trust(first["store"].get("trust") if isinstance(first["store"], dict) else first["store"]),
+        from_environment=tuple(dict.fromkeys(word for point in composed for word in _read_by_workers(point))),
     )
 
 
@@ -82,10 +95,12 @@ def _remembered(fingerprint: Callable[..., dict[str, Any]]) -> Callable[..., dic
 
 
 def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
-    cfg, name = composed.cfg, point_name(composed.overrides)
-    check_fields(cfg)
-    if not isinstance(cfg["paths"], dict) or not cfg["paths"].get("store"):
-        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    check_fields(composed.cfg)
+    cfg, name = _without_secrets(composed), point_name(composed.overrides)
+    _check_paths(cfg["paths"])
+    root = cfg["data"].get("root") if isinstance(cfg["data"], dict) else None
+    if root is not None and not isinstance(root, str):
+        raise ValueError(f"data.root: {root!r} is not allowed; allowed: the path of a folder; use data.root=./{root}")
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
     method = read_method(dict(cfg["method"]))
@@ -101,9 +116,63 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         "model": setup.model.label if is_other_model else composed.model,
         "data": display_name(setup.data),
         "seed": setup.seed,
-        "config": cfg,
+        "config": composed.written,
     }
     return Point(name=name, overrides=composed.overrides, stages=tuple(pipeline.stages(setup)), meta=meta), setup
+
+
+def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:
+    """The configuration, in which what the environment gives to one's own code stays a reference, for it may be secret.
+
+    Raises:
+        ValueError: if a line of a job would hold such a value.
+    """
+    cfg, written = dict(composed.cfg), composed.written
+    for group in _OWN_CODE:
+        values = cfg[group]
+        if isinstance(values, dict) and values.get("factory"):
+            cfg[group] = {**values, "kwargs": written[group]["kwargs"]}
+    resources = written["cluster"].get("resources") if isinstance(written["cluster"], dict) else None
+    for kind, asked in resources.items() if isinstance(resources, dict) else ():
+        lines = asked.get("setup") if isinstance(asked, dict) else None
+        if environment_fields({"setup": lines}):
+            raise ValueError(
+                f"cluster.resources.{kind}.setup: {lines!r} would write a value of the environment into the store; "
+                "allowed: lines of a shell, which reads it on the node; write $NAME for ${oc.env:NAME}"
+            )
+    return cfg
+
+
+def _read_by_workers(composed: ComposedPoint) -> list[str]:
+    return [
+        f"{group}.{field}={text}"
+        for group in _OWN_CODE
+        if isinstance(composed.cfg[group], dict) and composed.cfg[group].get("factory")
+        for field, text in environment_fields({"kwargs": composed.written[group]["kwargs"]})
+    ]
+
+
+def _check_paths(paths: Any) -> None:
+    if not isinstance(paths, dict) or not paths.get("store"):
+        raise ValueError("paths.store: it is empty; allowed: a folder; use paths.store=store")
+    for name, path in paths.items():
+        if not isinstance(path, str) or visible(path) != path or "\n" in path:
+            raise ValueError(
+                f"paths.{name}: {path!r} is not allowed; allowed: the path of a folder, in letters that can be shown; "
+                f"use paths.{name}={name}"
+            )
+
+
+def _check_place(store: Path, cluster: ClusterConfig) -> None:
+    """Refuse a store in which the workers of a cluster would not find what they need."""
+    wrong = os.pathsep if cluster.name != "debug" and os.pathsep in str(store) else None
+    if cluster.name == "slurm" and (pattern := re.search("%[jtAa]", str(store))):
+        wrong = pattern[0]
+    if wrong is not None:
+        raise ValueError(
+            f"paths.store: {str(store)!r} has {wrong!r}, which means something else to cluster={cluster.name}; "
+            "allowed: paths without; use another folder, or a link to it"
+        )
 
 
 def with_points(plan: Plan, sweep: str) -> Plan:

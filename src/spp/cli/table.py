@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from spp.cli.markup import escape
 from spp.schedule.status import StageStatus, State
 from spp.store.store import Progress
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
+from spp.cli.markup import escape
 from spp.cli.sweeps import SweepView, command
 from spp.cli.table import (
     STYLES,

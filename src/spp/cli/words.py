@@ -2,15 +2,17 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from spp.cli.cached_composer import Composer
+from spp.cli.store_place import is_quoted, typed_path
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
 # Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
@@ -18,17 +20,21 @@ _OPEN = r"(?:(?:model|data|task)\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+
 _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
+_PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
+MAX_POINTS = 100_000
+"""Of a sweep; a plan of so many takes minutes."""
 _SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
 
 
-def expand(words: Sequence[str]) -> list[str]:
+def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
     """Write out what is short for several words.
 
     `budget=macs:[0.5]` is a group and its values; a factory of one's own implies the group `own`; a dictionary that is
-    replaced or gets a new entry needs more than one word of Hydra's.
+    replaced or gets a new entry needs more than one word of Hydra's; a path is taken as it is typed, whatever its
+    letters mean to Hydra, but for choices where they are asked for (`multirun`).
     """
     expanded: list[str] = []
-    for word in words:
+    for word in (_path_as_typed(word, multirun) for word in words):
         if match := _BUDGET_SHORTHAND.match(word):
             expanded += [f"budget={match[1]}", f"budget.values={match[2]}"]
         elif match := _OPEN_WHOLE.match(word):
@@ -40,6 +46,31 @@ def expand(words: Sequence[str]) -> list[str]:
     groups = dict.fromkeys(match[1] for word in words if (match := _FACTORY.match(word)))
     implied = [f"{group}=own" for group in groups if not any(word.startswith(f"{group}=") for word in words)]
     return [*implied, *expanded]
+
+
+def _path_as_typed(word: str, multirun: bool) -> str:
+    """The word, with its value in quotes where Hydra would take it for something else than this path."""
+    match = _PATH.match(word)
+    if match is None or "${" in match[2]:
+        return word
+    name, text = match.groups()
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+        is_choice = override.is_sweep_override() and multirun
+        is_same = is_choice or is_quoted(text) or override.value() in (text, None)
+    except HydraException:
+        is_same = False
+    path = typed_path(text)
+    return word if is_same and not text.startswith("~") else f"{name}={_quoted(path)}"
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def shell_word(name: str, text: str) -> str:
+    """What to paste into a shell so that a field gets exactly this text."""
+    return shlex.quote(f"{name}={QuotedString(text, Quote.double).with_quotes()}")
 
 
 def split_search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -75,9 +106,27 @@ def parse_word(composer: Composer, word: str) -> Override:
         return composer.parse(word)
     except HydraException as error:
         reason = " ".join(str(error).split("See https")[0].split())
+        name, equals, text = word.partition("=")
+        remedy = f"close its brackets, or type {shell_word(name, text)} if it is a text" if equals else "add =value"
+        raise ValueError(f"{word}: {reason}; allowed: field=value in Hydra's syntax; {remedy}") from None
+
+
+def check_num_points(overrides: Sequence[Override]) -> None:
+    """Refuse ranges that span more points than anybody can run, before they are written out.
+
+    Raises:
+        ValueError: one line.
+    """
+    ranges = [override for override in overrides if override.is_range_sweep()]
+    num_points = 1.0
+    for override in ranges:
+        span: Any = override.value()
+        num_points *= max(1.0, (span.stop - span.start) / span.step) if span.step else 1.0
+    if num_points > MAX_POINTS:
+        swept = " ".join(f"{override.get_key_element()}={override.get_value_string()}" for override in ranges)
         raise ValueError(
-            f"{word}: {reason}; allowed: field=value in Hydra's syntax; quote the value, or close its brackets"
-        ) from None
+            f"{swept}: {num_points:.0f} points are too many; allowed: up to {MAX_POINTS}; give a shorter range"
+        )
 
 
 def one_line(error: Exception, overrides: Sequence[str], composer: Composer, base: DictConfig | None = None) -> str:
@@ -100,8 +149,8 @@ def one_line(error: Exception, overrides: Sequence[str], composer: Composer, bas
         field = override.lstrip("+~").split("=")[0]
         if f"'{field}'" in lines[0] or f"'{field.split('.')[-1]}'" in lines[0]:
             return _unknown_field(override, field, base or composer.defaults())
-    remedy = "see `spp run --help`"
-    return f"{overrides[-1] if overrides else 'configuration'}: {lines[0]}; allowed: what conf/ defines; {remedy}"
+    guilty = next((word for word in overrides if word in text), "configuration")
+    return f"{guilty}: {' '.join(lines) or type(error).__name__}; allowed: what conf/ defines; see `spp run --help`"
 
 
 def _unknown_field(override: str, field: str, base: DictConfig) -> str:

@@ -5,6 +5,9 @@ from typing import Any
 
 from spp.config import Config, require
 
+MAX_PIXELS = 4096
+"""Of a side of an image: more would be a mistake, and exhaust the machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
@@ -32,5 +35,6 @@ class DataConfig(Config):
     def __post_init__(self) -> None:
         size = self.img_size
         require(self.split_seed >= 0, "split_seed", self.split_seed, "0 or more", "use 0")
-        require(size is None or size > 0, "img_size", size, "a positive number of pixels", "use 224")
+        allowed = f"1 to {MAX_PIXELS} pixels"
+        require(size is None or 0 < size <= MAX_PIXELS, "img_size", size, allowed, "use 224")
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "a number in (0, 1)", "use 0.1")

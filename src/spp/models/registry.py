@@ -20,6 +20,9 @@ _SOURCES = ("url", "hf_hub_id", "file", "state_dict")
 """Arguments that tell where pretrained weights are."""
 _RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
 
+MAX_DEPTH, MAX_WIDTH = 1000, 100_000
+"""More blocks, and larger other numbers in the arguments of a constructor, than any network has."""
+
 
 def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
     """Check the group `model`.
@@ -41,6 +44,7 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
         runtime["folder"] = str(factory.folder)
     else:
         _check_name(str(config.name))
+        _check_sizes(config.kwargs)
         if config.weights == PRETRAINED and "." not in str(config.name):
             config = replace(config, tag=_pinned_tag(str(config.name)) or None)
     if config.weights not in (TRAIN, PRETRAINED):
@@ -90,6 +94,17 @@ def _check_name(name: str) -> None:
         f"model.name: {name!r} is no timm model; allowed: a ViT, DeiT or Swin of timm"
         f"{' such as ' + ', '.join(close) if close else ''}; use model.name=deit_tiny_patch16_224"
     )
+
+
+def _check_sizes(kwargs: Mapping[str, Any]) -> None:
+    """Refuse numbers that no network has: making it would take all memory, or days."""
+    for name, value in kwargs.items():
+        most = MAX_DEPTH if name.startswith("depth") else MAX_WIDTH
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float) and abs(number) > most:
+                raise ValueError(
+                    f"model.kwargs.{name}: {number} is not allowed; allowed: up to {most}; use a smaller one"
+                )
 
 
 def _timm_files() -> list[Path]:

@@ -11,6 +11,8 @@ from spp.config import Config, require
 from spp.plan.numbers import parse_size
 
 LOGGER_MODES = ("offline", "online", "disabled")
+MAX_PROCESSES = 256
+"""More threads or loading processes of one stage than any machine has cores: a mistake that would exhaust it."""
 BUDGET_KINDS = ("macs", "params", "units")
 
 
@@ -71,8 +73,9 @@ class RuntimeConfig(Config):
     """Mode, project and entity of the W&B mirror and, written when a sweep is, the point that its run belongs to."""
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more", "use 0")
-        require(self.num_threads >= 1, "num_threads", self.num_threads, "1 or more", "use 1")
+        workers, threads = self.num_workers, self.num_threads
+        require(0 <= workers <= MAX_PROCESSES, "num_workers", workers, f"0 to {MAX_PROCESSES}", "use 0")
+        require(1 <= threads <= MAX_PROCESSES, "num_threads", threads, f"1 to {MAX_PROCESSES}", "use 1")
         require(self.devices >= 1, "devices", self.devices, "1 or more", "use 1")
         require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "1 or more", "use 1")
         minutes = self.checkpoint_minutes

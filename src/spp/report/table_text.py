@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from spp.report.table import Cell, Table
+from spp.text import visible
 
 WIDE = 8
 """From so many columns on a LaTeX table is shrunk to the width of the text."""
@@ -32,6 +33,9 @@ _LAST_LATIN = "\u024f"
 """Behind it LaTeX knows few letters; it stops at others than those above and dashes and quotes."""
 _DASHES_AND_QUOTES = "\u2013\u2014\u2018\u2019\u201c\u201d"
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that spreadsheets carry out."""
+
 
 def to_markdown(table: Table) -> str:
     """A section: heading, table, legend, and what was not run."""
@@ -54,7 +58,7 @@ def _markdown(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def to_latex(table: Table) -> str:
@@ -104,6 +108,17 @@ def to_csv(table: Table) -> str:
 def _as_csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerow(map(_harmless, head))
+    writer.writerows([map(_harmless, row) for row in rows])
     return text.getvalue()
+
+
+def _harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

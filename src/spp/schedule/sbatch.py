@@ -36,6 +36,8 @@ rm -f {folder}/"$spp_job"_*.save_tmp
 [ -e {folder}/"$spp_job"_submitted.pkl ] || ln -sf {pickle} {folder}/"$spp_job"_submitted.pkl
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"""
 
+_STAND_IN = Path("/spp-folder-of-the-job")
+
 
 def submit_batch(
     function: Callable[[], Any],
@@ -90,7 +92,13 @@ def submit_batch(
         **_given(resources),
     )
     script = folder / "submission.sh"
-    text = executor._make_submission_file_text(executor._submitit_command_str, "")
+    command = executor._submitit_command_str
+    executor.folder = _STAND_IN  # submitit takes what looks like a pattern in the folder's own name for one
+    text = re.sub(
+        rf"{_STAND_IN}(/\S+)",
+        lambda name: shlex.quote(f"{_as_pattern(folder.absolute())}{name[1]}"),
+        executor._make_submission_file_text(command, ""),
+    )
     # Sites that keep a list of these keys refuse one that is not on it.
     script.write_text(text.replace("#SBATCH --wckey=submitit\n", ""))
     return _sbatch(["sbatch", str(script)], name)
@@ -123,7 +131,7 @@ def submit_tender(
         "ntasks": 1,
         "cpus-per-task": 1,
         "time": _TENDER_MINUTES,
-        "output": folder / "%j.log",
+        "output": f"{_as_pattern(folder)}/%j.log",
         "partition": resources.partition,
         "account": resources.account,
         "qos": resources.qos,
@@ -150,6 +158,11 @@ def require_commands() -> None:
                 f"cluster: 'slurm' is not allowed here: {command} is not on PATH; allowed: debug, local; "
                 "log in to the cluster, or use cluster=local"
             )
+
+
+def _as_pattern(folder: Path) -> str:
+    """A folder in the pattern of a file's name, in which SLURM puts numbers for %j and its like."""
+    return str(folder).replace("%", "%%")
 
 
 def _code_lines(code: Path | None, trusted: str) -> list[str]:

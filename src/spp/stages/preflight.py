@@ -140,9 +140,9 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
         model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
-    masked = MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
-    _check_fit(masked.model, data, task)
-    return masked
+    # First, as whoever counts its cost has it look at a sample, too.
+    _check_fit(model, data, task)
+    return MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
 
 
 @torch.no_grad()

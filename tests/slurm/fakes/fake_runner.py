@@ -100,7 +100,8 @@ def fill(pattern, env):
     values = {"j": "SLURM_JOB_ID", "A": "SLURM_ARRAY_JOB_ID", "a": "SLURM_ARRAY_TASK_ID", "t": "SLURM_PROCID"}
     values |= {"N": "SLURMD_NODENAME", "n": "SLURM_NODEID", "x": "SLURM_JOB_NAME"}
     single = {"A": "SLURM_JOB_ID"} if "SLURM_ARRAY_JOB_ID" not in env else {}
-    return re.sub("%([jAatNnx])", lambda match: str(env.get((values | single)[match[1]], 0)), pattern)
+    known = values | single
+    return re.sub("%([%jAatNnx])", lambda match: "%" if match[1] == "%" else str(env.get(known[match[1]], 0)), pattern)
 
 
 def watch(state, name, batches, deadlines):

@@ -6,8 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from rich.markup import escape
-
+from spp.cli.markup import escape
 from spp.cli.sweeps import command, find_sweep, runners
 from spp.cli.table import count, make_console
 from spp.store.process import Process, is_alive

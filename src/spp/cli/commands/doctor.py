@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from spp.cli.checks import Finding, Verdict
 from spp.cli.checks_machine import checkout, python_packages, store_folder, torch_devices, wandb_login
 from spp.cli.checks_slurm import slurm_site
+from spp.cli.markup import escape
 from spp.cli.table import make_console
 
 _MARKS = {Verdict.OK: "[green]ok[/]", Verdict.NOTE: "[yellow]note[/]", Verdict.MISSING: "[red]missing[/]"}

@@ -5,6 +5,7 @@ from pathlib import Path
 from spp.plan.spec import StageRef
 from spp.store.marker import verified
 from spp.store.store import Store
+from spp.text import visible
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
 _MEMBER_FILE = "member.safetensors"
@@ -35,8 +36,8 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
-    print(f"file:    {made.file} ({made.file.stat().st_size / 1e6:.3g} MB)")
-    print(f"about:   {made.description}")
+    print(f"file:    {visible(str(made.file))} ({made.file.stat().st_size / 1e6:.3g} MB)")
+    print(f"about:   {visible(str(made.description))}")
     print(f"outputs: {checked}")
     return 0
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from spp.plan.numbers import format_size
 from spp.store.store import Store
+from spp.text import visible
 
 
 def extract(root: Path, source: str, kind: str, size: float, out: Path) -> int:
@@ -14,6 +15,6 @@ def extract(root: Path, source: str, kind: str, size: float, out: Path) -> int:
     print(f"asked:   {kind} {format_size(size)}")
     print(f"got:     {made.macs / 1e9:.6g} GFLOPs (multiply-adds), {made.params:,} parameters, {made.num_units} units")
     print(f"weights: {made.weights}")
-    print(f"file:    {made.file}")
+    print(f"file:    {visible(str(made.file))}")
     print(f"load:    spp.load_member({str(made.file)!r})")
     return 0

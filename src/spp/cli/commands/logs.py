@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from spp.plan.spec import StageRef
 from spp.schedule.batch_records import submission_log
 from spp.store.marker import DONE
 from spp.store.store import FAILED, Store
+from spp.text import visible
 
 POLL_SECONDS = 0.5
 _BLOCK_BYTES = 1 << 16
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def logs(root: Path, prefix: str, *, num_lines: int, follow: bool, as_json: bool) -> int:
@@ -27,14 +30,20 @@ def logs(root: Path, prefix: str, *, num_lines: int, follow: bool, as_json: bool
     stage = find_stage(store, prefix)
     if follow:
         for line in _following(store, stage, num_lines):
-            print(json.dumps({"stage": stage.kind, "key": stage.key, "line": line}) if as_json else line, flush=True)
+            row = {"stage": stage.kind, "key": stage.key, "line": line}
+            print(json.dumps(row) if as_json else _harmless(line), flush=True)
         return 0 if store.is_done(stage.kind, stage.key) else 1
     file, lines = _printed(store, stage, num_lines)
     if as_json:
         print(json.dumps({"stage": stage.kind, "key": stage.key, "file": str(file), "lines": lines}, indent=1))
     else:
-        print("\n".join(lines))
+        print("\n".join(map(_harmless, lines)))
     return 0
+
+
+def _harmless(line: str) -> str:
+    """A line without colours, in which what else a terminal would obey is written out."""
+    return visible(_COLOUR.sub("", line.rstrip("\r").rpartition("\r")[2]))
 
 
 def newest_log(store: Store, stage: StageRef) -> Path | None:
@@ -104,7 +113,7 @@ def _following(store: Store, stage: StageRef, num_lines: int) -> Iterator[str]:
         if newest is not None and newest != file:
             position = _start_of_last(newest, num_lines) if file is None else 0
             if file is not None:
-                print(f"spp: goes on in {newest}", file=sys.stderr)
+                print(f"spp: goes on in {visible(str(newest))}", file=sys.stderr)
             file, rest = newest, b""
         if file is not None:
             with open(file, "rb") as stream:

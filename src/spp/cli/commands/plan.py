@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from spp.cli.markup import escape
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import Planned, plan_sweep
 from spp.cli.table import count, human_resources, human_time, make_console, make_table, styled, title

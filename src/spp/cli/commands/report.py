@@ -16,6 +16,7 @@ from spp.report.reports import REPORTS as MAKERS
 from spp.report.reports import Drawings, Part, Report
 from spp.report.table_text import to_markdown
 from spp.store.store import Store
+from spp.text import visible
 
 if TYPE_CHECKING:
     from spp.report.drawing import Drawing
@@ -77,7 +78,7 @@ def _report(root: Path, request: ReportRequest) -> int:
             print("\n".join(to_markdown(table) for table in part.tables))
     files = Files(folder, request.formats, page_name="report" if request.name == "all" else request.name)
     for file in files.write(parts, record, load_published()):
-        print(file)
+        print(visible(str(file)))
     return 0
 
 
@@ -111,7 +112,7 @@ def _make(report: Report, record: Record, request: ReportRequest) -> Part | None
     except ValueError as error:
         if request.name != "all":
             raise
-        print(f"spp: left out: {error}", file=sys.stderr)
+        print(f"spp: left out: {visible(str(error))}", file=sys.stderr)
         return None
 
 
@@ -125,7 +126,7 @@ def _with_drawings(parts: Sequence[Part], record: Record, request: ReportRequest
             if request.name != "all":
                 raise
             drawn[draw] = []
-            print(f"spp: a figure is left out: {error}", file=sys.stderr)
+            print(f"spp: a figure is left out: {visible(str(error))}", file=sys.stderr)
     return [
         part._replace(drawings=[drawing for draw in part.report.drawings for drawing in drawn[draw]]) for part in parts
     ]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from spp.cli.execute import carry_out, check_fits, print_submission
+from spp.cli.markup import escape
 from spp.cli.sweeps import command, find_sweep
 from spp.plan.cluster import ClusterConfig
 from spp.schedule.status import State, plan_status

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from spp.cli.markup import escape
 from spp.cli.sweeps import SweepView, find_sweep, view_sweep
 from spp.cli.table import make_console, make_table, place_of, quiet, styled, title_of
 from spp.cli.views import by_kind, headline, notes, running
 from spp.store.store import Store
+from spp.text import visible
 
 MAX_STAGES = 20
 """Running stages, and failed ones, that are shown one by one."""
@@ -46,6 +47,7 @@ def _print_failures(console: Console, view: SweepView) -> None:
     for stage in view.failures[:MAX_STAGES]:
         title = f"{styled(stage.state)} {escape(title_of(stage))} {stage.key} {quiet(place_of(stage))}"
         console.print(title.rstrip(), soft_wrap=True)
-        console.print((stage.error or "it ended without a word") + "\n", style="dim", markup=False, soft_wrap=True)
+        error = visible(stage.error or "it ended without a word")
+        console.print(f"{error}\n", style="dim", markup=False, soft_wrap=True)
     if len(view.failures) > MAX_STAGES:
         console.print(f"... and {len(view.failures) - MAX_STAGES:,} more; all of them: spp status --json\n")

@@ -15,6 +15,7 @@ from spp.record.wandb_account import account_problem
 from spp.record.wandb_file import OFFLINE, find_segments, is_finished, read_file
 from spp.store.claim import holder_of
 from spp.store.store import Store
+from spp.text import visible
 
 BATCH_SIZE = 25
 """Runs per call of wandb sync: it needs seconds to begin, and says nothing that could be counted."""
@@ -40,12 +41,12 @@ def sync(root: Path, sweep: str | None) -> int:
     if growing:
         print(f"{count(len(growing), 'run')} of stages at work: left for the next time")
     for folder in damaged:
-        print(f"spp: {folder} is damaged; remove it, the store has the whole record", file=sys.stderr)
+        print(f"spp: {visible(str(folder))} is damaged; remove it, the store has the whole record", file=sys.stderr)
     if not ready:
         print("nothing to upload")
         return 1 if damaged else 0
     if problem := account_problem():
-        print(f"spp: {problem}", file=sys.stderr)
+        print(f"spp: {visible(problem)}", file=sys.stderr)
         return 1
     num_done = 0
     for batch in _batches(ready):
@@ -53,7 +54,9 @@ def sync(root: Path, sweep: str | None) -> int:
         num_done += sum(map(_is_synced, batch))
         print(f"uploaded {num_done} of {count(len(ready), 'run')}", flush=True)
         if not all(map(_is_synced, batch)):
-            print(f"spp: wandb sync did not upload the others ({answer}); say it again to go on", file=sys.stderr)
+            print(
+                f"spp: wandb sync did not upload the others ({visible(answer)}); say it again to go on", file=sys.stderr
+            )
             return 1
     return 1 if damaged else 0
 
