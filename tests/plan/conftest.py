@@ -77,6 +77,7 @@ def cfg():
         "cluster": {"name": "debug"},
         "logger": {"mode": "offline", "project": "spp"},
         "paths": {"store": "store"},
+        "store": {"trust": "user"},
         "seed": 0,
         "rest_of_walk": False,
         "num_workers": 0,
