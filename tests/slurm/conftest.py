@@ -1,6 +1,7 @@
 """What the tests of this folder share: jobs on the real virtual cluster and on the fake one."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,13 @@ from spp.cli.sweep_plan import plan_sweep
 from spp.plan.graph import Plan
 from spp.schedule.slurm import live_of
 from spp.schedule.status import StageStatus, State, sweep_status
-from spp.store.snapshot import take
+from spp.store import snapshot
 from spp.store.store import Store
 
 SETTLED = (State.DONE, State.FAILED, State.BLOCKED, State.LOST)
 
 # Takes the place of the real worker in the copy of the code that jobs run: notes that it ran, and fails while a file
-# says so.
+# says so. It is there before the copy is taken: what changes in a copy is refused.
 LIGHT_WORKER = """
 import traceback
 from spp.store.claim import claim
@@ -149,16 +150,32 @@ class Sweeps:
         return [stage.key for stage in self.store.read_plan(sweep).stages.values() if stage.kind == kind]
 
 
+_LIGHT_MAIN = """
+import sys
+from spp.cli.main import main
+from spp.store import snapshot
+
+read = snapshot._read_package
+snapshot._read_package = lambda: {{**read(), "stages/worker.py": {worker!r}.encode()}}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _with_light_worker(read: Callable[[], dict[str, bytes]]) -> Callable[[], dict[str, bytes]]:
+    return lambda: {**read(), "stages/worker.py": LIGHT_WORKER.encode()}
+
+
 class LightSweeps(Sweeps):
     """Sweeps whose jobs run LIGHT_WORKER."""
 
     def spp(self, *words: str) -> int:
-        self.plant()
-        return super().spp(*words)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(snapshot, "_read_package", _with_light_worker(snapshot._read_package))
+            return super().spp(*words)
 
-    def plant(self) -> None:
-        """Puts the light worker into the copy of the code."""
-        (take(self.store.root) / "spp" / "stages" / "worker.py").write_text(LIGHT_WORKER)
+    def command(self, *words: str) -> list[str]:
+        """The argv of one command in a process of its own."""
+        return [sys.executable, "-c", _LIGHT_MAIN.format(worker=LIGHT_WORKER), *words, f"paths.store={self.store.root}"]
 
     def ran(self) -> list[str]:
         """Keys of the stages that were really worked on, in the order of their starts."""

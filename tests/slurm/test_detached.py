@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -88,9 +87,7 @@ def test_killed_within_the_submission_the_same_words_lose_and_double_nothing(que
     wrapper.write_text(KILLING_SBATCH.format(calls=tmp_path / "calls", when=when, path=os.environ["PATH"]))
     wrapper.chmod(0o755)
     env = {**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
-    light.plant()
-    words = ["run", *GRID, *light.words, f"paths.store={light.store.root}"]
-    killed = subprocess.run([sys.executable, "-m", "spp.cli.main", *words], env=env, capture_output=True, text=True)
+    killed = subprocess.run(light.command("run", *GRID, *light.words), env=env, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
     assert (tmp_path / "calls").read_text().split() == ["call", "call"]
 
