@@ -30,7 +30,12 @@ def torchrun(store, stage):
 def srun(store, stage, start=("-m", "spp.stages.worker")):
     """What srun gives two tasks of one node; rank 1 first."""
     command = [sys.executable, *start, str(store.root), stage.kind, stage.key]
-    common = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "spp", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    common = {
+        "SLURM_JOB_ID": str(1000 + os.getpid() % 9000),
+        "SLURM_JOB_NAME": "spp",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+    }
     common |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "n1", "MASTER_ADDR": "127.0.0.1"}
     tasks = [
         subprocess.Popen(
