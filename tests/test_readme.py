@@ -24,6 +24,6 @@ def test_every_command_line_composes():
 
 
 def test_every_command_is_named():
-    named = re.search(r"^spp (run \| .*?)  ", README, re.MULTILINE)
+    named = re.search(r"^spp (run \| .*?)$", README, re.MULTILINE)
     assert named is not None
     assert named[1].split(" | ") == list(COMMANDS)

@@ -71,7 +71,7 @@ def test_hydras_own_sweeper_gives_all_points_as_one_sweep_and_failures_an_exit_c
     # What the next points start from is broken: they fail, which is said once and not as a traceback.
     (family,) = (ref for ref in store.find_stages("") if ref.kind == "prune")
     for path in store.artifacts_dir("prune", family.key).glob("*.safetensors"):
-        path.unlink()
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
     capsys.readouterr()
     assert main([*words, "finetune.lr=0.01"]) == 1
     told = capsys.readouterr()
