@@ -5,8 +5,24 @@ from typing import Any
 
 from spp.data.config import DataConfig
 from spp.data.images.module import ImageData
+from spp.data.images.transforms import Augment
 from spp.data.module import DataModule
 from spp.data.own import OwnData
+
+
+def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
+    """Refuse an augmentation that the data do not know, without opening them.
+
+    Raises:
+        ValueError: one line.
+    """
+    if config.factory is None:
+        Augment.read(augment)
+    elif any(augment.values()):
+        raise ValueError(
+            f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in its "
+            "train set"
+        )
 
 
 def open_data(
@@ -32,11 +48,7 @@ def open_data(
         ValueError: one line, if they cannot be opened, or the augmentation is not known.
     """
     if config.factory is not None:
-        if any(augment.values()):
-            raise ValueError(
-                f"augment: {dict(augment)} does not reach the data of {config.factory!r}; allowed: {{}}; augment in "
-                "its train set"
-            )
+        check_augment(config, augment)
         return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
     assert config.img_size is not None
     return ImageData(

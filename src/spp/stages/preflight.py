@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import default_collate
 
 from spp.data.images.broken import BrokenImageError
-from spp.data.loaders import open_data
+from spp.data.loaders import check_augment, open_data
 from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import load_method
@@ -60,7 +60,7 @@ class _Preflight:
     def check(self, setup: Setup) -> dict[float, str]:
         data_key = canonical_json([setup.data.plain(), setup.runtime.data])
         if data_key not in self._data:
-            self._data[data_key] = _open_data(setup, batch_size=1, augment={})
+            self._data[data_key] = _open_data(setup)
         data = self._data[data_key]
         for name, recipe in setup.recipes.items():
             if self._is_new("recipe", data_key, setup.task.plain(), name, recipe.plain()):
@@ -86,10 +86,8 @@ class _Preflight:
         return is_new
 
 
-def _open_data(setup: Setup, batch_size: int, augment: dict[str, Any]) -> DataModule:
-    return open_data(
-        setup.data, setup.runtime.data, batch_size=batch_size, augment=augment, seed=setup.seed, num_workers=0
-    )
+def _open_data(setup: Setup) -> DataModule:
+    return open_data(setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0)
 
 
 def _open_task(setup: Setup, data: DataModule) -> Task:
@@ -101,7 +99,7 @@ def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule)
     if recipe.epochs == 0 and name != MEASURED_LIKE:
         return
     try:
-        _open_data(setup, recipe.batch_size, recipe.augment)
+        check_augment(setup.data, recipe.augment)
         if recipe.epochs == 0:
             return
         task = _open_task(setup, data)
