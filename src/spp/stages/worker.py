@@ -15,20 +15,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
+from spp.stages.quick_imports import quick_imports
 
-from spp.plan.config import RuntimeConfig
-from spp.record.wandb_mirror import Mirror, open_mirror
-from spp.stages.checkpoint import OURS, CheckpointFile, UnusableCheckpointError
-from spp.stages.context import StageRun
-from spp.stages.finite import require_finite_numbers
-from spp.stages.interruption import Interruptions
-from spp.stages.media import log_members
-from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
-from spp.store.atomic import remove
-from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
-from spp.store.provenance import collect
-from spp.store.store import Store
+with quick_imports():
+    import torch
+
+    from spp.plan.config import RuntimeConfig
+    from spp.record.wandb_mirror import Mirror, open_mirror
+    from spp.stages.checkpoint import OURS, CheckpointFile, UnusableCheckpointError
+    from spp.stages.context import StageRun
+    from spp.stages.finite import require_finite_numbers
+    from spp.stages.interruption import Interruptions
+    from spp.stages.media import log_members
+    from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
+    from spp.store.atomic import remove
+    from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
+    from spp.store.provenance import collect
+    from spp.store.store import Store
 
 POLL_SECONDS = 2.0
 """How often a worker that waits for another one looks for it."""
@@ -99,7 +102,7 @@ def _lead(
             return
         try:
             stage = _open(store, kind, key, work, ranks, interruptions)
-            stage.is_claim_lost = lambda: held.lost
+            stage.is_claim_lost = lambda looks: held.look() if looks else held.lost
             _work(stage, meeting)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
@@ -183,7 +186,7 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
         stage.mirror.set_result(summary)
     finally:
         stage.mirror.finish()
-    if not stage.is_superseded(about_to_save=True):
+    if not stage.is_superseded(about_to_write=True):
         stage.write_record()
     store.finish(kind, key, summary)
 
@@ -226,7 +229,7 @@ def _run(stage: StageRun) -> dict[str, Any]:
 
     Every rank does this: what does not fit does so on none of them, as all have read the same file.
     """
-    run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{stage.kind}").run
+    run = work_of(stage.kind)
     while True:
         try:
             return run(stage)
@@ -250,6 +253,13 @@ def _state_before(stage: StageRun) -> dict[str, Any] | None:
     except UnusableCheckpointError:
         return None
     return None if saved is None or saved[OURS]["seconds"] in stage.tried else saved
+
+
+def work_of(kind: str) -> Callable[[StageRun], dict[str, Any]]:
+    """What a kind of stages does; each imports what it needs and no more."""
+    with quick_imports():
+        run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{kind}").run
+    return run
 
 
 def _spent(stage: StageRun) -> dict[str, Any]:
