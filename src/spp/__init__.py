@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spp.structure.find import find_pairs
     from spp.structure.masked import MaskedModel
     from spp.structure.pair import Pair
+    from spp.structure.repair import repair
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOMES = {
     "count_cost": "spp.structure.cost",
     "find_pairs": "spp.structure.find",
     "load_member": "spp.stages.member",
+    "repair": "spp.structure.repair",
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "count_cost",
     "find_pairs",
     "load_member",
+    "repair",
 ]
 
 
