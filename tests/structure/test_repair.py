@@ -236,7 +236,7 @@ def test_frozen_weights_and_the_given_networks_stay(build: Build, random_masks: 
     kept = {name for block in (0, 1) for name in (f"blocks.{block}.attn.proj.weight", f"blocks.{block}.mlp.fc2.weight")}
     assert kept - set(frozen) <= changed
     assert not changed & {*frozen, "blocks.1.mlp.fc2.bias", "blocks.0.mlp.fc1.weight", "head.weight"}
-    assert small.training and model.training and repaired.training
+    assert all(one.training for one in (small, model, repaired))
     assert all(parameter.requires_grad for parameter in repaired.parameters())
 
 
