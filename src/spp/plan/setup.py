@@ -212,8 +212,6 @@ class Setup:
         if not self.repair.is_on:
             return family
         inputs = {"family": family, "dense": dense}
-        # How samples are read is a matter of the recipe that they are then trained on by; random changes are left out.
-        recipe = {"augment": self.finetune.augment}
         return self.stage(
             "repair",
             label=family.label,
@@ -221,7 +219,8 @@ class Setup:
             task=self.task,
             data=self.data,
             seed=self.seed,
-            recipe=recipe,
+            # How samples are read is a matter of the recipe that comes after; its random changes are left out.
+            augment=self.finetune.augment,
             repair=self.repair,
         )
 

@@ -15,8 +15,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     """Write every member anew, under the name that it has in the family."""
     stage.leave_to_leader()
     config = RepairConfig.from_spec(stage.config["repair"], "repair")
-    augment = stage.config["recipe"]["augment"]
-    data, task = open_samples(stage, config.batch_size, augment, stage.config["seed"])
+    data, task = open_samples(stage, config.batch_size, stage.config["augment"], stage.config["seed"])
     batches = [task.inputs(batch) for batch in data.some_train_dataloader(config.num_samples)]
     device = build_trainer(stage.runtime).strategy.root_device
     dense = load_dense_of(stage, "dense").to(device)
