@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spp.structure.find import find_pairs
     from spp.structure.masked import MaskedModel
     from spp.structure.pair import Pair
+    from spp.structure.repair import repair
     from spp.tasks.recall import recall
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOMES = {
     "find_pairs": "spp.structure.find",
     "load_member": "spp.stages.member",
     "recall": "spp.tasks.recall",
+    "repair": "spp.structure.repair",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "find_pairs",
     "load_member",
     "recall",
+    "repair",
 ]
 
 

@@ -80,6 +80,7 @@ def cfg():
         "store": {"trust": "user"},
         "seed": 0,
         "rest_of_walk": False,
+        "repair": {"kind": "none"},
         "num_workers": 0,
         "num_threads": 1,
         "accelerator": "cpu",

@@ -245,9 +245,9 @@ def test_lasso_searches_for_each_budget_or_once_along_its_path(tmp_path, capsys)
         assert main([*words, f"pipeline={pipeline}", *more]) == 0
         lines = capsys.readouterr().out.splitlines()
         stages[pipeline, *more] = Counter(line.split(" ")[0] for line in lines if " queued " in line)
-    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "finetune": 3, "measure": 4}
+    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "repair": 3, "finetune": 3, "measure": 4}
     assert stages["lasso_path",] == stages["lasso_path", "method.lam=1"]
-    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "finetune": 3, "measure": 4}
+    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "repair": 1, "finetune": 3, "measure": 4}
     assert main([*words, "method.lam=1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "method.lam: 1 " in line

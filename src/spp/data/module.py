@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spp.data.facts import DataFacts
 from spp.data.sampling import Draw, EpochSampler
-from spp.data.split import Indices
+from spp.data.split import Indices, permutation
 
 Positions = Sequence[int] | Indices
 
@@ -59,6 +60,10 @@ class DataModule(ABC):
     @abstractmethod
     def val_samples(self, positions: Positions) -> Dataset[Any]:
         """The validation samples at `positions`, always the same."""
+
+    def plain_train_samples(self, positions: Positions) -> Dataset[Any]:
+        """The training samples at `positions` without random changes, where these can be left out."""
+        return self.train_samples(positions)
 
     @abstractmethod
     def test_samples(self) -> Dataset[Any]:
@@ -129,6 +134,12 @@ class DataModule(ABC):
         """
         share = self.split_indices[1][self._rank :: self.num_replicas]
         return self._loader(self.val_samples(share), self.batch_size // self.num_replicas)
+
+    def some_train_dataloader(self, num_samples: int) -> DataLoader[Any]:
+        """Training samples drawn by the seed, in a fixed order, without random changes; all where there are fewer."""
+        positions = self.split_indices[0]
+        drawn = np.sort(permutation(len(positions), self.seed, len(positions))[:num_samples])
+        return self._loader(self.plain_train_samples(positions[drawn]), self.batch_size)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test set, in order."""

@@ -14,6 +14,7 @@ LOGGER_MODES = ("offline", "online", "disabled")
 MAX_PROCESSES = 256
 """More threads or loading processes of one stage than any machine has cores: a mistake that would exhaust it."""
 BUDGET_KINDS = ("macs", "params", "units")
+REPAIR_KINDS = ("full", "second", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,28 @@ class BudgetConfig(Config):
         require(len(self.values) > 0, "values", self.values, "at least one size", "use [0.5]")
         sizes = [parse_size(value, "values") for value in self.values]
         object.__setattr__(self, "values", sorted(set(sizes), reverse=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig(Config):
+    """The repair of every member after the cut, in closed form and without labels."""
+
+    kind: str
+    """full (second maps, queries and keys), second (second maps alone) or none."""
+    num_samples: int = 256
+    """Training samples that it looks at, drawn by the seed; all where there are fewer."""
+    batch_size: int = 64
+    """Samples that go through the networks at a time; results differ in their last bits."""
+
+    def __post_init__(self) -> None:
+        require(self.kind in REPAIR_KINDS, "kind", self.kind, ", ".join(REPAIR_KINDS), "use full")
+        for name in ("num_samples", "batch_size"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more", "leave it out")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a repair at all."""
+        return self.kind != "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spp.config import Config, require
 from spp.plan.cluster import DEFAULT, ClusterConfig
-from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
+from spp.plan.config import BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
 from spp.plan.numbers import format_size
 from spp.plan.recipes import RECIPES, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from spp.models.config import ModelConfig
     from spp.tasks.config import TaskConfig
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "measure": 1}
+STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "repair": 1, "finetune": 1, "measure": 2}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
 GENERAL_FIELDS = (
     "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
-    "pipeline", "rest_of_walk", "seed", "store", "task",
+    "pipeline", "repair", "rest_of_walk", "seed", "store", "task",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 
@@ -62,6 +62,7 @@ class Setup:
     seed: int
     recipes: Mapping[str, PassConfig]
     rest_of_walk: bool
+    repair: RepairConfig
     runtime: RuntimeConfig
     cluster: ClusterConfig
     default_gpus: int
@@ -193,18 +194,35 @@ class Setup:
         return replace(self.finetune, epochs=self.finetune.epochs + rest)
 
     def finetune_and_measure(self, family: Stage, dense: Stage, size: float, recipe: RecipeConfig) -> Stage:
-        """The end of every chain: the member of `family` at a budget is trained on and then measured beside `dense`.
+        """The end of every chain: the members of `family` are repaired, that at a budget is trained on and measured.
 
-        Where the recipe has no epochs there is nothing to train, and the member is measured as it was cut.
+        Where the recipe has no epochs there is nothing to train, and the member is measured as it was repaired or cut.
         """
         budget = {"kind": self.budget.kind, "value": size}
-        member = family
+        member = family = self._repaired(family, dense)
         if recipe.epochs > 0:
             teacher = {"dense": dense} if recipe.distills else {}
             label, inputs = f"member {format_size(size)}", {"family": family, **teacher}
             member = self.stage("finetune", label=label, inputs=inputs, **self.shared, recipe=recipe, budget=budget)
         inputs = {"member": member, "reference": self._measured("dense", {"member": dense})}
         return self._measured(f"member {format_size(size)}", inputs, budget=budget)
+
+    def _repaired(self, family: Stage, dense: Stage) -> Stage:
+        """The family with the weights of every member re-fitted to the dense network, or as it is."""
+        if not self.repair.is_on:
+            return family
+        inputs = {"family": family, "dense": dense}
+        return self.stage(
+            "repair",
+            label=family.label,
+            inputs=inputs,
+            task=self.task,
+            data=self.data,
+            seed=self.seed,
+            # How samples are read is a matter of the recipe that comes after; its random changes are left out.
+            augment=self.finetune.augment,
+            repair=self.repair,
+        )
 
     def _measured(self, label: str, inputs: Mapping[str, Stage], **budget: Mapping[str, Any]) -> Stage:
         """A look at the test set, with the batches of the finetuning."""
@@ -283,6 +301,7 @@ def read_setup(
         seed=_read_seed(cfg["seed"]),
         recipes={name: _read_recipe(cfg, name) for name in recipes},
         rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
+        repair=RepairConfig.read(cfg["repair"], "repair"),
         runtime=runtime,
         cluster=cluster,
         default_gpus=default_gpus,

@@ -1,5 +1,6 @@
 """What stages open before they work: data, task, the dense network and its pairs, a teacher."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +84,14 @@ def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
 
 def load_dense_of(stage: StageRun, role: str) -> nn.Module:
     """The finished network of a stage's input, which is a dense stage; without stochastic depth."""
-    model = build_untrained(stage.input_summary(role)["architecture"], stage.runtime.model)
-    load_weights(model, load_file(stage.input_artifacts(role) / WEIGHTS_FILE), "the dense stage")
+    return load_dense(stage, stage.spec["inputs"][role])
+
+
+def load_dense(stage: StageRun, ref: Mapping[str, str]) -> nn.Module:
+    """The finished network of a dense stage, by its kind and key; without stochastic depth."""
+    architecture = stage.store.summary(ref["kind"], ref["key"])["architecture"]
+    model = build_untrained(architecture, stage.runtime.model)
+    load_weights(model, load_file(stage.store.artifacts_dir(ref["kind"], ref["key"]) / WEIGHTS_FILE), "the dense stage")
     return model
 
 

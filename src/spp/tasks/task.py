@@ -56,6 +56,9 @@ class Evaluator(ABC):
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for one batch; counts its samples in `num_samples`."""
 
+    def compare(self, outputs: Any, dense_outputs: Any) -> None:  # noqa: B027 - not every task can
+        """Take in what the dense network puts out for the batch that `update` has just had."""
+
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The metrics by name over the samples of all devices; called on all at once (see `sum_over_devices`)."""

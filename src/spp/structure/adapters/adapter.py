@@ -1,7 +1,7 @@
 """What an adapter is: all that the rest of the package must know of one architecture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,6 +40,45 @@ class TokenPoint:
     norms: tuple[str, ...]
     num_prefix: int
     num_patches: int
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPoint:
+    """Where the residual stream is that the output of a pair's second map is added to.
+
+    Attributes:
+        module: dotted name of the module whose input is the stream before that.
+        scale: what multiplies the output before it is added, (channels,); None: nothing does.
+        arrange: brings what has the layout of the stream into that of the second map's output, as windows do; places
+            that the stream does not have are 0. None: both have one layout.
+    """
+
+    module: str
+    scale: Tensor | None = None
+    arrange: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class LogitsPoint:
+    """How a self-attention makes its logits, scale * q k^T, before biases and masks.
+
+    Attributes:
+        query: dotted name of the Linear that puts out the queries, head after head, from row `first_query` on.
+        key: the same of the keys, from row `first_key` on; it has the input of `query`.
+        num_heads: heads.
+        width: query-key channels of a head.
+        scale: factor of the products.
+        heads: numbers that these heads have in the network that none had left.
+    """
+
+    query: str
+    first_query: int
+    key: str
+    first_key: int
+    num_heads: int
+    width: int
+    scale: float
+    heads: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,3 +149,11 @@ class Adapter(ABC):
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         """Let only the tokens numbered `kept` (int64, ascending), of those that reach it, into a block, in place."""
         raise NotImplementedError
+
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        """Where the stream is that a "vo" or "mlp" pair adds to; None where it is not added as it is."""
+        return None
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        """How the attention of a "qk" pair makes its logits; None where they are more than products of two maps."""
+        return None

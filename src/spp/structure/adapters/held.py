@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import Adapter, MaskPoint, TokenPoint, UnitWeights
+from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, TokenPoint, UnitWeights
 from spp.structure.pair import Pair
 
 
@@ -58,6 +58,14 @@ class HeldAdapter(Adapter):
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         self.inner.drop_tokens(self._network(model), self._inner(block), kept)
+
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        point = self.inner.stream_point(self._network(model), self._inner_pair(pair))
+        return None if point is None else replace(point, module=self._outer(point.module))
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        point = self.inner.logits_point(self._network(model), self._inner_pair(pair))
+        return None if point is None else replace(point, query=self._outer(point.query), key=self._outer(point.key))
 
     def _network(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(self.name)

@@ -1,16 +1,21 @@
 """timm SwinTransformer: window attention with a relative position bias, in stages of shrinking resolution."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention, get_relative_position_index
+from timm.models.swin_transformer import (
+    SwinTransformerBlock,
+    WindowAttention,
+    get_relative_position_index,
+    window_partition,
+)
 from torch import Tensor, nn
 
 from spp.structure import narrow
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, scores_of, split_heads
+from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, numbers_of_heads, scores_of, split_heads
 
 
 class CompactWindowAttention(WindowAttention):
@@ -36,6 +41,7 @@ class CompactWindowAttention(WindowAttention):
         self.window_size = source.window_size
         self.window_area = source.window_area
         self.num_heads = len(heads)
+        self.kept_heads = [numbers_of_heads(source)[head] for head in heads]
         self.scale = source.scale
         self.fused_attn = source.fused_attn
         self.qk_width = qk_width
@@ -103,9 +109,21 @@ class SwinAdapter(TimmAdapter):
     block_classes = (SwinTransformerBlock,)
     attention_classes = (WindowAttention,)
     compact_class = CompactWindowAttention
+    pre_norm_classes = (SwinTransformerBlock,)
 
     def params_per_head(self, attn: Any) -> int:
         return len(attn.relative_position_bias_table)
+
+    def attention_layout(self, block: Any) -> Callable[[Tensor], Tensor] | None:
+        """From (batch, height, width, channels) to the shifted and padded windows, (windows, tokens, channels)."""
+        (height, width), (down, right) = block.window_size, block.shift_size
+
+        def arrange(stream: Tensor) -> Tensor:
+            shifted = stream.roll((-down, -right), dims=(1, 2))
+            padding = (0, 0, 0, -shifted.shape[2] % width, 0, -shifted.shape[1] % height)
+            return window_partition(F.pad(shifted, padding), (height, width)).flatten(1, 2)
+
+        return arrange
 
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
         for stage, layer in model.layers.named_children():

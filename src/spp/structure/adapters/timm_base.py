@@ -1,7 +1,7 @@
 """What timm's transformers share: one fused qkv Linear, a projection, and an MLP of two Linears."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from spp.structure import narrow
-from spp.structure.adapters.adapter import Adapter, MaskPoint, UnitWeights
+from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
 from spp.structure.adapters.registry import refuse, refuse_computed
 from spp.structure.pair import Pair
 
@@ -39,12 +39,16 @@ class TimmAdapter(Adapter):
         attention_classes: attention classes with `num_heads`, `qkv` (first all queries, then keys, then
             values) and `proj`.
         compact_class: the attention of fewer heads, with a query-key width and a value width of their own, built as
-            `compact_class(source, heads, qk_width, v_width)`; it has attributes `num_heads`, `qk_width`, `v_width`.
+            `compact_class(source, heads, qk_width, v_width)`; it has attributes `num_heads`, `qk_width`, `v_width`, and
+            `kept_heads` (see `numbers_of_heads`).
+        pre_norm_classes: those of the block classes that add the output of `attn` and `mlp`, scaled at most, to what
+            `norm1` and `norm2` see.
     """
 
     block_classes: ClassVar[tuple[type[nn.Module], ...]]
     attention_classes: ClassVar[tuple[type[nn.Module], ...]]
     compact_class: ClassVar[type[nn.Module]]
+    pre_norm_classes: ClassVar[tuple[type[nn.Module], ...]]
 
     @abstractmethod
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
@@ -109,6 +113,26 @@ class TimmAdapter(Adapter):
             for part, dim, index in parts
             if (parameter := _part(module, part)) is not None
         ]
+
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        name, _, part = pair.module.rpartition(".")
+        block: Any = model.get_submodule(name)
+        if pair.kind == "qk" or not isinstance(block, self.pre_norm_classes):
+            return None
+        number = 1 if part == "attn" else 2
+        scale = getattr(getattr(block, f"ls{number}", None), "gamma", None)
+        arrange = self.attention_layout(block) if part == "attn" else None
+        return StreamPoint(f"{name}.norm{number}", scale, arrange)
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        attn: Any = model.get_submodule(pair.module)
+        heads, width = attn.num_heads, self._head_widths(attn)[0]
+        qkv = f"{pair.module}.qkv"
+        return LogitsPoint(qkv, 0, qkv, heads * width, heads, width, float(attn.scale), tuple(numbers_of_heads(attn)))
+
+    def attention_layout(self, block: Any) -> Callable[[Tensor], Tensor] | None:
+        """How a block arranges tokens for its attention; None: as they are."""
+        return None
 
     def params_per_head(self, attn: Any) -> int:
         """Parameters of one head that belong to none of its units."""
@@ -178,6 +202,12 @@ class TimmAdapter(Adapter):
             for weight in ("weight", "bias"):
                 if not isinstance(getattr(linear, weight), nn.Parameter | None):
                     refuse_computed(model, f"{name}.{part}", weight)
+
+
+def numbers_of_heads(attn: Any) -> list[int]:
+    """The numbers that the heads of an attention have in the network that no head had left."""
+    numbers: list[int] = list(getattr(attn, "kept_heads", range(attn.num_heads)))
+    return numbers
 
 
 def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tuple[Tensor, Tensor, Tensor]:

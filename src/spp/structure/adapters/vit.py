@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import TokenPoint
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, scores_of, split_heads
+from spp.structure.adapters.timm_base import BlockSize, TimmAdapter, numbers_of_heads, scores_of, split_heads
 
 
 class CompactAttention(nn.Module):
@@ -33,6 +33,7 @@ class CompactAttention(nn.Module):
     def __init__(self, source: Any, heads: Sequence[int], qk_width: int, v_width: int) -> None:
         super().__init__()
         self.num_heads = len(heads)
+        self.kept_heads = [numbers_of_heads(source)[head] for head in heads]
         self.scale: float = source.scale
         self.fused_attn: bool = source.fused_attn
         self.qk_width = qk_width
@@ -97,6 +98,7 @@ class VitAdapter(TimmAdapter):
     block_classes = (Block, ResPostBlock, ShorterBlock)
     attention_classes = (Attention,)
     compact_class = CompactAttention
+    pre_norm_classes = (Block,)
 
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
         tokens = _num_patches(model) + model.num_prefix_tokens
