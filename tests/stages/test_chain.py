@@ -144,9 +144,8 @@ def test_a_damaged_input_fails_its_stage_and_nothing_half_written_stays(finished
     weights = store.artifacts_dir("dense", dense.key) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     shutil.rmtree(store.stage_dir("update", update.key))
-    shutil.rmtree(root / "stages" / "prune")
-    shutil.rmtree(root / "stages" / "finetune")
-    shutil.rmtree(root / "stages" / "measure")
+    for kind in ("prune", "repair", "finetune", "measure"):
+        shutil.rmtree(root / "stages" / kind)
 
     assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 1
     text = capsys.readouterr().out
