@@ -134,8 +134,8 @@ def test_holder_that_died_without_a_marker_is_lost(store, plan, by_label):
 
 def test_holder_elsewhere_is_judged_by_heartbeat_or_by_the_cluster(store, plan, by_label):
     dense, other = by_label("dense"), by_label("other")
-    put_claim(store, dense, host="node1", job="7_1")
-    put_claim(store, other, host="node2", job="7_2", age_seconds=3600)
+    put_claim(store, dense, host="node1", machine="01", job="7_1")
+    put_claim(store, other, host="node2", machine="02", job="7_2", age_seconds=3600)
     status = plan_status(store, plan)
     assert (status[dense.key].state, status[dense.key].host, status[dense.key].job) == ("running", "node1", "7_1")
     assert status[other.key].state is State.LOST
@@ -257,7 +257,7 @@ def test_a_newer_job_wins_over_an_old_failure(store, plan, by_label):
 
 def test_a_job_that_waits_to_go_on_is_queued_though_its_claim_looks_alive(store, plan, by_label):
     dense = by_label("dense")
-    put_claim(store, dense, job="12", host="elsewhere")
+    put_claim(store, dense, job="12", host="elsewhere", machine="0badcafe")
     live = Live({dense.key: LiveJob("12", "pending", "BeginTime")}, alive=lambda holder: True)
     status = plan_status(store, plan, live)[dense.key]
     assert (status.state, status.error, status.job) == (State.QUEUED, "BeginTime", "12")

@@ -79,7 +79,7 @@ def claims_in(folder):
 
 def put_claim(folder, generation=1, age_seconds=0.0, job="", **process_changes):
     """A claim as a process of another machine would have left it."""
-    process = replace(this_process(), **{"host": "elsewhere", **process_changes})
+    process = replace(this_process(), **{"host": "elsewhere", "machine": "0badcafe", **process_changes})
     holder = Holder(process, job, 0, time.time() - age_seconds)
     path = folder / f"claim-{generation}"
     path.write_text(json.dumps(asdict(holder)))
@@ -174,7 +174,7 @@ def test_claim_is_given_back_on_an_error_and_vanishes_when_done(store, stage, fo
 
 
 def test_id_that_is_used_again_is_no_holder(store, stage, folder):
-    put_claim(folder, host=this_process().host, start=this_process().start + 1)
+    put_claim(folder, machine=this_process().machine, start=this_process().start + 1)
     assert takes(store, stage)
 
 
@@ -251,7 +251,7 @@ def test_release_dead_gives_back_only_what_the_dead_hold(store, stage, folder):
     put_claim(folder, generation=2)
     release_dead(store, stage.kind, stage.key)
     assert claims_in(folder)[-1] == "claim-2"
-    put_claim(folder, generation=3, host=this_process().host, start=this_process().start + 1)
+    put_claim(folder, generation=3, machine=this_process().machine, start=this_process().start + 1)
     release_dead(store, stage.kind, stage.key)
     assert claims_in(folder)[-1] == "claim-3.released"
     assert holder_of(folder, os.listdir(folder)) == (None, False)

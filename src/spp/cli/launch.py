@@ -13,7 +13,9 @@ from spp.cli.markup import escape
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point
+from spp.schedule.queue import job_liveness
 from spp.store.atomic import is_unwritable
+from spp.store.leftovers import remove_leftovers, remove_unfinished
 from spp.store.store import Store
 
 MAX_WORD_LENGTH = 40
@@ -52,6 +54,7 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     if all(store.is_done(stage.kind, stage.key) for stage in plan.stages.values()):
         return RunResult(sweep, _note_finished(planned, plan, store, sweep, console))
     store.write_plan(sweep, plan, planned.cluster.plain())
+    remove_unfinished(store, sweep)
     return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, trusted=planned.trusted, wait=wait))
 
 
@@ -63,6 +66,9 @@ def _note_finished(planned: Planned, plan: Plan, store: Store, sweep: str, conso
         if not is_unwritable(error):
             raise
         console.print(f"the store cannot be written ({escape(str(error.strerror))}), and need not be")
+    remove_unfinished(store, sweep)
+    for stage in plan.stages.values():
+        remove_leftovers(store, stage.kind, stage.key, store.stage_files(stage.kind, stage.key), job_liveness())
     return report_finished(plan, store, sweep, console)
 
 

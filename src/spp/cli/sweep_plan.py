@@ -27,6 +27,9 @@ from spp.text import visible
 _OTHER_MODEL = ("model.name=", "model.factory=")
 """How words begin that make the model another one than the chosen file says."""
 
+_PLACES = ("paths.", "data.root", "model.weights", "store.trust")
+"""Fields whose value is read from the environment when planning: where files lie is no secret."""
+
 _OWN_CODE = ("task", "model", "data")
 """Groups whose `kwargs` may go to a factory of the user's."""
 
@@ -125,7 +128,7 @@ def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:
     """The configuration, in which what the environment gives to one's own code stays a reference, for it may be secret.
 
     Raises:
-        ValueError: if a line of a job would hold such a value.
+        ValueError: if any other value from the environment would be written into the store.
     """
     cfg, written = dict(composed.cfg), composed.written
     for group in _OWN_CODE:
@@ -140,7 +143,25 @@ def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:
                 f"cluster.resources.{kind}.setup: {lines!r} would write a value of the environment into the store; "
                 "allowed: lines of a shell, which reads it on the node; write $NAME for ${oc.env:NAME}"
             )
+    for field, reference in environment_fields(written):
+        if (
+            not field.startswith(_PLACES)
+            and isinstance(_value_at(cfg, field), str)
+            and _value_at(cfg, field) != reference
+        ):
+            raise ValueError(
+                f"{field}: {reference!r} would write a value of the environment, which may be secret, into the store; "
+                "allowed: that for paths, and for the kwargs of your own code, where it is not written; write the "
+                "value itself"
+            )
     return cfg
+
+
+def _value_at(values: Any, field: str) -> Any:
+    """The value under a dotted name as `environment_fields` tells it."""
+    for part in re.split(r"\.|(?=\[)", field):
+        values = values[int(part[1:-1])] if part.startswith("[") else values[part]
+    return values
 
 
 def _read_by_workers(composed: ComposedPoint) -> list[str]:

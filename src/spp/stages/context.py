@@ -36,6 +36,7 @@ class StageRun:
         fit_seconds: time of its training, that before interruptions included.
         data: the data that it works on, once it has opened them.
         earlier_code: hashes of other code that has done a part of it, before interruptions.
+        tried: the states that it has begun from, by the seconds that they had taken.
     """
 
     store: Store
@@ -52,6 +53,7 @@ class StageRun:
     fit_seconds: float = field(default=0.0, init=False)
     data: "DataModule | None" = field(default=None, init=False)
     earlier_code: list[str] = field(default_factory=list, init=False)
+    tried: list[float] = field(default_factory=list, init=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
     _last_progress: float = field(default=0.0, init=False)
@@ -127,6 +129,7 @@ class StageRun:
         self.saved = saved
         ours: Mapping[str, Any] = {"rows": [], "seconds": 0.0} if saved is None else saved[OURS]
         self._started = time.monotonic() - ours["seconds"]
+        self.tried.append(ours["seconds"])
         self.earlier_code = [code for code in ours.get("codes", ()) if code != code_hash()]
         if self.ranks.is_leader:
             self._rows = list(ours["rows"])

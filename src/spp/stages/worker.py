@@ -19,12 +19,13 @@ import torch
 
 from spp.plan.config import RuntimeConfig
 from spp.record.wandb_mirror import Mirror, open_mirror
-from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
+from spp.stages.checkpoint import OURS, CheckpointFile, UnusableCheckpointError
 from spp.stages.context import StageRun
 from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
 from spp.stages.media import log_members
 from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
+from spp.store.atomic import remove
 from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
 from spp.store.provenance import collect
 from spp.store.store import Store
@@ -129,7 +130,7 @@ def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Inte
         torch.set_num_threads(stage.runtime.num_threads)
         stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
         with contextlib.suppress(NotLeaderError):
-            importlib.import_module(f"spp.stages.{kind}").run(stage)
+            _run(stage)
     except AlreadyClaimed:
         if not store.is_done(kind, key):
             raise
@@ -197,7 +198,7 @@ def _restart(stage: StageRun, meeting: Meeting) -> Path:
             saved = checkpoint.read(pinned)
         except UnusableCheckpointError as error:
             problems.append(str(error))
-            path.unlink()  # or it would become the one before the next
+            remove(path)  # or it would become the one before the next
         if saved is not None:
             break
     if problems:
@@ -221,18 +222,34 @@ def _check(stage: StageRun) -> None:
 
 
 def _run(stage: StageRun) -> dict[str, Any]:
-    """The stage's own work, from its checkpoint or, where that turns out not to fit, from the start."""
+    """The stage's own work, from its checkpoint or, where that turns out not to fit, from the one before or the start.
+
+    Every rank does this: what does not fit does so on none of them, as all have read the same file.
+    """
     run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{stage.kind}").run
+    while True:
+        try:
+            return run(stage)
+        except UnusableCheckpointError as error:
+            saved = _state_before(stage)
+            if stage.ranks.is_leader:
+                then = "starts anew" if saved is None else "goes on from the checkpoint before"
+                reason = (str(error).splitlines() or [""])[0]
+                _log.warning("%s does not fit the stage (%s); it %s", stage.checkpoint.path, reason, then)
+                if saved is None:
+                    stage.checkpoint.drop_all()
+                else:
+                    stage.checkpoint.drop_last()
+            stage.restart(saved)
+
+
+def _state_before(stage: StageRun) -> dict[str, Any] | None:
+    """The checkpoint before the last one, unless it cannot be used or has been tried."""
     try:
-        return run(stage)
-    except UnusableCheckpointError as error:
-        stage.checkpoint.discard()
-        if stage.ranks.world_size > 1:
-            raise
-        reason = (str(error).splitlines() or [""])[0]
-        _log.warning("%s does not fit the stage (%s); it starts anew", stage.checkpoint.path, reason)
-        stage.restart(None)
-        return run(stage)
+        saved = stage.checkpoint.read(stage.checkpoint.previous)
+    except UnusableCheckpointError:
+        return None
+    return None if saved is None or saved[OURS]["seconds"] in stage.tried else saved
 
 
 def _spent(stage: StageRun) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spp.store.atomic import read_json
+from spp.store.atomic import naming, read_json
 from spp.store.clock import server_time
 from spp.store.forms import is_job
 from spp.store.process import Process, is_alive, this_process
@@ -237,10 +237,7 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
         generation = 1 if newest is None else newest[0] + 1
         path = folder / _name(generation)
         try:
-            with open(path, "x") as file:
-                json.dump(asdict(Holder(this_process(), job, restarts, time.time())), file)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(path, Holder(this_process(), job, restarts, time.time()))
         except FileExistsError:
             # Where a folder listing lags behind (NFS), the new generation may take a moment to show.
             time.sleep(0.01)
@@ -250,6 +247,18 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
             _remove_older(folder, names, generation)
             return path
         path.unlink()
+
+
+def _write(path: Path, holder: Holder) -> None:
+    """Raises FileExistsError if there is such a claim; after another error there is none."""
+    with naming(path), open(path, "x") as file:
+        try:
+            json.dump(asdict(holder), file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -11,7 +11,6 @@ repeats that record, so it comes out the same whoever writes it, and where a wor
 one makes up for it.
 """
 
-import json
 import os
 import shutil
 import time
@@ -24,9 +23,11 @@ from typing import Any
 from spp.plan.spec import Stage, StageRef
 from spp.store.atomic import (
     append_line,
+    json_line,
     missing,
     read_json,
     read_lines,
+    remove,
     remove_abandoned,
     require_json,
     scan,
@@ -63,6 +64,9 @@ CHECKPOINT = "last.ckpt"
 PARTIAL = "partial"
 """Artifacts that belong to the checkpoint."""
 
+NOT_BESIDE_DONE = (FAILED, "progress.json", CHECKPOINT, PARTIAL)
+"""What a stage that is done needs no more."""
+
 _FORGET_WORK_SECONDS = 7 * 24 * 3600.0
 _TRACEBACK_LINES = 40
 
@@ -94,6 +98,13 @@ class Store(Sweeps):
         """
         check_address(kind, key)
         return Path(self.root, "stages", kind, key)
+
+    def stage_files(self, kind: str, key: str) -> list[str]:
+        """Names of what is in the folder of a stage; nothing if it is not there."""
+        try:
+            return os.listdir(self.stage_dir(kind, key))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def artifacts_dir(self, kind: str, key: str) -> Path:
         """The finished artifacts of a stage."""
@@ -195,7 +206,7 @@ class Store(Sweeps):
         finished and is damaged is set aside, and made again.
         """
         folder = self.stage_dir(kind, key)
-        if (folder / DONE).exists():
+        if os.path.lexists(folder / DONE):
             problem = damage(folder)
             if problem is None:
                 remove_abandoned(folder, after_seconds=0.0)
@@ -269,8 +280,8 @@ class Store(Sweeps):
     def clear_failed(self, kind: str, key: str) -> None:
         """Forget an earlier failure and its progress."""
         folder = self.stage_dir(kind, key)
-        (folder / FAILED).unlink(missing_ok=True)
-        (folder / "progress.json").unlink(missing_ok=True)
+        remove(folder / FAILED)
+        remove(folder / "progress.json")
 
     def recent_costs(self, kind: str, last: int) -> list[dict[str, Any]]:
         """key, seconds and gpu_seconds of the stages of a kind that were finished last, newest last."""
@@ -306,8 +317,8 @@ class Store(Sweeps):
 
     def write_metrics(self, kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl: a stage that goes on from a checkpoint has the rows of that moment."""
-        text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
-        write_text(self.stage_dir(kind, key) / "metrics.jsonl", text)
+        path = self.stage_dir(kind, key) / "metrics.jsonl"
+        write_text(path, "".join(json_line(row, path) for row in rows))
 
     def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
@@ -335,10 +346,8 @@ def utc_now() -> str:
 
 def _publish(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / "summary.json", record["summary"])
-    (folder / FAILED).unlink(missing_ok=True)
-    (folder / "progress.json").unlink(missing_ok=True)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    for name in NOT_BESIDE_DONE:
+        remove(folder / name)
     write_json(folder / DONE, marker_of(record))
 
 

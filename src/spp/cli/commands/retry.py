@@ -13,6 +13,7 @@ from spp.cli.markup import escape
 from spp.cli.sweeps import command, find_sweep
 from spp.plan.cluster import ClusterConfig
 from spp.schedule.status import State, plan_status
+from spp.store.leftovers import remove_unfinished
 from spp.store.store import Store
 from spp.store.trust import check_owned
 
@@ -31,6 +32,7 @@ def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False, tru
     sweep = find_sweep(root, sweep)
     # Its lines for the shell and the names of its modules run here or on the nodes, as this user.
     check_owned([str(store.sweep_dir(sweep)), str(store.sweep_dir(sweep) / "plan.json")], trusted)
+    remove_unfinished(store, sweep)
     cluster = ClusterConfig.read(store.read_cluster(sweep) or {"name": "debug"}, "cluster")
     if cluster.name == "slurm":
         return _send_again(store, sweep, as_json=as_json, automatic=automatic, trusted=trusted)
