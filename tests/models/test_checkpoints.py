@@ -152,6 +152,9 @@ def test_a_lightning_module_with_its_loss_and_hyperparameters(tmp_path, caplog):
             self.backbone = network()
             self.criterion = nn.CrossEntropyLoss(weight=torch.ones(2))
 
+        def training_step(self, batch):
+            return self.criterion(self.backbone(batch[0]), batch[1])
+
         def configure_optimizers(self):
             return torch.optim.AdamW(self.parameters(), self.hparams.lr)
 

@@ -14,7 +14,7 @@ from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point
 from spp.schedule.queue import job_liveness
-from spp.store.atomic import is_unwritable
+from spp.store.atomic import is_full, is_unwritable
 from spp.store.leftovers import remove_leftovers, remove_unfinished
 from spp.store.store import Store
 
@@ -59,11 +59,11 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
 
 
 def _note_finished(planned: Planned, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
-    """Write down a sweep of which nothing is left to do; a store that cannot be written does as well."""
+    """Write down a sweep of which nothing is left to do; a store that cannot be written, or is full, does as well."""
     try:
         store.write_plan(sweep, plan, planned.cluster.plain())
     except OSError as error:
-        if not is_unwritable(error):
+        if not (is_unwritable(error) or is_full(error)):
             raise
         console.print(f"the store cannot be written ({escape(str(error.strerror))}), and need not be")
     remove_unfinished(store, sweep)

@@ -1,7 +1,6 @@
 """The command `spp`. Exit codes: 0 done or submitted, 1 a stage failed, 2 the words are wrong."""
 
 import argparse
-import errno
 import math
 import os
 import sys
@@ -13,6 +12,7 @@ from spp import __version__
 from spp.cli.report_names import FORMATS, REPORTS
 from spp.cli.store_place import TRUST_WORD, store_root, trusted
 from spp.plan.numbers import parse_size
+from spp.store.atomic import is_full
 from spp.text import visible
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         what = f"paths.store or --out: {str(error.filename)!r} cannot be used ({error.strerror})"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             _complain(f"{what}; allowed: a disk with room; free some and say the same words again")
             return EXIT_FAILED
         _complain(f"{what}; allowed: a folder that can be read and written; choose another")

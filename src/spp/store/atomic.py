@@ -195,6 +195,11 @@ def is_unwritable(error: OSError) -> bool:
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def scan(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder; nothing if it is not there."""
     try:
