@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spp.store.atomic import is_temporary
+from spp.store.forms import KEY
 from spp.store.store import ARTIFACTS, Store
 
 WORDS = (
@@ -87,7 +88,7 @@ def faults_of(root: Path, wanted: dict[str, str]) -> list[str]:
     store, found = Store(root), artifacts_of(root)
     faults = [f"{name} differs" for name, digest in wanted.items() if found.get(name) != digest]
     for folder in root.glob("stages/*/*"):
-        if folder.is_dir() and not store.is_done(folder.parent.name, folder.name):
+        if KEY.fullmatch(folder.name) and not store.is_done(folder.parent.name, folder.name):
             faults.append(f"{folder.relative_to(root)} is not done")
     return [*faults, *left_overs_of(root)]
 

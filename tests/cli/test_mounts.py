@@ -128,6 +128,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_behind(words, full, cap
     assert Store(root).read_plan(sweep).stages
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_a_stage_works_loses_nothing(full, capsys):
     """Room for what a run writes at first, and not for its first artifacts."""
     root, _ = full

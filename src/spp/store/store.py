@@ -11,6 +11,7 @@ repeats that record, so it comes out the same whoever writes it, and where a wor
 one makes up for it.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -258,7 +259,9 @@ class Store(Sweeps):
             return
         _publish(folder, record)
         cost = {"key": key, "seconds": summary.get("seconds"), "gpu_seconds": summary.get("gpu_seconds")}
-        append_line(folder.parent / "recent.jsonl", cost)
+        # The stage is done, whether or not this can be written.
+        with contextlib.suppress(OSError):
+            append_line(folder.parent / "recent.jsonl", cost)
 
     def fail(self, kind: str, key: str, text: str) -> None:
         """Write the FAILED marker, but not over DONE; `text` is a traceback, its last line the error."""
