@@ -7,10 +7,13 @@ import sys
 import time
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from spp.stages.checkpoint import PREVIOUS, CheckpointFile
 from spp.stages.worker import run_stage
-from spp.store.store import CHECKPOINT
+from spp.store.atomic import write_json
+from spp.store.store import CHECKPOINT, PARTIAL
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +113,37 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
     assert not store.is_done("dense", stage.key)
     assert store.failure("dense", stage.key) is None, output
     finish(torchrun(store, stage))
+    assert_close(stage, store)
+
+
+@pytest.mark.parametrize("left", [(), ("previous",)])
+def test_a_checkpoint_of_other_code_is_passed_over_by_all(left, plain_chain, signals_at, tmp_path):
+    """The last checkpoint has a weight too few, as one of code with another network; the one before may fit."""
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store")
+    signals_at([3, 8])
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_stage(store.root, "dense", stage.key)
+    spec = store.spec("dense", stage.key)
+    spec["runtime"]["devices"] = 2
+    folder = store.stage_dir("dense", stage.key)
+    write_json(folder / "spec.json", spec)
+    previous = (folder / PARTIAL / PREVIOUS).read_bytes()
+    state = torch.load(folder / CHECKPOINT, weights_only=True)
+    state["state_dict"].popitem()
+    (tmp_path / "artifacts").mkdir()
+    CheckpointFile(folder, stage.key, tmp_path / "artifacts").write(state)
+    if left:
+        (folder / PARTIAL / PREVIOUS).write_bytes(previous)
+    else:
+        (folder / PARTIAL / PREVIOUS).unlink()
+    process = torchrun(store, stage)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    then = "goes on from the checkpoint before" if left else "starts anew"
+    assert output.count("does not fit the stage") == output.count(then) == 1, output
+    assert "Traceback" not in output
     assert_close(stage, store)
 
 

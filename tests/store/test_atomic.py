@@ -74,10 +74,18 @@ def test_what_json_cannot_hold_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_failed_write_leaves_nothing(tmp_path):
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_text(tmp_path / "folder", "a file cannot replace a folder")
+    (tmp_path / "folder" / "more").mkdir(parents=True)
+    with pytest.raises(OSError, match="not empty"):
+        write_text(tmp_path / "folder", "a file cannot replace a folder that holds something")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_an_empty_folder_makes_way_for_a_file(tmp_path):
+    for write in (write_json, append_line):
+        (tmp_path / "file").mkdir()
+        write(tmp_path / "file", {"a": 1})
+        assert read_lines(tmp_path / "file")[0]["a"] == 1
+        (tmp_path / "file").unlink()
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": ', "[1]", "\xff"])

@@ -99,7 +99,15 @@ def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> 
     """
     module = _module(name)
     access = _access(module, root, options)
-    identity: Identity = {"name": name, **module.fingerprint(access)}
+    try:
+        identity: Identity = {"name": name, **module.fingerprint(access)}
+    except OSError as error:
+        if root is None or not Path(error.filename or "").is_relative_to(root):
+            raise
+        raise ValueError(
+            f"data.root: {str(error.filename)!r} cannot be read ({error.strerror}); allowed: files that can be "
+            "read, and stay; check the path"
+        ) from None
     if access.columns:
         identity["columns"] = access.columns
     return identity if access.on_error == "fail" else {**identity, "on_error": access.on_error}

@@ -54,6 +54,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        _make_way(path)
         os.replace(sibling, path)
     except BaseException:
         sibling.unlink(missing_ok=True)
@@ -108,6 +109,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
+def _make_way(path: Path) -> None:
+    """Remove an empty folder in the place of a file. Raises OSError, which names it, if there is something in it."""
+    if path.is_dir():
+        path.rmdir()
+
+
 def json_line(row: Mapping[str, Any], path: Path) -> str:
     """A row as it stands in a file of JSON lines; `path` is named where JSON cannot hold it."""
     return _json(dict(row), path) + "\n"
@@ -119,6 +126,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     Raises TypeError or ValueError, before anything is written, for a row that JSON cannot hold, such as one with NaN.
     """
     line = json_line(row, path).encode()
+    _make_way(path)
     with naming(path), open(path, "ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
