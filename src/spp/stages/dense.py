@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
-
 from spp.models.build import build
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_given, save_weights
 from spp.plan.recipes import RecipeConfig
 from spp.stages.context import StageRun
+from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
 from spp.stages.opening import describe_dense, open_samples
 from spp.stages.training import WeightTraining, train
@@ -25,7 +24,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     seed = stage.config.get("seed", 0)
     is_given = "recipe" not in stage.config
     recipe = GIVEN_RECIPE if is_given else RecipeConfig.from_spec(stage.config["recipe"], "dense")
-    pl.seed_everything(seed, verbose=False)
+    seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     architecture = describe_dense(config, data, task)
     model = build(architecture, stage.runtime.model)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.recipes import PassConfig
 from spp.stages.context import StageRun
+from spp.stages.devices import find_device, seed_everything
 from spp.stages.member import build_untrained
 from spp.structure.find import find_pairs, set_drop_path
 from spp.structure.pair import Pair
@@ -51,6 +51,7 @@ def open_samples(stage: StageRun, batch_size: int, augment: dict[str, Any], seed
     data = open_data(
         config, runtime.data, batch_size=batch_size, augment=augment, seed=seed, num_workers=runtime.num_workers
     )
+    data.pins_memory = find_device(runtime.accelerator).type == "cuda"
     stage.data = data
     task = build_task(TaskConfig.from_spec(stage.config["task"], "task"), runtime.task, data.facts)
     return data, task
@@ -71,7 +72,7 @@ def masked_architecture(stage: StageRun) -> Architecture:
 def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
     """What every search and walk starts from, seeded."""
     seed = stage.config["seed"]
-    pl.seed_everything(seed, verbose=False)
+    seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     model = load_dense_of(stage, "dense")
     config = ModelConfig.from_spec(stage.config["model"], "model")

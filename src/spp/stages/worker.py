@@ -15,19 +15,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
+from spp.stages.quick_imports import quick_imports
 
-from spp.plan.config import RuntimeConfig
-from spp.record.wandb_mirror import Mirror, open_mirror
-from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
-from spp.stages.context import StageRun
-from spp.stages.finite import require_finite_numbers
-from spp.stages.interruption import Interruptions
-from spp.stages.media import log_members
-from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
-from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
-from spp.store.provenance import collect
-from spp.store.store import Store
+with quick_imports():
+    import torch
+
+    from spp.plan.config import RuntimeConfig
+    from spp.record.wandb_mirror import Mirror, open_mirror
+    from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
+    from spp.stages.context import StageRun
+    from spp.stages.finite import require_finite_numbers
+    from spp.stages.interruption import Interruptions
+    from spp.stages.media import log_members
+    from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
+    from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
+    from spp.store.provenance import collect
+    from spp.store.store import Store
 
 POLL_SECONDS = 2.0
 """How often a worker that waits for another one looks for it."""
@@ -129,7 +132,7 @@ def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Inte
         torch.set_num_threads(stage.runtime.num_threads)
         stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
         with contextlib.suppress(NotLeaderError):
-            importlib.import_module(f"spp.stages.{kind}").run(stage)
+            work_of(kind)(stage)
     except AlreadyClaimed:
         if not store.is_done(kind, key):
             raise
@@ -222,7 +225,7 @@ def _check(stage: StageRun) -> None:
 
 def _run(stage: StageRun) -> dict[str, Any]:
     """The stage's own work, from its checkpoint or, where that turns out not to fit, from the start."""
-    run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{stage.kind}").run
+    run = work_of(stage.kind)
     try:
         return run(stage)
     except UnusableCheckpointError as error:
@@ -233,6 +236,13 @@ def _run(stage: StageRun) -> dict[str, Any]:
         _log.warning("%s does not fit the stage (%s); it starts anew", stage.checkpoint.path, reason)
         stage.restart(None)
         return run(stage)
+
+
+def work_of(kind: str) -> Callable[[StageRun], dict[str, Any]]:
+    """What a kind of stages does; each imports what it needs and no more."""
+    with quick_imports():
+        run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{kind}").run
+    return run
 
 
 def _spent(stage: StageRun) -> dict[str, Any]:
