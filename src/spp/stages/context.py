@@ -32,7 +32,7 @@ class StageRun:
         interruptions: the signals that ask it to stop.
         checkpoint: where its state goes.
         saved: the state to go on from; None at a fresh start, and again once the training has taken it.
-        is_claim_lost: whether another process has taken over the stage.
+        is_claim_lost: whether another process has taken over the stage; with True it looks, with False it may be late.
         fit_seconds: time of its training, that before interruptions included.
         data: the data that it works on, once it has opened them.
         earlier_code: hashes of other code that has done a part of it, before interruptions.
@@ -48,7 +48,7 @@ class StageRun:
     ranks: Ranks = field(default_factory=Ranks)
     interruptions: Interruptions = field(default_factory=Interruptions)
     saved: dict[str, Any] | None = None
-    is_claim_lost: Callable[[], bool] = lambda: False
+    is_claim_lost: Callable[[bool], bool] = lambda looks: False
     fit_seconds: float = field(default=0.0, init=False)
     data: "DataModule | None" = field(default=None, init=False)
     earlier_code: list[str] = field(default_factory=list, init=False)
@@ -83,13 +83,13 @@ class StageRun:
         return self.store.summary(ref["kind"], ref["key"])
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append a row to the record; W&B gets a copy.
+        """Append a row to the record; W&B gets a copy. Where the stage is no longer ours nothing is written.
 
         Raises:
             NotFiniteError: a number in it is NaN or infinite.
         """
         require_finite_numbers(row, self.kind)
-        if self.ranks.is_leader:
+        if self.ranks.is_leader and not self.is_superseded(about_to_write=True):
             self.store.append_metrics(self.kind, self.key, dict(row))
             self.mirror.log(row, step=len(self._rows))
             self._rows.append(dict(row))
@@ -104,9 +104,11 @@ class StageRun:
         return time.monotonic() - self._last_progress >= PROGRESS_INTERVAL_SECONDS
 
     def progress(self, done: int, total: int, unit: str, message: str = "") -> None:
-        """Tell how far the stage is; written at most twice a second, and at the end."""
+        """Tell how far the stage is, as long as it is ours; written at most twice a second, and at the end."""
         if self.ranks.is_leader and (done >= total or self.progress_is_due):
             self._last_progress = time.monotonic()
+            if self.is_superseded(about_to_write=True):
+                return
             self.store.write_progress(self.kind, self.key, done=done, total=total, unit=unit, message=message)
 
     def leave_to_leader(self) -> None:
@@ -114,10 +116,14 @@ class StageRun:
         if not self.ranks.is_leader:
             raise NotLeaderError
 
-    def is_superseded(self, about_to_save: bool) -> bool:
-        """Whether the stage is no longer ours: another process has its claim or, asked before saving, finished it."""
+    def is_superseded(self, about_to_write: bool) -> bool:
+        """Whether the stage is no longer ours: another process has its claim or, asked before writing, finished it.
+
+        A process that was stopped for a while knows of neither until it looks, and what it would write into the stage's
+        folder would be taken for its successor's.
+        """
         return self.ranks.is_leader and (
-            self.is_claim_lost() or (about_to_save and self.store.is_done(self.kind, self.key))
+            self.is_claim_lost(about_to_write) or (about_to_write and self.store.is_done(self.kind, self.key))
         )
 
     def restart(self, saved: dict[str, Any] | None) -> None:

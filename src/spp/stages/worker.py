@@ -101,7 +101,7 @@ def _lead(
             return
         try:
             stage = _open(store, kind, key, work, ranks, interruptions)
-            stage.is_claim_lost = lambda: held.lost
+            stage.is_claim_lost = lambda looks: held.look() if looks else held.lost
             _work(stage, meeting)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
@@ -185,7 +185,7 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
         stage.mirror.set_result(summary)
     finally:
         stage.mirror.finish()
-    if not stage.is_superseded(about_to_save=True):
+    if not stage.is_superseded(about_to_write=True):
         stage.write_record()
     store.finish(kind, key, summary)
 

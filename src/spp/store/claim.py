@@ -17,7 +17,8 @@ Beats carry the time of the file server, and it is by that server's clock that t
 the holder's machine nor that of the one that waits matters. A beat from the future is of a time before the server's
 clock was set back, and as old as it is ahead.
 
-A holder that was taken for dead but lives (a node that was cut off) finds `Claim.lost` set at its next beat.
+A holder that was taken for dead but lives (a node that was cut off, a process that was stopped) finds `Claim.lost` set
+at its next beat. Before it writes where its successor writes, it asks `Claim.look`.
 """
 
 import json
@@ -91,8 +92,18 @@ class Claim:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over: stop, and leave no FAILED marker behind."""
+        """Whether another process has taken over: stop, and leave no FAILED marker behind; as of the last look."""
         return self._lost.is_set()
+
+    def look(self) -> bool:
+        """Look now whether another process has taken over, or somebody has given the claim back (spp unlock).
+
+        Raises OSError where the file server is away.
+        """
+        newest = _newest(os.listdir(self.path.parent))
+        if newest is None or newest[1] or self.path.name != _name(newest[0]):
+            self._lost.set()
+        return self.lost
 
 
 @contextmanager
@@ -267,10 +278,7 @@ def _beating(mine: Claim, beat_seconds: float) -> Iterator[None]:
 def _beat(mine: Claim, stopped: threading.Event, beat_seconds: float) -> None:
     while not stopped.wait(beat_seconds):
         try:
-            newest = _newest(os.listdir(mine.path.parent))
-            # Also one that somebody has given back for it (spp unlock).
-            if newest is None or newest[1] or mine.path.name != _name(newest[0]):
-                mine._lost.set()
+            if mine.look():
                 return
             os.utime(mine.path)
         except OSError:
