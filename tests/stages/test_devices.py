@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from spp.stages.worker import run_stage
+from spp.store.atomic import read_lines
 from spp.store.store import CHECKPOINT
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ def finish(process):
 def assert_close(stage, store):
     kind, key = stage.kind, stage.key
     assert store.verify(kind, key) == []
-    expected, actual = stage.store.read_metrics(kind, key), store.read_metrics(kind, key)
+    expected, actual = (read_lines(which.stage_dir(kind, key) / "metrics.jsonl") for which in (stage.store, store))
     assert len(actual) == len(expected)
     for row, other in zip(actual, expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)

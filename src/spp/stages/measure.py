@@ -14,8 +14,7 @@ from spp.stages.opening import load_dense_of, open_samples
 def run(stage: StageRun) -> dict[str, Any]:
     """Measure the dense network, or a member, on the validation split and on the test set."""
     stage.leave_to_leader()
-    recipe = stage.config["recipe"]
-    data, task = open_samples(stage, recipe["batch_size"], recipe["augment"], seed=0)
+    data, task = open_samples(stage, stage.runtime.measure_batch_size, stage.config["augment"], seed=0)
     network, about = _member(stage) if "budget" in stage.config else _dense(stage)
     metrics = {"test": evaluate(network, data.test_dataloader(), task, stage)}
     cut = _file_before_training(stage)

@@ -309,10 +309,6 @@ class Store(Sweeps):
         text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
         write_text(self.stage_dir(kind, key) / "metrics.jsonl", text)
 
-    def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
-        return read_lines(self.stage_dir(kind, key) / "metrics.jsonl")
-
     def write_progress(self, kind: str, key: str, *, done: float, total: float, unit: str, message: str = "") -> None:
         """Tell how far a running stage is."""
         progress = {"done": done, "total": total, "unit": unit, "message": message, "time": time.time()}
@@ -326,6 +322,14 @@ class Store(Sweeps):
             return None
         numbers = {name: told[name] for name in names}
         return Progress(**numbers, unit=str(told.get("unit", "")), message=str(told.get("message", "")))
+
+
+def stage_of(artifact: Path) -> tuple[Store, StageRef] | None:
+    """The stage that a file is an artifact of, and its store; None for a file that lies elsewhere."""
+    folder = next((parent.parent for parent in artifact.absolute().parents if parent.name == ARTIFACTS), None)
+    if folder is None or not (folder / "spec.json").exists():
+        return None
+    return Store(folder.parents[2]), StageRef(folder.parent.name, folder.name)
 
 
 def utc_now() -> str:
