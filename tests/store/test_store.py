@@ -8,6 +8,7 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage, StageRef
+from spp.store import store as store_module
 from spp.store.atomic import read_lines
 from spp.store.marker import DONE
 from spp.store.process import this_process
@@ -279,6 +280,22 @@ def test_the_stage_of_an_artifact_is_found_by_its_file(store, stage, tmp_path, m
         assert (found.root, ref) == (store.root, stage.ref)
     assert stage_of(tmp_path / "artifacts" / "file") is None
     assert stage_of(tmp_path / "file") is None
+
+
+def test_the_marker_comes_after_all_that_it_vouches_for(store, stage, monkeypatch):
+    folder, there = store.stage_dir(stage.kind, stage.key), []
+    write = store_module.write_json
+
+    def watched(path, value, **options):
+        if path.name == DONE:
+            there.extend((folder / name).exists() for name in ("artifacts/a.txt", "summary.json"))
+        write(path, value, **options)
+
+    monkeypatch.setattr(store_module, "write_json", watched)
+    work = store.begin(stage.kind, stage.key)
+    (work / "a.txt").write_text("a")
+    store.finish(stage.kind, stage.key, {"seconds": 1.0})
+    assert there == [True, True]
 
 
 def test_done_is_never_called_failed(store, stage):
