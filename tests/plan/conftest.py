@@ -60,6 +60,7 @@ READERS = Readers(
     model=lambda values: (Model.read(values, "model"), {"weights_file": "/w"}),
     data=lambda values, cache: (Data.read(values, "data"), {"cache": cache}),
     fingerprint=lambda data, runtime: {"name": data.name, "sha256": "0"},
+    fixed_augment=lambda augment: {name: value for name, value in augment.items() if name == "sharpness"},
 )
 TRAINED = {"epochs": 10, "batch_size": 8, "lr": 1e-3}
 

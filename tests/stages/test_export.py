@@ -32,7 +32,7 @@ def member(request, tmp_path_factory):
     config = MODELS[request.param]
     samples = {"name": "images", "class_names": None, "preprocessing": {}}
     inputs = {"img_size": 32, "in_chans": 3}
-    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
+    architecture = architecture_of(config, inputs, 7, samples=samples, outputs="logits")
     torch.manual_seed(0)
     dense = build_untrained(architecture).eval()
     with torch.no_grad():
@@ -97,8 +97,8 @@ def test_the_description_tells_how_to_run_and_rebuild(member, tmp_path):
 
 
 def test_a_program_that_computes_something_else_is_refused(member, tmp_path, monkeypatch):
-    def write_other(source, network, about, out):
-        changed = load_member(source)
+    def write_other(source, out):
+        changed = load_member(source.file)
         with torch.no_grad():
             changed.get_parameter("head.fc.weight" if hasattr(changed.head, "fc") else "head.weight").mul_(1.01)
         return changed
@@ -116,7 +116,7 @@ def test_blocks_that_have_lost_all_units_of_a_kind_run_elsewhere(form, network, 
     config = MODELS[network]
     inputs = {"img_size": 16, "in_chans": 3}
     samples = {"name": "images", "class_names": None, "preprocessing": {}}
-    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
+    architecture = architecture_of(config, inputs, 7, samples=samples, outputs="logits")
     torch.manual_seed(0)
     dense = build_untrained(architecture).eval()
     pairs = find_pairs(dense, per_head=config.per_head)

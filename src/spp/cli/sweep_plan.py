@@ -11,7 +11,7 @@ from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
 from spp.cli.store_place import check_trust
 from spp.cli.words import shell_word
-from spp.data.registry import display_name, fingerprint, num_train_samples, read_data
+from spp.data.registry import display_name, fingerprint, fixed_augment, num_train_samples, read_data
 from spp.factory import environment_fields
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
@@ -57,7 +57,13 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         ValueError: if a configuration is wrong; one line.
     """
     gpus = visible_gpus()
-    readers = Readers(task=read_task, model=read_model, data=read_data, fingerprint=_remembered(fingerprint))
+    readers = Readers(
+        task=read_task,
+        model=read_model,
+        data=read_data,
+        fingerprint=_remembered(fingerprint),
+        fixed_augment=fixed_augment,
+    )
     planned = [_read_point(point, readers, gpus) for point in composed]
     first = composed[0].cfg
     cluster = planned[0][1].cluster

@@ -9,6 +9,10 @@ MAX_PIXELS = 4096
 """Of a side of an image: more would be a mistake, and exhaust the machine."""
 
 
+FIXED_AUGMENT = ("interpolation", "normalize", "crop_pct")
+"""Keys of a recipe's `augment` that also change images which are only looked at: those of validation and test."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
     """A data set of this package by its name, or one's own by a factory."""

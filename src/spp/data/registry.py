@@ -14,7 +14,7 @@ from typing import Any, Unpack, get_args
 
 from spp.config import require
 from spp.data import sources as sources_package
-from spp.data.config import DataConfig
+from spp.data.config import FIXED_AUGMENT, DataConfig
 from spp.data.files import Identity
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.split import num_held_out
@@ -48,8 +48,11 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
         raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
     config = DataConfig.read({name: value for name, value in values.items() if name not in _RUNTIME_FIELDS}, "data")
     if config.factory is not None:
+        for name in ("name", "img_size"):
+            value, remedy = getattr(config, name), "use data=own, and shape the samples in the factory"
+            require(value is None, f"data.{name}", value, "null beside data.factory", remedy)
         factory = find_factory(config.factory, "data.factory")
-        return replace(config, name=None, img_size=None, source=factory.source), {"folder": str(factory.folder)}
+        return replace(config, source=factory.source), {"folder": str(factory.folder)}
     module = _module(config.name)
     require(not config.kwargs, "data.kwargs", config.kwargs, "{}, as they are for a data.factory", "leave it out")
     if config.img_size is None:
@@ -118,6 +121,11 @@ def open_source(name: str, root: str | Path | None, **options: Unpack[Options]) 
     module = _module(name)
     source: Source = module.open_source(_access(module, root, options))
     return source
+
+
+def fixed_augment(augment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe's `augment` also changes samples that are only looked at; a key set to null says nothing."""
+    return {name: augment[name] for name in FIXED_AUGMENT if augment.get(name) is not None}
 
 
 def num_train_samples(config: DataConfig) -> int | None:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spp.config import require
 from spp.factory import find_factory
 from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig
 
@@ -39,8 +40,9 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
         )
     config, runtime = ModelConfig.read(values, "model"), dict[str, Any]()
     if config.factory is not None:
+        require(config.name is None, "model.name", config.name, "null beside model.factory", "use model=own")
         factory = find_factory(config.factory, "model.factory")
-        config = replace(config, name=None, source=factory.source)
+        config = replace(config, source=factory.source)
         runtime["folder"] = str(factory.folder)
     else:
         _check_name(str(config.name))

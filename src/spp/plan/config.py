@@ -84,6 +84,8 @@ class RuntimeConfig(Config):
     """Processes that load data."""
     num_threads: int = 1
     """Threads of the process on the CPU; sums differ in their last bits between numbers of threads."""
+    measure_batch_size: int = 64
+    """Samples per step where a network is measured; sums differ in their last bits between numbers of samples."""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu or gpu."""
     devices: int = 1
@@ -101,6 +103,8 @@ class RuntimeConfig(Config):
         require(1 <= threads <= MAX_PROCESSES, "num_threads", threads, f"1 to {MAX_PROCESSES}", "use 1")
         require(self.devices >= 1, "devices", self.devices, "1 or more", "use 1")
         require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "1 or more", "use 1")
+        size = self.measure_batch_size
+        require(size >= 1, "measure_batch_size", size, "1 or more", "use 64")
         minutes = self.checkpoint_minutes
         require(minutes > 0, "checkpoint_minutes", minutes, "a positive number of minutes", "use 15")
         require(

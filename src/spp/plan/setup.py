@@ -41,18 +41,23 @@ class Readers:
     """How the groups of other rooms become configs; plan calls on nobody, so they come from outside.
 
     `task`, `model` and `data` return the config and how its files are found here (`RuntimeConfig`); the last argument
-    of `data` is the folder for its caches. `fingerprint` gets what `data` returned.
+    of `data` is the folder for its caches. `fingerprint` gets what `data` returned. `fixed_augment` returns what of a
+    recipe's `augment` also changes samples that are only looked at.
     """
 
     task: "Callable[[dict[str, Any]], tuple[TaskConfig, dict[str, Any]]]"
     model: "Callable[[dict[str, Any]], tuple[ModelConfig, dict[str, Any]]]"
     data: "Callable[[dict[str, Any], str], tuple[DataConfig, dict[str, Any]]]"
     fingerprint: "Callable[[DataConfig, dict[str, Any]], dict[str, Any]]"
+    fixed_augment: "Callable[[Mapping[str, Any]], dict[str, Any]]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
+    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others.
+
+    `measured_augment` is what the recipe of the finetuning says of samples that are only looked at.
+    """
 
     task: "TaskConfig"
     model: "ModelConfig"
@@ -61,6 +66,7 @@ class Setup:
     budget: BudgetConfig
     seed: int
     recipes: Mapping[str, PassConfig]
+    measured_augment: Mapping[str, Any]
     rest_of_walk: bool
     repair: RepairConfig
     runtime: RuntimeConfig
@@ -154,13 +160,12 @@ class Setup:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
         What is left over goes to the walk or, where there is none, to the finetuning (`finetune_of`): all methods have
-        equal epochs in all. Where the weights stand still the labels are clean, as in `update`: a loss that asks for
-        less confidence would score the units by what they do to that.
+        equal epochs in all. Where the weights stand still the targets are the data's own, as in `update`.
         """
         needed = self.search.epochs - self._unspent_epochs
         search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
         if not self.method.trains_weights:
-            search = replace(search, label_smoothing=0, mixup=0, cutmix=0)
+            search = search.with_own_targets()
         more = self._unspent_epochs if self.prune.epochs > 0 else 0
         return search, replace(self.prune, epochs=self.prune.epochs + more)
 
@@ -219,17 +224,23 @@ class Setup:
             task=self.task,
             data=self.data,
             seed=self.seed,
-            # How samples are read is a matter of the recipe that comes after; its random changes are left out.
-            augment=self.finetune.augment,
+            augment=self.measured_augment,
             repair=self.repair,
         )
 
     def _measured(self, label: str, inputs: Mapping[str, Stage], **budget: Mapping[str, Any]) -> Stage:
-        """A look at the test set, with the batches of the finetuning."""
-        recipe = {"batch_size": self.finetune.batch_size, "augment": self.finetune.augment}
-        return self.stage(
-            "measure", label=label, inputs=inputs, task=self.task, data=self.data, recipe=recipe, **budget
+        """A look at the test set, at samples that look like those of the finetuning."""
+        stage = self.stage(
+            "measure",
+            label=label,
+            inputs=inputs,
+            task=self.task,
+            data=self.data,
+            augment=self.measured_augment,
+            **budget,
         )
+        # As many as the finetuning has fit into memory; how many they are is no part of what is measured.
+        return replace(stage, runtime={**stage.runtime, "measure_batch_size": self.finetune.batch_size})
 
 
 def check_fields(cfg: Mapping[str, Any]) -> None:
@@ -292,6 +303,7 @@ def read_setup(
         "",
     )
     budget = BudgetConfig.read(cfg["budget"], "budget")
+    read = {name: _read_recipe(cfg, name) for name in recipes}
     setup = Setup(
         task=task,
         model=replace(model, per_head=True) if method.needs_heads else model,
@@ -299,7 +311,8 @@ def read_setup(
         method=method,
         budget=budget,
         seed=_read_seed(cfg["seed"]),
-        recipes={name: _read_recipe(cfg, name) for name in recipes},
+        recipes=read,
+        measured_augment=readers.fixed_augment(read["finetune"].augment) if "finetune" in read else {},
         rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
         repair=RepairConfig.read(cfg["repair"], "repair"),
         runtime=runtime,

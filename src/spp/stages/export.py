@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spp.models.build import names_of
 from spp.stages.member import describe_member, load_member
 from spp.structure.find import example_inputs
 
@@ -33,7 +34,17 @@ class Exported:
     difference: float | None
 
 
-def export(member: Path, form: str, out: Path) -> Exported:
+@dataclass(frozen=True)
+class _Source:
+    """A member: its file, the network in it, its header, and where its factory is found."""
+
+    file: Path
+    network: nn.Module
+    about: Mapping[str, Any]
+    runtime: Mapping[str, Any] | None
+
+
+def export(member: Path, form: str, out: Path, runtime: Mapping[str, Any] | None = None) -> Exported:
     """Write a member to `out` and what it is to a .json beside it; the outputs are compared with the member's.
 
     Inputs are samples as the data set has them prepared, float32 (batch, ...), for any batch size; what inputs and
@@ -43,20 +54,21 @@ def export(member: Path, form: str, out: Path) -> Exported:
         member: its file.
         form: safetensors (for spp.load_member, or any network of these widths), torch (a program of torch.export) or
             onnx.
+        runtime: where to find the factory of one's own network; None: in this folder or on Python's path.
 
     Raises:
         ValueError: one line, if the member cannot be read, onnx is not installed, or the file does not run or its
             outputs differ; nothing is left of it then.
     """
-    network, about = load_member(member), describe_member(member)
+    network, about = load_member(member, runtime=runtime), describe_member(member)
     out.parent.mkdir(parents=True, exist_ok=True)
-    writers = {"safetensors": _write_weights, "torch": _write_program, "onnx": _write_onnx}
+    write = {"safetensors": _write_weights, "torch": _write_program, "onnx": _write_onnx}[form]
     # Under its name only when it has passed; the suffix is what torch knows its programs by.
     partial = out.with_name(f".partial-{out.name}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
-            difference = _compared(network, writers[form](member, network, about, partial), member, form)
+            difference = _compared(network, write(_Source(member, network, about, runtime), partial), member, form)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
@@ -83,18 +95,18 @@ def _compared(network: nn.Module, written: Network | None, member: Path, form: s
     return difference
 
 
-def _write_weights(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
-    shutil.copyfile(member, out)
-    return load_member(out)
+def _write_weights(source: _Source, out: Path) -> Network:
+    shutil.copyfile(source.file, out)
+    return load_member(out, runtime=source.runtime)
 
 
-def _write_program(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
-    program = torch.export.export(network, _example(network), dynamic_shapes=_any_batch())
+def _write_program(source: _Source, out: Path) -> Network:
+    program = torch.export.export(source.network, _example(source.network), dynamic_shapes=_any_batch())
     torch.export.save(program, out)
     return torch.export.load(out).module()
 
 
-def _write_onnx(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network | None:
+def _write_onnx(source: _Source, out: Path) -> Network | None:
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it, and its own message names no remedy
     except ImportError:
@@ -102,10 +114,10 @@ def _write_onnx(member: Path, network: nn.Module, about: Mapping[str, Any], out:
             "--format: 'onnx' needs packages that are not installed; allowed: safetensors, torch; or pip install "
             "'spp[onnx]'"
         ) from None
-    inputs, outputs = _names(about)
+    inputs, outputs = names_of(source.about["architecture"])
     torch.onnx.export(
-        network,
-        _example(network),
+        source.network,
+        _example(source.network),
         out,
         input_names=[inputs],
         output_names=[outputs],
@@ -131,11 +143,6 @@ def _onnx_runtime(file: Path, inputs: str) -> Network | None:
             f"--format: ONNX Runtime cannot run it ({reason}); allowed: what it runs; use another format and report it"
         ) from None
     return lambda samples: torch.from_numpy(session.run(None, {inputs: samples.numpy()})[0])
-
-
-def _names(about: Mapping[str, Any]) -> tuple[str, str]:
-    """What inputs and outputs of a member are called."""
-    return about["architecture"]["samples"]["name"], about["architecture"]["outputs"]
 
 
 def _input(network: nn.Module) -> Tensor:
@@ -169,7 +176,7 @@ def _difference(network: nn.Module, written: Network) -> float:
 
 def _describe(network: nn.Module, about: Mapping[str, Any], form: str) -> dict[str, Any]:
     """What a user must know to run the file, and what is needed to build the network again."""
-    (inputs, outputs), example = _names(about), _input(network)
+    (inputs, outputs), example = names_of(about["architecture"]), _input(network)
     with torch.no_grad():
         result = network(example)
     described = {

@@ -11,6 +11,8 @@ from torch import Tensor
 from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
+from spp.models.build import masks_per_head, with_config
+from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
@@ -64,7 +66,8 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     masks = method.select(config, path, kind, size)
 
     dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
-    architecture = {**store.summary("dense", dense_key)["architecture"], "model": searched_with["model"]}
+    model = ModelConfig.from_spec(searched_with["model"], "model")
+    architecture = with_config(store.summary("dense", dense_key)["architecture"], model)
     runtime = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
     donor = _smallest_containing(families, masks)
     if donor is not None:
@@ -134,9 +137,8 @@ def _smallest_containing(families: list[_CutFamily], masks: Mapping[str, Tensor]
     fitting: list[tuple[int, Path]] = []
     for file in (file for family in families for file in family.members):
         description = describe_member(file)
-        per_head = description["architecture"]["model"]["per_head"]
-        kept = description["kept"]
-        if not per_head and all(set(mask.nonzero().flatten().tolist()) <= set(kept[n]) for n, mask in masks.items()):
+        is_shared, kept = not masks_per_head(description["architecture"]), description["kept"]
+        if is_shared and all(set(mask.nonzero().flatten().tolist()) <= set(kept[n]) for n, mask in masks.items()):
             fitting.append((description["params"], file))
     return min(fitting)[1] if fitting else None
 

@@ -19,8 +19,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     A member is also measured as it was cut and as it was repaired, and compared with the dense network.
     """
     stage.leave_to_leader()
-    recipe = stage.config["recipe"]
-    data, task = open_samples(stage, recipe["batch_size"], recipe["augment"], seed=0)
+    data, task = open_samples(stage, stage.runtime.measure_batch_size, stage.config["augment"], seed=0)
     if "budget" not in stage.config:
         dense = load_dense_of(stage, "member")
         summary = stage.input_summary("member")

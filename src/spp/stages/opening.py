@@ -12,7 +12,7 @@ from spp.data.loaders import open_data
 from spp.data.module import DataModule
 from spp.methods.method import MethodConfig
 from spp.methods.registry import config_class
-from spp.models.build import Architecture, architecture_of
+from spp.models.build import Architecture, architecture_of, with_config
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.recipes import PassConfig
@@ -62,12 +62,16 @@ def describe_dense(config: ModelConfig, data: DataModule, task: Task) -> Archite
     """The description of the dense network for some data and task."""
     facts = data.facts
     samples = {"name": facts.samples, "class_names": facts.class_names, "preprocessing": dict(facts.preprocessing)}
-    return {**architecture_of(config, facts.inputs, task.num_outputs), "samples": samples, "outputs": task.outputs}
+    return architecture_of(config, facts.inputs, task.num_outputs, samples=samples, outputs=task.outputs)
 
 
 def masked_architecture(stage: StageRun) -> Architecture:
     """What members of the stage's dense network are cut from, with the way in which the stage masks it."""
-    return {**stage.input_summary("dense")["architecture"], "model": stage.config["model"]}
+    return with_config(stage.input_summary("dense")["architecture"], _model_of(stage))
+
+
+def _model_of(stage: StageRun) -> ModelConfig:
+    return ModelConfig.from_spec(stage.config["model"], "model")
 
 
 def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
@@ -76,8 +80,7 @@ def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
     seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     model = load_dense_of(stage, "dense")
-    config = ModelConfig.from_spec(stage.config["model"], "model")
-    pairs = find_pairs(model, per_head=config.per_head)
+    pairs = find_pairs(model, per_head=_model_of(stage).per_head)
     set_drop_path(model, recipe.drop_path)
     return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe))
 

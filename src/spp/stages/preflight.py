@@ -12,12 +12,13 @@ from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest
-from spp.models.build import architecture_of, build
+from spp.models.build import build
 from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
 from spp.plan.recipes import PassConfig
 from spp.plan.setup import Setup
 from spp.stages.finite import tensors_of
+from spp.stages.opening import describe_dense
 from spp.structure.find import find_pairs
 from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
@@ -135,7 +136,7 @@ def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[flo
 def _build(setup: Setup, data: DataModule) -> MaskedModel:
     task = _open_task(setup, data)
     with torch.random.fork_rng():
-        model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
+        model = build(describe_dense(setup.model, data, task), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
     # First, as whoever counts its cost has it look at a sample, too.

@@ -323,10 +323,6 @@ class Store(Sweeps):
         path = self.stage_dir(kind, key) / "metrics.jsonl"
         write_text(path, "".join(json_line(row, path) for row in rows))
 
-    def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
-        return read_lines(self.stage_dir(kind, key) / "metrics.jsonl")
-
     def write_progress(self, kind: str, key: str, *, done: float, total: float, unit: str, message: str = "") -> None:
         """Tell how far a running stage is."""
         progress = {"done": done, "total": total, "unit": unit, "message": message, "time": time.time()}
@@ -340,6 +336,14 @@ class Store(Sweeps):
             return None
         numbers = {name: told[name] for name in names}
         return Progress(**numbers, unit=str(told.get("unit", "")), message=str(told.get("message", "")))
+
+
+def stage_of(artifact: Path) -> tuple[Store, StageRef] | None:
+    """The stage that a file is an artifact of, and its store; None for a file that lies elsewhere."""
+    folder = next((parent.parent for parent in artifact.absolute().parents if parent.name == ARTIFACTS), None)
+    if folder is None or not (folder / "spec.json").exists():
+        return None
+    return Store(folder.parents[2]), StageRef(folder.parent.name, folder.name)
 
 
 def utc_now() -> str:

@@ -1,10 +1,11 @@
 """spp export: a member as a file that other programs run."""
 
 from pathlib import Path
+from typing import Any
 
 from spp.plan.spec import StageRef
 from spp.store.marker import verified
-from spp.store.store import Store
+from spp.store.store import Store, stage_of
 from spp.text import visible
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
@@ -27,7 +28,7 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
         )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        made = worker.export(source, form, file)
+        made = worker.export(source, form, file, _runtime_of(source))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
@@ -74,6 +75,16 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
     remedy = "give more of its key" if found else "see the column key of family.csv, which spp report family writes"
     allowed = "key of a finished stage that measured or finetuned a member, or a folder"
     raise ValueError(f"MEMBER: {member!r} {problem}; allowed: {allowed}; {remedy}")
+
+
+def _runtime_of(file: Path) -> dict[str, Any] | None:
+    """How the stage that wrote a member finds the network's own code; None for a file that no stage wrote."""
+    found = stage_of(file)
+    if found is None:
+        return None
+    store, ref = found
+    runtime: dict[str, Any] = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
+    return runtime
 
 
 def _file_of(store: Store, ref: StageRef) -> Path | None:
