@@ -31,10 +31,10 @@ KEYS: dict[str, list[str]] = {
     ],
     "spp one-shot": [
         "dense/5c7073b4901b8bb99809",
-        "update/4ae5f718d67f60984589",
-        "prune/73aefca3306794b94329",
+        "update/7c6019e1e1f21dc1f22c",
+        "prune/5a49fae2490abf098c9e",
         "measure/5297043b8f5d7364d449",
-        "measure/8bf77c4130652f97aff6",
+        "measure/c46ee399ceb646332b43",
     ],
     "taylor": [
         "dense/32fa20266fa69c812c0f",
