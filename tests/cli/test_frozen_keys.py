@@ -32,10 +32,10 @@ KEYS: dict[str, list[str]] = {
     ],
     "spp one-shot": [
         "dense/5c7073b4901b8bb99809",
-        "update/4ae5f718d67f60984589",
-        "prune/73aefca3306794b94329",
+        "update/7c6019e1e1f21dc1f22c",
+        "prune/5a49fae2490abf098c9e",
         "measure/71760b79facc41df799b",
-        "measure/40dd3f900289c4f906e3",
+        "measure/3f29b25f404325a032ac",
     ],
     "taylor": [
         "dense/32fa20266fa69c812c0f",

@@ -39,6 +39,7 @@ class Method(Config):
 
     name: str = "ranker"
     needs_heads: bool = False
+    num_revisions: int = 0
 
     def search_settings(self, kind):
         return {"name": self.name, "kind": kind}

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "repair": 1, "finetune": 1, "measure": 2}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
+SEARCHES = ("update", "search")
+"""The kinds whose results depend on the code of the method, too; its revisions are added to their version."""
+
 GENERAL_FIELDS = (
     "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
     "pipeline", "repair", "rest_of_walk", "seed", "store", "task",
@@ -130,7 +133,7 @@ class Setup:
             kind=kind,
             config=plain,
             inputs=dict(inputs or {}),
-            version=STAGE_VERSIONS[kind],
+            version=STAGE_VERSIONS[kind] + (self.method.num_revisions if kind in SEARCHES else 0),
             label=label,
             runtime=runtime,
             resources=resources,

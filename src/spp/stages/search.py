@@ -100,7 +100,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     num_steps = recipe.epochs * opened.data.steps_per_epoch
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
     request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
-    search = load_method(config.name).build_search(config, MaskedModel(opened.model, opened.pairs), request)
+    masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
+    search = load_method(config.name).build_search(config, masked, request)
     opened.model.requires_grad_(config.trains_weights)
     if num_steps > 0:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)

@@ -18,11 +18,13 @@ class MaskPoint:
         linear: dotted name of a module.
         side: "input" or "output" of that module.
         width: how many leading channels of that side belong to the pair, all heads together.
+        num_copies: how often these channels come one after the other, each time with the same masks.
     """
 
     linear: str
     side: str
     width: int
+    num_copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,17 @@ class Adapter(ABC):
     @abstractmethod
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         """Set stochastic depth, in place: from 0 in the first block, rising evenly, to `rate` in the last."""
+
+    def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        """Where the mask of `pair` multiplies what the first map of the pair puts out, for "vo" as in `mask_point`.
+
+        Raises:
+            ValueError: an architecture of which that is not known.
+        """
+        raise ValueError(
+            f"method.released_quirks: True is not allowed with {type(model).__name__}, of which the released places of "
+            "the masks are not known; allowed: false; leave it out"
+        )
 
     def token_points(self, model: nn.Module) -> list[TokenPoint]:
         """The blocks in forward order; none where the model cannot do without some of its tokens."""

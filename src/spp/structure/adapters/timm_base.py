@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -83,6 +83,13 @@ class TimmAdapter(Adapter):
         if pair.kind == "vo":
             return MaskPoint(f"{pair.module}.proj", "input", module.proj.in_features)
         return MaskPoint(f"{pair.module}.qkv", "output", module.num_heads * self._head_widths(module)[0])
+
+    def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        module: Any = model.get_submodule(pair.module)
+        if pair.kind == "mlp":
+            return MaskPoint(f"{pair.module}.fc1", "output", module.fc1.out_features)
+        point = self.mask_point(model, pair)
+        return point if pair.kind == "vo" else replace(point, num_copies=2)
 
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         target: Any = model.get_submodule(module)
