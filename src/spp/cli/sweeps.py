@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spp.cli.store_place import store_root
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
+from spp.store.about import named
 from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store, utc_now
 
@@ -47,6 +48,17 @@ class SweepView:
     def settled(self) -> bool:
         """Whether nothing is left that could change by itself."""
         return self.ok or not any(stage.state in (State.RUNNING, State.QUEUED) for stage in self.status.stages)
+
+    @property
+    def word(self) -> str:
+        """The state in a word: done, running, queued, failed, or stopped, where nobody works on what is left."""
+        if self.ok:
+            return "done"
+        if self.settled:
+            return "failed"
+        if self.abandoned:
+            return "stopped"
+        return "running" if self.totals.get(State.RUNNING.value) else "queued"
 
     @property
     def may_be_retried(self) -> bool:
@@ -99,14 +111,18 @@ def noted_runner(store: Store, sweep: str, cluster: str) -> Iterator[None]:
 
 def runners(store: Store, sweep: str) -> list[Process]:
     """The processes that have begun to carry out the sweep (cluster=debug, local) and have not said that they ended."""
-    told = [(Process.from_json(row.get("runner")), "ended" in row) for row in store.read_jobs(sweep)]
-    ended = {process for process, has_ended in told if has_ended}
-    begun = (process for process, _ in told if process is not None)
-    return [process for process in dict.fromkeys(begun) if process not in ended]
+    begun: dict[Process, None] = {}
+    for row in store.read_jobs(sweep):
+        process = Process.from_json(row.get("runner"))
+        if process is not None and "ended" in row:
+            begun.pop(process, None)  # it may carry it out once more
+        elif process is not None:
+            begun[process] = None
+    return list(begun)
 
 
 def find_sweep(root: Path, name: str | None) -> str:
-    """The sweep that `name` is, or is the beginning of; without a name the newest.
+    """The sweep that `name` is, that people call so, or that begins so; without a name the newest.
 
     Raises:
         ValueError: if there is none, or more than one begins so.
@@ -120,6 +136,8 @@ def find_sweep(root: Path, name: str | None) -> str:
         )
     if name is None or name in known:
         return name or known[0]
+    if (called := named(store, name)) is not None:
+        return called
     fitting = [sweep for sweep in known if sweep.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]

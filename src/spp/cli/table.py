@@ -52,6 +52,15 @@ def human_time(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
+def human_bytes(number: float) -> str:
+    """A size with three digits: `0 B`, `1.23 kB`, `45.6 MB`, `7.89 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB" if number < 1000 else f"{number:,.0f} TB"
+
+
 def human_resources(resources: Mapping[str, Any], *, submitted: bool) -> str:
     """What a stage asks for, without what goes without saying, such as `2 x 4 GPU, 8 cpu, 480 min`.
 

@@ -25,6 +25,8 @@ class ResourcesConfig(Config):
     """Machines that train together."""
     gpus_per_node: int | None = None
     """GPUs on each of them; null: one where this machine has any and accelerator is not cpu, else none."""
+    gpu_name: str | None = None
+    """What these GPUs are, such as A100, for estimates alone; null: as in the records of the store, else A100."""
     tasks_per_node: int | None = None
     """Processes that train together on each node; null: one per GPU, or one."""
     cpus_per_task: int = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spp.config import Config, require
+from spp.plan.about import ABOUT_FIELDS
 from spp.plan.cluster import DEFAULT, ClusterConfig
 from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
 from spp.plan.numbers import format_size
@@ -220,7 +221,7 @@ def check_fields(cfg: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line.
     """
-    known = (*GENERAL_FIELDS, *RECIPES)
+    known = (*GENERAL_FIELDS, *ABOUT_FIELDS, *RECIPES)
     for name, value in cfg.items():
         if name not in known:
             raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(known)}; remove it")

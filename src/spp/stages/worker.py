@@ -268,7 +268,7 @@ def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> d
         "job_type": spec["kind"],
         "run_id": spec["key"],
         "name": spec["label"],
-        "tags": [spec["kind"]],
+        "tags": [spec["kind"], *(point or {}).get("tags", ())],
         "config": {**config, "point": point, "provenance": dict(provenance)},
     }
 

@@ -18,7 +18,7 @@ GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
 
-def cancel(root: Path, sweep: str, *, as_json: bool) -> int:
+def cancel(root: Path, sweep: str | None, *, as_json: bool) -> int:
     """End the sweep's jobs, and the process that carries it out if it is on this machine.
 
     Exit code 1 if a process of this machine does not end; of one elsewhere nothing is known, and it is named.

@@ -1,9 +1,10 @@
 """spp report: tables, figures and a page from what was run, beside the paper's numbers."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ class ReportRequest:
         return any(suffix in (*PICTURES, "html") for suffix in self.formats)
 
 
-def report(root: Path, request: ReportRequest) -> int:
+def report(root: Path, request: ReportRequest, *, as_json: bool = False) -> int:
     """Write what was asked for and say where; tables are also printed.
 
     Raises:
@@ -60,7 +61,7 @@ def report(root: Path, request: ReportRequest) -> int:
     if not set(request.names) <= set(REPORTS):
         raise ValueError(f"NAME: {request.name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
     try:
-        return _report(root, request)
+        return _report(root, request, as_json=as_json)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"paths.store or --out: {error.filename} {error.strerror}; allowed: a whole store, a folder to write; "
@@ -68,17 +69,25 @@ def report(root: Path, request: ReportRequest) -> int:
         ) from None
 
 
-def _report(root: Path, request: ReportRequest) -> int:
+def _report(root: Path, request: ReportRequest, *, as_json: bool) -> int:
     record, place = _read(root, request)
     folder = request.out or _folder(root) / place
     parts = [part for name in request.names if (part := _make(MAKERS[name], record, request)) is not None]
     parts = _with_drawings(parts, record, request) if request.draws else parts
-    for part in parts:
+    for part in () if as_json else parts:
         if request.name != "all" or part.report.name in PRINTED:
             print("\n".join(to_markdown(table) for table in part.tables))
     files = Files(folder, request.formats, page_name="report" if request.name == "all" else request.name)
-    for file in files.write(parts, record, load_published()):
-        print(visible(str(file)))
+    written = [str(file) for file in files.write(parts, record, load_published())]
+    if as_json:
+        print(
+            json.dumps(
+                {"files": written, "num_members": len(record.rows), "missing": list(map(asdict, record.missing))},
+                indent=1,
+            )
+        )
+        return 0
+    print("\n".join(map(visible, written)))
     return 0
 
 
