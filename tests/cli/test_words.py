@@ -86,7 +86,7 @@ WRONG = [
     (["cancel", "no-such-sweep"], ["paths.store", "holds no sweep"]),
     (["retry"], ["paths.store", "holds no sweep"]),
     (["retry", "one", "two"], ["SWEEP", "'one two'", "allowed: one"]),
-    (["logs"], ["STAGE", "missing"]),
+    (["logs"], ["paths.store", "holds no sweep"]),
     (["logs", "abc"], ["STAGE", "'abc'", "allowed"]),
     (["logs", "abc", "-n", "-1"], ["--lines", "-1", "allowed"]),
     (["cancel", ""], ["SWEEP", "empty", "leave it out"]),

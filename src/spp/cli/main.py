@@ -119,7 +119,7 @@ def _doctor(root: Path, arguments: argparse.Namespace) -> int:
 def _logs(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.commands.logs import logs
 
-    stage = _one_word(arguments.words, "STAGE", at_least=1)
+    stage = _one_word(arguments.words, "STAGE")
     if arguments.lines < 0:
         raise ValueError(f"--lines: {arguments.lines} is not allowed; allowed: 0 or more; use 100")
     return logs(root, stage, num_lines=arguments.lines, follow=arguments.follow, as_json=arguments.json)

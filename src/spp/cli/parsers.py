@@ -106,7 +106,8 @@ def _add_sweep_keeping(parsers: dict[str, argparse.ArgumentParser]) -> None:
 
 
 def _add_logs(logs: argparse.ArgumentParser) -> None:
-    logs.add_argument("words", nargs="*", metavar="STAGE", help="key of the stage, or how it begins")
+    text = "key of the stage, or how it begins; or a sweep; if left out what failed, runs or ended last in the newest"
+    logs.add_argument("words", nargs="*", metavar="STAGE", help=text)
     logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="how many (default: %(default)d)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the stage ends; exit 1 if it failed")
 

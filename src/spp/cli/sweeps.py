@@ -2,14 +2,17 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spp.cli.store_place import store_root
+from spp.plan.graph import Plan
+from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
-from spp.store.about import named
+from spp.schedule.waiting import explain
+from spp.store.about import named, read_about
 from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store, utc_now
 
@@ -28,6 +31,12 @@ class SweepView:
     num_retries: int = 0
     runners: tuple[tuple[Process, bool | None], ...] = ()
     problem: str | None = None
+    called: str | None = None
+    """What people call it."""
+    to_go_s: float | None = None
+    """Seconds that it will still take, as far as that is known."""
+    newest: Mapping[str, NewestValues] = field(default_factory=dict)
+    """By key of a running stage, what it has recorded last."""
 
     @property
     def totals(self) -> dict[str, int]:
@@ -51,11 +60,11 @@ class SweepView:
 
     @property
     def word(self) -> str:
-        """The state in a word: done, running, queued, failed, or stopped, where nobody works on what is left."""
+        """The state in a word: done, running, queued, failed, cancelled, or stopped: nobody works on what is left."""
         if self.ok:
             return "done"
         if self.settled:
-            return "failed"
+            return "cancelled" if self.totals.get(State.CANCELLED.value) and not self.failures else "failed"
         if self.abandoned:
             return "stopped"
         return "running" if self.totals.get(State.RUNNING.value) else "queued"
@@ -95,7 +104,23 @@ def view_sweep(store: Store, sweep: str) -> SweepView:
     cluster = store.read_cluster(sweep)
     name = str(cluster.get("name", "debug"))
     num_retries = int(cluster.get("num_retries", 0)) if name == "slurm" else 0
-    return SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+    view = SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+    view = replace(view, called=read_about(store, sweep)["name"])
+    return replace(view, status=_explained(view, store.read_plan(sweep), cluster.get("max_parallel")))
+
+
+def _explained(view: SweepView, plan: Plan, max_parallel: int | None) -> SweepStatus:
+    """The status, in which stages that have not begun tell what they wait for."""
+    if not any(stage.state in (State.QUEUED, State.BLOCKED) for stage in view.status.stages):
+        return view.status
+    told = explain(
+        plan,
+        {stage.key: stage for stage in view.status.stages},
+        max_parallel=max_parallel,
+        is_slurm=view.cluster == "slurm",
+        at_work=any(lives is not False for _, lives in view.runners),
+    )
+    return replace(view.status, stages=tuple(replace(stage, waits=told.get(stage.key)) for stage in view.status.stages))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ STYLES = {
     State.BLOCKED: "yellow",
     State.FAILED: "red",
     State.LOST: "red",
+    State.CANCELLED: "yellow",
 }
 
 
@@ -98,7 +99,7 @@ def _asked_of_site(resources: Mapping[str, Any]) -> list[str]:
 
 def state_bar(counts: Mapping[str, int], width: int) -> Text:
     """A bar whose parts are the shares of the states, finished first; every state that occurs is visible."""
-    order = (State.DONE, State.RUNNING, State.FAILED, State.LOST, State.BLOCKED, State.QUEUED)
+    order = (State.DONE, State.RUNNING, State.FAILED, State.LOST, State.CANCELLED, State.BLOCKED, State.QUEUED)
     present = [(state, counts[state.value]) for state in order if counts.get(state.value)]
     total = sum(number for _, number in present)
     bar = Text()

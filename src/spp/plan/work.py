@@ -61,7 +61,7 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
         None where network or number of samples are not known before the stage runs.
     """
     config = spec["config"]
-    model, counts = _model_of(spec, spec_of), _samples(config["data"])
+    model, counts = _model_of(spec, spec_of), _samples(config.get("data", {}))
     size = None if model is None else size_of(model, config["data"])
     if size is None or counts is None:
         return None

@@ -55,6 +55,7 @@ from spp.store.marker import (
     read_summary,
     set_aside,
 )
+from spp.store.own_line import own_line
 from spp.store.process import this_process
 from spp.store.sweeps import Sweeps
 
@@ -154,12 +155,14 @@ class Store(Sweeps):
         return marker
 
     def failure(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The FAILED marker, if any: error (one line), traceback (its last lines), time, host, pid."""
+        """The FAILED marker, if any: error (one line), traceback (its last lines), where (the line of
+        the user's own code, or empty), time, host, pid."""
         path = self.stage_dir(kind, key) / FAILED
         if not path.exists():
             return None
         told = read_json(path) or {"error": "its FAILED marker is not whole"}
         texts = {name: str(told.get(name, "")) for name in ("error", "traceback", "time", "host")}
+        texts["where"] = str(told.get("where") or "")
         return {**told, **texts, "traceback": texts["traceback"] or texts["error"]}
 
     def summary(self, kind: str, key: str) -> dict[str, Any]:
@@ -260,6 +263,7 @@ class Store(Sweeps):
         marker = {
             "error": lines[-1].strip(),
             "traceback": "\n".join(lines[-_TRACEBACK_LINES:]),
+            "where": own_line(text),
             "time": utc_now(),
             "host": me.host,
             "pid": me.pid,
