@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,6 +19,9 @@ from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State
 from spp.store.store import Store
 from spp.text import visible
+
+if TYPE_CHECKING:
+    from spp.cli.live_html import HtmlFile
 
 PATIENCE_SECONDS = 60.0
 """How long a sweep on which nobody works is watched on: another process, or a job that retries, may be about to."""
@@ -33,10 +36,14 @@ class _Screen(Protocol):
     def show(self, view: SweepView) -> None: ...
 
 
-def follow(store: Store, sweep: str, interval_s: float, *, as_json: bool = False) -> bool:
-    """Show a sweep every `interval_s` seconds until nothing of it can go on by itself; whether it got done."""
+def follow(store: Store, sweep: str, interval_s: float, *, as_json: bool = False, html: Path | None = None) -> bool:
+    """Show a sweep every `interval_s` seconds until nothing of it can go on by itself; whether it got done.
+
+    `html`: a file for a page of the same, written anew at every look.
+    """
     idle_since: float | None = None
     estimates = Estimates(store)
+    page = None if html is None else _html_file(store, html, interval_s)
     with _screen(store.root, as_json) as screen:
         while True:
             view = with_prospects(store, view_sweep(store, sweep), estimates)
@@ -45,9 +52,18 @@ def follow(store: Store, sweep: str, interval_s: float, *, as_json: bool = False
             waits_for_others = view.abandoned or (view.settled and view.may_be_retried)
             idle_since = (idle_since or now) if waits_for_others else None
             gone = idle_since is not None and now - idle_since >= PATIENCE_SECONDS
-            if view.ok or gone or view.surely_abandoned or (view.settled and not view.may_be_retried):
+            ends = view.ok or gone or view.surely_abandoned or (view.settled and not view.may_be_retried)
+            if page is not None:
+                page.write(view, is_last=ends)
+            if ends:
                 return view.ok
             time.sleep(interval_s)
+
+
+def _html_file(store: Store, file: Path, interval_s: float) -> "HtmlFile":
+    from spp.cli.live_html import HtmlFile  # it loads the tables of the report
+
+    return HtmlFile(store, file, interval_s)
 
 
 def _screen(root: Path, as_json: bool) -> AbstractContextManager[_Screen]:

@@ -202,7 +202,8 @@ def _status(root: Path, arguments: argparse.Namespace) -> int:
 def _watch(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.commands.watch import watch
 
-    return watch(root, _sweep(arguments), interval_s=arguments.interval, as_json=arguments.json)
+    sweep, interval_s = _sweep(arguments), arguments.interval
+    return watch(root, sweep, interval_s=interval_s, as_json=arguments.json, html=arguments.html)
 
 
 def _cancel(root: Path, arguments: argparse.Namespace) -> int:

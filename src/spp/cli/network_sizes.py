@@ -16,7 +16,7 @@ from spp.plan.setup import Setup
 from spp.plan.work import NetworkSize
 from spp.store.atomic import read_json, write_json
 
-_VERSION = 1
+_VERSION = 2
 """Raised when an answer has other fields."""
 
 _MAX_SECONDS = 300.0

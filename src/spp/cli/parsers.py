@@ -57,6 +57,8 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     parsers["retry"].add_argument("--automatic", action="store_true", help=argparse.SUPPRESS)
     text = "seconds between two looks (default: %(default)g)"
     parsers["watch"].add_argument("--interval", type=_seconds, default=5.0, metavar="S", help=text)
+    text = "write the same as a page into this file, anew at every look; no server is needed to read it"
+    parsers["watch"].add_argument("--html", type=Path, metavar="FILE", help=text)
     parsers["doctor"].add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
     _add_sweep_keeping(parsers)
     text = "name of the sweep, or how it begins; all finished stages of the store if left out"

@@ -31,6 +31,8 @@ class SweepView:
     num_retries: int = 0
     runners: tuple[tuple[Process, bool | None], ...] = ()
     problem: str | None = None
+    allow_failure: tuple[str, ...] = ()
+    """Kinds of stages that may fail."""
     called: str | None = None
     """What people call it."""
     to_go_s: float | None = None
@@ -50,8 +52,12 @@ class SweepView:
 
     @property
     def ok(self) -> bool:
-        """Whether every point has what it asked for."""
-        return all(point.state is State.DONE for point in self.status.points)
+        """Whether every point has what it asked for, but for stages that may fail and what needs them."""
+        if all(point.state is State.DONE for point in self.status.points):
+            return True
+        left = [stage for stage in self.status.stages if stage.state is not State.DONE]
+        excused = {stage.key for stage in left if stage.state is State.FAILED and stage.kind in self.allow_failure}
+        return all(stage.key in excused or stage.culprit in excused for stage in left)
 
     @property
     def settled(self) -> bool:
@@ -105,7 +111,8 @@ def view_sweep(store: Store, sweep: str) -> SweepView:
     name = str(cluster.get("name", "debug"))
     num_retries = int(cluster.get("num_retries", 0)) if name == "slurm" else 0
     view = SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
-    view = replace(view, called=read_about(store, sweep)["name"])
+    allowed = cluster.get("allow_failure", ())
+    view = replace(view, called=read_about(store, sweep)["name"], allow_failure=tuple(map(str, allowed)))
     return replace(view, status=_explained(view, store.read_plan(sweep), cluster.get("max_parallel")))
 
 

@@ -118,6 +118,8 @@ def notes(view: SweepView, root: Path) -> list[str]:
     lines = []
     if view.problem:
         lines.append(f"[yellow]SLURM gives no answer[/], so this is what the files say: {escape(view.problem)}")
+    if view.ok and view.failures:
+        lines.append(f"{count(len(view.failures), 'stage')} failed, as cluster.allow_failure lets them")
     if view.ok:
         lines.append(f"tables and figures: {escape(command('report all', view.status.sweep, root))}")
     elif view.abandoned:

@@ -93,12 +93,16 @@ class ClusterConfig(Config):
     """Factor on memory after running out of it, and on time after a time limit without progress (slurm)."""
     max_array_size: int | None = None
     """Largest number of tasks in a job array; null: what the site says (slurm)."""
+    max_jobs: int | None = None
+    """Jobs at a time over all sweeps of the user (slurm); null: as many as the site allows."""
+    allow_failure: list[Any] = field(default_factory=list)
+    """Kinds of stages, such as finetune, that may fail without the sweep counting as failed."""
     wait: bool = False
     """Stay until everything has ended instead of returning after the submission (slurm)."""
 
     def __post_init__(self) -> None:
         require(self.name in CLUSTERS, "name", self.name, ", ".join(CLUSTERS), "use debug")
-        for name in ("max_parallel", "max_array_size"):
+        for name in ("max_parallel", "max_array_size", "max_jobs"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "null, or 1 or more", "use 2")
         for name in ("checkpoint_minutes", "backoff_min", "num_retries", "max_timeouts"):

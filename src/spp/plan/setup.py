@@ -297,6 +297,8 @@ def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     for kind in cluster.resources:
         kinds = (DEFAULT, *STAGE_VERSIONS)
         require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
+    for kind in cluster.allow_failure:
+        require(kind in STAGE_VERSIONS, "cluster.allow_failure", kind, ", ".join(STAGE_VERSIONS), "take one of these")
     return cluster
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from spp.cli.report_names import FORMATS, REPORTS
 from spp.cli.sweeps import find_sweep
-from spp.record.record import Record, read_record
+from spp.plan.numbers import format_size
+from spp.record.record import MissingMember, Record, read_record
 from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
 from spp.report.reports import REPORTS as MAKERS
@@ -21,6 +22,8 @@ from spp.text import visible
 
 if TYPE_CHECKING:
     from spp.report.drawing import Drawing
+
+_MAX_NAMED = 10
 
 PRINTED = ("family", "compare")
 """What `all` shows on the terminal, too; what is asked for by name always is."""
@@ -88,7 +91,23 @@ def _report(root: Path, request: ReportRequest, *, as_json: bool) -> int:
         )
         return 0
     print("\n".join(map(visible, written)))
+    for line in _not_there(record):
+        print(f"spp: {visible(line)}", file=sys.stderr)
     return 0
+
+
+def _not_there(record: Record) -> list[str]:
+    """What was asked for and is not in the report, a line for the members of a point in one state."""
+    groups: dict[tuple[str, str, str], list[MissingMember]] = {}
+    for member in record.missing:
+        groups.setdefault((member.sweep, member.point, member.state), []).append(member)
+    lines = []
+    for (sweep, point, state), members in list(groups.items())[:_MAX_NAMED]:
+        sizes = ", ".join(f"{format_size(member.budget_asked)} {member.budget_kind}" for member in members)
+        lines.append(f"not there, {state}: {sizes} of {point} ({sweep}); again with: spp retry {sweep}")
+    if len(groups) > _MAX_NAMED:
+        lines.append(f"not there: members of {len(groups) - _MAX_NAMED} more points; all of them: --json")
+    return lines
 
 
 def _folder(root: Path) -> Path:
