@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from spp.cli.commands.run import run, show_config
 
     if arguments.cfg:
-        return show_config(arguments.words, arguments.multirun, arguments.config_dir)
+        return show_config(arguments.words, arguments.multirun, arguments.config_dir, as_json=arguments.json)
     return run(arguments.words, arguments.multirun, arguments.config_dir, as_json=arguments.json)
 
 
@@ -97,10 +97,7 @@ def _why(arguments: argparse.Namespace) -> int:
 def _help(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.commands.help import show_commands
 
-    if arguments.command:
-        print(build_parsers()[arguments.command].format_help(), end="")
-        return EXIT_OK
-    return show_commands(as_json=arguments.json)
+    return show_commands(arguments.command, as_json=arguments.json)
 
 
 def _completion(root: Path, arguments: argparse.Namespace) -> int:

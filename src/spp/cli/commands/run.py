@@ -35,8 +35,11 @@ def run(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), *
     return code
 
 
-def show_config(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = ()) -> int:
+def show_config(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), *, as_json: bool = False) -> int:
     """Print what the words compose as YAML, all references resolved: one document for each point; runs nothing."""
     points = compose_points(words, multirun, config_dirs)
+    if as_json:
+        print(json.dumps([point.cfg for point in points], indent=1))
+        return 0
     print("---\n".join(OmegaConf.to_yaml(OmegaConf.create(point.cfg)) for point in points), end="")
     return 0
