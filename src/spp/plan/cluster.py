@@ -1,5 +1,6 @@
 """Where stages run and what each asks for there; none of it enters a key."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -93,6 +94,8 @@ class ClusterConfig(Config):
     """Factor on memory after running out of it, and on time after a time limit without progress (slurm)."""
     max_array_size: int | None = None
     """Largest number of tasks in a job array; null: what the site says (slurm)."""
+    clusters: str | None = None
+    """SLURM cluster to submit to, at a site with several (sbatch --clusters); null: that of this machine (slurm)."""
     max_jobs: int | None = None
     """Jobs at a time over all sweeps of the user (slurm); null: as many as the site allows."""
     allow_failure: list[Any] = field(default_factory=list)
@@ -108,6 +111,8 @@ class ClusterConfig(Config):
         for name in ("checkpoint_minutes", "backoff_min", "num_retries", "max_timeouts"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1")
         require(self.signal_delay_s >= 1, "signal_delay_s", self.signal_delay_s, "1 or more", "use 180")
+        is_name = self.clusters is None or re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", self.clusters) is not None
+        require(is_name, "clusters", self.clusters, "the name of one cluster", "see sacctmgr show clusters")
         require(self.growth >= 1, "growth", self.growth, "1 or more", "use 1.5")
         for kind, values in self.resources.items():
             require(isinstance(values, Mapping), f"resources.{kind}", values, "fields of resources", "name them")
