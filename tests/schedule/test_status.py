@@ -103,6 +103,11 @@ def test_failed_tells_the_last_lines_and_blocks_descendants_only(store, plan, by
     statuses = plan_status(store, plan)
     assert statuses[broken.key].error.splitlines()[-2:] == ["line 29", "ValueError: lr: -1 is not allowed"]
     assert len(statuses[broken.key].error.splitlines()) == 5
+    frames = 'Traceback (most recent call last):\n  File "/home/a/nets.py", line 3, in make\n    return f(x)\n'
+    frames += '  File "/v/site-packages/torch/nn.py", line 9, in f\n    raise\nValueError: lr: -1 is not allowed'
+    store.fail("update", broken.key, frames)
+    told = plan_status(store, plan)[broken.key].error.splitlines()
+    assert told == ["nets.py:3 in make: return f(x)", "ValueError: lr: -1 is not allowed"]
     assert statuses[by_label("tune_1").key].culprit == broken.key
 
 
@@ -242,7 +247,7 @@ def test_sweep_in_a_store_of_10000_stages_touches_its_own_stages_only_and_each_l
         - {f"{folder}/{name}" for folder in own for name in ("DONE", "FAILED", "claim-1")}
     )
     assert not [path for event, path in seen if path == "changes something"]
-    assert Counter(event for event, _ in seen) == {"os.listdir": 300, "open": 200 + 2}
+    assert Counter(event for event, _ in seen) == {"os.listdir": 300, "open": 200 + 3}
     assert max(touched.values()) == 1
 
 

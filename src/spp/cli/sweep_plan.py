@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import find_pipeline
 from spp.cli.store_place import check_trust
 from spp.cli.words import shell_word
-from spp.data.registry import display_name, fingerprint, fixed_augment, num_train_samples, read_data
+from spp.data.registry import display_name, fingerprint, fixed_augment, num_train_samples, read_data, registered
 from spp.factory import environment_fields
 from spp.methods.registry import read_method
 from spp.models.registry import read_model
+from spp.plan.about import ABOUT_FIELDS, AboutConfig
 from spp.plan.batches import check_batches
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
@@ -46,24 +47,27 @@ class Planned:
     cluster: ClusterConfig
     store: Path
     trusted: str = "user"
+    lacking: tuple[str, ...] = ()
+    """Names of the data sets that are not here, of which only the registered manifest is known."""
+    about: AboutConfig = field(default_factory=AboutConfig)
     from_environment: tuple[str, ...] = ()
     """Fields of one's own code whose value a worker reads from the environment, as words."""
 
 
-def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
+def plan_sweep(composed: Sequence[ComposedPoint], *, may_lack_data: bool = False) -> Planned:
     """Chain the stages of every point and merge them.
+
+    Args:
+        composed: the points.
+        may_lack_data: of data whose folder is not here take the registered manifest, so that costs can be seen.
 
     Raises:
         ValueError: if a configuration is wrong; one line.
     """
     gpus = visible_gpus()
-    readers = Readers(
-        task=read_task,
-        model=read_model,
-        data=read_data,
-        fingerprint=_remembered(fingerprint),
-        fixed_augment=fixed_augment,
-    )
+    groups = [point.cfg["data"] for point in composed if may_lack_data and isinstance(point.cfg["data"], dict)]
+    lookup = _Fingerprints({str(group.get("name")): group.get("manifest") for group in groups})
+    readers = Readers(task=read_task, model=read_model, data=read_data, fingerprint=lookup, fixed_augment=fixed_augment)
     planned = [_read_point(point, readers, gpus) for point in composed]
     first = composed[0].cfg
     cluster = planned[0][1].cluster
@@ -85,22 +89,51 @@ def plan_sweep(composed: Sequence[ComposedPoint]) -> Planned:
         setups={point.name: setup for point, setup in planned},
         cluster=cluster,
         store=Path(first["paths"]["store"]),
+        lacking=tuple(lookup.lacking),
+        about=_read_about(composed),
         trusted=check_trust(first["store"].get("trust") if isinstance(first["store"], dict) else first["store"]),
         from_environment=tuple(dict.fromkeys(word for point in composed for word in _read_by_workers(point))),
     )
 
 
-def _remembered(fingerprint: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The fingerprint, looked up once in a plan, and again in the next one: the files may be others by then."""
-    known: dict[str, dict[str, Any]] = {}
+def _read_about(composed: Sequence[ComposedPoint]) -> AboutConfig:
+    """What the words say about the sweep as a whole.
 
-    def look_up(data: Any, runtime: dict[str, Any]) -> dict[str, Any]:
+    Raises:
+        ValueError: if they are not allowed, or differ from point to point.
+    """
+    told = [{name: point.cfg.get(name) for name in ABOUT_FIELDS} for point in composed]
+    for name in ABOUT_FIELDS:
+        other = next((one[name] for one in told if one[name] != told[0][name]), told[0][name])
+        if other != told[0][name]:
+            raise ValueError(
+                f"{name}: {other!r} is said of some points alone; allowed: one for the whole sweep; say {name}=... once"
+            )
+    return AboutConfig.read({**told[0], "tags": told[0]["tags"] or []}, "")
+
+
+class _Fingerprints:
+    """Fingerprints, each looked up once in a plan, and again in the next one: the files may be others by then."""
+
+    def __init__(self, manifests: Mapping[str, Any]) -> None:
+        """manifests: what is registered, by name of the data set, of data that need not be here."""
+        self._manifests = manifests
+        self._known: dict[str, dict[str, Any]] = {}
+        self.lacking: dict[str, None] = {}
+
+    def __call__(self, data: Any, runtime: dict[str, Any]) -> dict[str, Any]:
         question = canonical_json([data.plain(), runtime])
-        if question not in known:
-            known[question] = fingerprint(data, runtime)
-        return known[question]
+        if question not in self._known:
+            self._known[question] = self._look_up(data, runtime)
+        return self._known[question]
 
-    return look_up
+    def _look_up(self, data: Any, runtime: dict[str, Any]) -> dict[str, Any]:
+        manifest = self._manifests.get(str(data.name))
+        root = runtime.get("root")
+        if data.factory is None and isinstance(manifest, Mapping) and not (root and Path(root).is_dir()):
+            self.lacking[str(data.name)] = None
+            return registered(data, runtime, manifest)
+        return fingerprint(data, runtime)
 
 
 def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
@@ -149,14 +182,10 @@ def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:
                 f"cluster.resources.{kind}.setup: {lines!r} would write a value of the environment into the store; "
                 "allowed: lines of a shell, which reads it on the node; write $NAME for ${oc.env:NAME}"
             )
-    for field, reference in environment_fields(written):
-        if (
-            not field.startswith(_PLACES)
-            and isinstance(_value_at(cfg, field), str)
-            and _value_at(cfg, field) != reference
-        ):
+    for name, reference in environment_fields(written):
+        if not name.startswith(_PLACES) and isinstance(_value_at(cfg, name), str) and _value_at(cfg, name) != reference:
             raise ValueError(
-                f"{field}: {reference!r} would write a value of the environment, which may be secret, into the store; "
+                f"{name}: {reference!r} would write a value of the environment, which may be secret, into the store; "
                 "allowed: that for paths, and for the kwargs of your own code, where it is not written; write the "
                 "value itself"
             )
@@ -202,13 +231,14 @@ def _check_place(store: Path, cluster: ClusterConfig) -> None:
         )
 
 
-def with_points(plan: Plan, sweep: str) -> Plan:
+def with_points(plan: Plan, sweep: str, tags: Sequence[str] = ()) -> Plan:
     """The plan with stages that know to which point their W&B run belongs: the first that asks for them."""
     specs, points = plan.to_json(), plan.points_to_json()
     described = {}
     for index, point in enumerate(points):
         meta = {name: value for name, value in point["meta"].items() if name != "config"}
         about = {"name": point["name"], "sweep": sweep, "index": index, "overrides": point["overrides"], "meta": meta}
+        about |= {"tags": list(tags)} if tags else {}
         described[point["name"]] = about
     for spec in specs:
         runtime = spec["runtime"]

@@ -7,7 +7,7 @@ spp.data.own.
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Unpack, get_args
@@ -15,14 +15,14 @@ from typing import Any, Unpack, get_args
 from spp.config import require
 from spp.data import sources as sources_package
 from spp.data.config import FIXED_AUGMENT, DataConfig
-from spp.data.files import Identity
+from spp.data.files import Identity, limit_train
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.split import num_held_out
 from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
 
-_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column")
+_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column", "manifest")
 
 
 def sources() -> tuple[str, ...]:
@@ -34,8 +34,8 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     """Check the group `data`; imports no torch and runs no code of a factory.
 
     Args:
-        values: the group, with root, download, format, on_error, image_column and label_column beside the fields of a
-            DataConfig.
+        values: the group, with root, download, format, on_error, image_column, label_column and manifest (see
+            `registered`) beside the fields of a DataConfig.
         cache: folder in which to remember the identities and the indices of large folders.
 
     Returns:
@@ -87,6 +87,47 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
         return {"name": config.factory}
     options: Any = {name: value for name, value in runtime.items() if name != "root"}
     return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What networks must know of a data set of images; `num_classes` of folders of images is that of ImageNet."""
+
+    in_chans: int
+    num_classes: int
+
+
+_FORMS = {"digits": Form(1, 10), "cifar10": Form(3, 10), "imagefolder": Form(3, 1000)}
+
+
+def form_of(config: Mapping[str, Any]) -> Form | None:
+    """The form of a data set by its config as a spec holds it; None where only opening the data tells."""
+    return None if config.get("factory") is not None else _FORMS.get(str(config.get("name")))
+
+
+def registered(config: DataConfig, runtime: Mapping[str, Any], manifest: Mapping[str, Any]) -> Identity:
+    """`fingerprint` of data that are not here, by what is registered of them.
+
+    Args:
+        config: of the data set.
+        runtime: what `read_data` returned.
+        manifest: {"splits": {"train": count, "test": count}, "sha256": hash}; without the hash the keys of a plan are
+            not those that it will have where the data are.
+
+    Raises:
+        ValueError: one line, if the manifest is not of this form.
+    """
+    splits, sha256 = manifest.get("splits"), manifest.get("sha256")
+    has_counts = isinstance(splits, Mapping) and all(isinstance(splits.get(name), int) for name in ("train", "test"))
+    allowed = "splits: {train: count, test: count}, and sha256: hash, where it is known"
+    require(has_counts, "data.manifest", dict(manifest), allowed, "copy it from spp plan --json where the data are")
+    assert isinstance(splits, Mapping)
+    num_used = limit_train(splits["train"], config.num_train)
+    identity: Identity = {"name": config.name, "splits": {"train": num_used, "test": splits["test"]}, "sha256": sha256}
+    columns = [runtime.get("image_column"), runtime.get("label_column")]
+    if any(columns):
+        identity["columns"] = columns
+    return identity if runtime.get("on_error") == "fail" else {**identity, "on_error": runtime.get("on_error")}
 
 
 def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> Identity:

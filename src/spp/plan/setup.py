@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spp.config import Config, require
+from spp.plan.about import ABOUT_FIELDS
 from spp.plan.cluster import DEFAULT, ClusterConfig
 from spp.plan.config import BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
 from spp.plan.numbers import format_size
@@ -252,7 +253,7 @@ def check_fields(cfg: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line.
     """
-    known = (*GENERAL_FIELDS, *RECIPES)
+    known = (*GENERAL_FIELDS, *ABOUT_FIELDS, *RECIPES)
     for name, value in cfg.items():
         if name not in known:
             raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(known)}; remove it")
@@ -331,6 +332,8 @@ def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     for kind in cluster.resources:
         kinds = (DEFAULT, *STAGE_VERSIONS)
         require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
+    for kind in cluster.allow_failure:
+        require(kind in STAGE_VERSIONS, "cluster.allow_failure", kind, ", ".join(STAGE_VERSIONS), "take one of these")
     return cluster
 
 

@@ -124,7 +124,11 @@ def _with_late_ids(tasks: Mapping[str, Task]) -> dict[str, Task]:
     """The tasks, where whoever submitted was killed before the id was written down: with that, or left out."""
     late = {task.record.name: task.record for task in tasks.values() if task.job is None}
     late = {name: record for name, record in late.items() if time.time() - record.time > SETTLING_SECONDS}
-    found = find_by_name(late, min((record.time for record in late.values()), default=0.0), 3.0)
+    since = min((record.time for record in late.values()), default=0.0)
+    found: dict[str, str] = {}
+    for cluster in {record.cluster for record in late.values()}:
+        names = {name for name, record in late.items() if record.cluster == cluster}
+        found |= find_by_name(names, since, 3.0, cluster)
     return {
         key: replace(task, record=replace(task.record, job=found.get(task.record.name, task.record.job)))
         for key, task in tasks.items()

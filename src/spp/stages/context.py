@@ -1,5 +1,6 @@
 """What a stage may see and touch while it runs."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spp.plan.config import RuntimeConfig
+from spp.record.lines import line_of
 from spp.record.wandb_mirror import Mirror
 from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from spp.stages.checkpoint import CheckpointFile
 
 PROGRESS_INTERVAL_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -94,6 +98,7 @@ class StageRun:
         if self.ranks.is_leader and not self.is_superseded(about_to_write=True):
             self.store.append_metrics(self.kind, self.key, dict(row))
             self.mirror.log(row, step=len(self._rows))
+            _log.info("%s: %s", self.kind, line_of(row))
             self._rows.append(dict(row))
 
     def write_record(self) -> None:

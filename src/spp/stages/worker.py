@@ -8,6 +8,7 @@ import importlib
 import logging
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ with quick_imports():
     from spp.stages.context import StageRun
     from spp.stages.finite import require_finite_numbers
     from spp.stages.interruption import Interruptions
+    from spp.stages.log import write_log
     from spp.stages.media import log_members
     from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
     from spp.store.atomic import remove
@@ -100,6 +102,7 @@ def _lead(
         work = store.begin(kind, key)
         if work is None:
             return
+        _log.info("%s %s begins on %s", kind, key, socket.gethostname())
         try:
             stage = _open(store, kind, key, work, ranks, interruptions)
             stage.is_claim_lost = lambda looks: held.look() if looks else held.lost
@@ -189,6 +192,7 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
     if not stage.is_superseded(about_to_write=True):
         stage.write_record()
     store.finish(kind, key, summary)
+    _log.info("%s %s is done in %.1f s", kind, key, summary["seconds"])
 
 
 def _restart(stage: StageRun, meeting: Meeting) -> Path:
@@ -295,7 +299,7 @@ def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> d
         "job_type": spec["kind"],
         "run_id": spec["key"],
         "name": spec["label"],
-        "tags": [spec["kind"]],
+        "tags": [spec["kind"], *(point or {}).get("tags", ())],
         "config": {**config, "point": point, "provenance": dict(provenance)},
     }
 
@@ -303,6 +307,7 @@ def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> d
 def main() -> int:
     """Entry point of a worker process."""
     root, kind, key = sys.argv[1:]
+    write_log()
     try:
         run_stage(Path(root), kind, key)
     except AlreadyClaimed as claimed:

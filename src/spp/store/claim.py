@@ -46,6 +46,9 @@ UNSIGNED_SECONDS = 60.0
 EXIT_CLAIMED = 75
 """Exit code of a worker process that met AlreadyClaimed (EX_TEMPFAIL of sysexits.h): not a failure."""
 
+CLUSTER_VARIABLE = "SPP_SLURM_CLUSTER"
+"""Where a job finds the name of its cluster, if it was submitted to another one than that of the submitting machine."""
+
 CLAIM_PREFIX = "claim-"
 _NAME = re.compile(r"claim-(\d{1,18})(\.released)?", re.ASCII)
 _SAY_AFTER_SECONDS = 2.0
@@ -229,6 +232,8 @@ def slurm_job() -> tuple[str, int]:
         job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     else:
         job = env.get("SLURM_JOB_ID", "")
+    if job and env.get(CLUSTER_VARIABLE):
+        job = f"{job}@{env[CLUSTER_VARIABLE]}"
     return job, int(env.get("SLURM_RESTART_COUNT", "0"))
 
 

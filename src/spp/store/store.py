@@ -57,6 +57,7 @@ from spp.store.marker import (
     read_summary,
     set_aside,
 )
+from spp.store.own_line import own_line
 from spp.store.process import this_process
 from spp.store.sweeps import Sweeps
 
@@ -166,12 +167,14 @@ class Store(Sweeps):
         return marker
 
     def failure(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The FAILED marker, if any: error (one line), traceback (its last lines), time, host, pid."""
+        """The FAILED marker, if any: error (one line), traceback (its last lines), where (the line of
+        the user's own code, or empty), time, host, pid."""
         path = self.stage_dir(kind, key) / FAILED
         if not path.exists():
             return None
         told = read_json(path) or {"error": "its FAILED marker is not whole"}
         texts = {name: str(told.get(name, "")) for name in ("error", "traceback", "time", "host")}
+        texts["where"] = str(told.get("where") or "")
         return {**told, **texts, "traceback": texts["traceback"] or texts["error"]}
 
     def summary(self, kind: str, key: str) -> dict[str, Any]:
@@ -274,6 +277,7 @@ class Store(Sweeps):
         marker = {
             "error": lines[-1].strip(),
             "traceback": "\n".join(lines[-_TRACEBACK_LINES:]),
+            "where": own_line(text),
             "time": utc_now(),
             "host": me.host,
             "pid": me.pid,
@@ -317,6 +321,10 @@ class Store(Sweeps):
     def append_metrics(self, kind: str, key: str, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
         append_line(self.stage_dir(kind, key) / "metrics.jsonl", row)
+
+    def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
+        return read_lines(self.stage_dir(kind, key) / "metrics.jsonl")
 
     def write_metrics(self, kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl: a stage that goes on from a checkpoint has the rows of that moment."""

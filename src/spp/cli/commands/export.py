@@ -1,5 +1,6 @@
 """spp export: a member as a file that other programs run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ _KINDS = ("finetune", "measure")
 """Kinds of stages by whose key a member is found."""
 
 
-def export(root: Path, member: str, form: str, out: Path | None) -> int:
+def export(root: Path, member: str, form: str, out: Path | None, *, as_json: bool) -> int:
     """Write the file and say what is in it."""
     source, name = find_member(root, member)
     verified(source)
@@ -34,6 +35,10 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
             "written; choose another"
         ) from None
+    if as_json:
+        row = {"file": str(made.file), "bytes": made.file.stat().st_size, "description": str(made.description)}
+        print(json.dumps({**row, "difference": made.difference}, indent=1))
+        return 0
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
