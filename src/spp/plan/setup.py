@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from spp.models.config import ModelConfig
     from spp.tasks.config import TaskConfig
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "measure": 1}
+STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "tokens": 1, "sparsify": 1, "measure": 1}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
 GENERAL_FIELDS = (
-    "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
-    "pipeline", "rest_of_walk", "seed", "store", "task",
+    "accelerator", "budget", "calibration", "cluster", "data", "logger", "method", "model", "num_threads",
+    "num_workers", "paths", "pipeline", "rest_of_walk", "seed", "sparsity", "store", "task",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 
@@ -51,17 +51,14 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
+class PointSetup:
+    """What every pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
 
     task: "TaskConfig"
     model: "ModelConfig"
     data: "DataConfig"
-    method: "MethodConfig"
-    budget: BudgetConfig
     seed: int
     recipes: Mapping[str, PassConfig]
-    rest_of_walk: bool
     runtime: RuntimeConfig
     cluster: ClusterConfig
     default_gpus: int
@@ -71,26 +68,6 @@ class Setup:
         """The recipe of the dense network."""
         return self._recipe("dense", RecipeConfig)
 
-    @property
-    def update(self) -> UpdateConfig:
-        """The recipe of SPP's search."""
-        return self._recipe("update", UpdateConfig)
-
-    @property
-    def search(self) -> SearchConfig:
-        """The recipe of every other search."""
-        return self._recipe("search", SearchConfig)
-
-    @property
-    def prune(self) -> PruneConfig:
-        """The recipe of the walk."""
-        return self._recipe("prune", PruneConfig)
-
-    @property
-    def finetune(self) -> RecipeConfig:
-        """The recipe of the training after the cut."""
-        return self._recipe("finetune", RecipeConfig)
-
     def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
         if name not in self.recipes:
             raise ValueError(
@@ -99,11 +76,6 @@ class Setup:
         recipe = self.recipes[name]
         assert isinstance(recipe, kind)
         return recipe
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        """What the config of every stage that trains holds."""
-        return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
 
     def stage(
         self,
@@ -140,6 +112,40 @@ class Setup:
     @cached_property
     def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(PointSetup):
+    """Everything that a pipeline which prunes units may use."""
+
+    method: "MethodConfig"
+    budget: BudgetConfig
+    rest_of_walk: bool
+
+    @property
+    def update(self) -> UpdateConfig:
+        """The recipe of SPP's search."""
+        return self._recipe("update", UpdateConfig)
+
+    @property
+    def search(self) -> SearchConfig:
+        """The recipe of every other search."""
+        return self._recipe("search", SearchConfig)
+
+    @property
+    def prune(self) -> PruneConfig:
+        """The recipe of the walk."""
+        return self._recipe("prune", PruneConfig)
+
+    @property
+    def finetune(self) -> RecipeConfig:
+        """The recipe of the training after the cut."""
+        return self._recipe("finetune", RecipeConfig)
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What the config of every stage that trains holds."""
+        return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
@@ -256,6 +262,27 @@ def read_setup(
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
     """
+    common = read_common(cfg, recipes, readers, default_gpus)
+    budget = BudgetConfig.read(cfg["budget"], "budget")
+    setup = Setup(
+        **common,
+        method=method,
+        budget=budget,
+        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
+    )
+    model = replace(setup.model, per_head=True) if method.needs_heads else setup.model
+    # Last, as it looks at files: what else is wrong has been said by then.
+    return replace(setup, model=model, data=with_fingerprint(setup, readers))
+
+
+def read_common(
+    cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers, default_gpus: int
+) -> dict[str, Any]:
+    """The fields of a PointSetup, checked but for the fingerprint of the data (`with_fingerprint`).
+
+    Raises:
+        ValueError: one line.
+    """
     cluster = _read_cluster(cfg["cluster"])
     task, task_runtime = readers.task(dict(cfg["task"]))
     model, model_runtime = readers.model(dict(cfg["model"]))
@@ -273,22 +300,21 @@ def read_setup(
         },
         "",
     )
-    budget = BudgetConfig.read(cfg["budget"], "budget")
-    setup = Setup(
-        task=task,
-        model=replace(model, per_head=True) if method.needs_heads else model,
-        data=data,
-        method=method,
-        budget=budget,
-        seed=_read_seed(cfg["seed"]),
-        recipes={name: _read_recipe(cfg, name) for name in recipes},
-        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
-        runtime=runtime,
-        cluster=cluster,
-        default_gpus=default_gpus,
-    )
-    # Last, as it looks at files: what else is wrong has been said by then.
-    return replace(setup, data=replace(data, fingerprint=readers.fingerprint(data, data_runtime)))
+    return {
+        "task": task,
+        "model": model,
+        "data": data,
+        "seed": _read_seed(cfg["seed"]),
+        "recipes": {name: _read_recipe(cfg, name) for name in recipes},
+        "runtime": runtime,
+        "cluster": cluster,
+        "default_gpus": default_gpus,
+    }
+
+
+def with_fingerprint(setup: PointSetup, readers: Readers) -> "DataConfig":
+    """The data of a setup with the identity of their files, which is looked for now."""
+    return replace(setup.data, fingerprint=readers.fingerprint(setup.data, setup.runtime.data))
 
 
 def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
