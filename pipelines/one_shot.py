@@ -36,6 +36,7 @@ def stages(run: OneShotSetup) -> tuple[Stage, ...]:
         method=run.method,
         sparsity=run.sparsity,
         dtype=run.dtype,
+        budget=run.budget,
         seed=run.seed,
     )
 

@@ -56,6 +56,22 @@ def open_text(name: str, root: str | None, field: str) -> Text:
     return text
 
 
+def find_text(name: str, root: str | None, data: str) -> tuple[str | None, Identity]:
+    """Where a text to calibrate with lies, and what it is.
+
+    Args:
+        name: one of `text_sources()`.
+        root: its folder; None: the folder of its name in `data`, where the text has one.
+        data: the folder of all data.
+
+    Raises:
+        ValueError: one line, as `open_text`.
+    """
+    folder = Path(root) if root is not None else Path(data, name)
+    found = str(folder.absolute()) if root is not None or folder.is_dir() else None
+    return found, {"name": name, **open_text(name, found, "calibration.name").fingerprint()}
+
+
 def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[str, Any]]:
     """Check the group `data`; imports no torch and runs no code of a factory.
 

@@ -38,8 +38,7 @@ class CausalNetwork(nn.Module):
         name = first_not_finite(self.model)
         if name is not None:
             raise ValueError(f"model.weights: {name!r} is not finite; allowed: finite numbers; use a smaller lr")
-        model: Any = self.model
-        model.save_pretrained(folder)
+        save_quietly(self.model, folder)
 
 
 def build(
@@ -80,6 +79,19 @@ def build_from(configuration: Any, dtype: torch.dtype = torch.float32) -> nn.Mod
         configuration, dtype=dtype, attn_implementation=ATTENTION
     )
     return model
+
+
+def save_quietly(model: Any, folder: Path) -> None:
+    """What transformers' save_pretrained writes, without its bar of progress."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def _configuration(config: ModelConfig, arguments: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from spp.models.causal import save_quietly
 from spp.models.pretrained import CONFIG_FILE
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def convert_once(gguf: Path, folder: Path) -> None:
         # It was read as plain numbers; with these the library would save it as quantised.
         model.config.__dict__.pop("quantization_config", None)
         model.hf_quantizer, model.is_quantized = None, False
-        model.save_pretrained(partial)
+        save_quietly(model, partial)
         transformers.AutoTokenizer.from_pretrained(**where).save_pretrained(partial)
         if not (folder / CONFIG_FILE).is_file():
             shutil.rmtree(folder, ignore_errors=True)

@@ -63,9 +63,32 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
             f"model.name: {model_type!r} does not fit {weights!r}, which holds the model_type {found!r}; allowed: "
             "llama, opt; use the folder of such a model"
         )
-    files = [folder / CONFIG_FILE, *(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())]
-    lines = [f"{file.name} {_remembered_hash(file, cache)}" for file in [*files, *shards_of(folder)]]
+    lines = [f"{name} {digest}" for name, digest in hashes_of(folder, cache).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest(), {"folder": str(folder)}
+
+
+def hashes_of(folder: Path, cache: Path | None) -> dict[str, str]:
+    """sha256 by name of the files that decide what a model computes: configuration, tokenizer, shards.
+
+    Raises:
+        ValueError: one line, if a shard is missing.
+    """
+    files = [folder / CONFIG_FILE, *(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())]
+    return {file.name: _remembered_hash(file, cache) for file in [*files, *shards_of(folder)]}
+
+
+def check_unchanged(folder: Path, known: Mapping[str, str], cache: Path | None) -> None:
+    """Refuse a model whose files are others than those that are known.
+
+    Raises:
+        ValueError: one line.
+    """
+    for name, digest in hashes_of(folder, cache).items():
+        if known.get(name) != digest:
+            raise ValueError(
+                f"model.weights: {str(folder / name)!r} has changed since the dense network was noted; allowed: the "
+                "same file; bring it back, or plan the run again"
+            )
 
 
 def shards_of(folder: Path) -> list[Path]:

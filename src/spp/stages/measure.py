@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from spp.stages import measure_language
 from spp.stages.context import StageRun
 from spp.stages.evaluation import evaluate
 from spp.stages.member import FILE_NAME, describe_member, load_member, member_file
@@ -14,6 +15,8 @@ from spp.stages.opening import load_dense_of, open_samples
 def run(stage: StageRun) -> dict[str, Any]:
     """Measure the dense network, or a member, on the validation split and on the test set."""
     stage.leave_to_leader()
+    if "tokens" in stage.spec["inputs"]:
+        return measure_language.run(stage)
     recipe = stage.config["recipe"]
     data, task = open_samples(stage, recipe["batch_size"], recipe["augment"], seed=0)
     network, about = _member(stage) if "budget" in stage.config else _dense(stage)
