@@ -148,9 +148,7 @@ def _weight_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in values.items() if field in own or value != of_units.get(field)}
 
 
-def _read_calibration(
-    config: CalibrationConfig, root: str | None, data: str
-) -> tuple[CalibrationConfig, str | None]:
+def _read_calibration(config: CalibrationConfig, root: str | None, data: str) -> tuple[CalibrationConfig, str | None]:
     folder, identity = find_text(str(config.name), root, data)
     return replace(config, fingerprint=identity), folder
 

@@ -44,7 +44,9 @@ class DataConfig(Config):
         require(self.split_seed >= 0, "split_seed", self.split_seed, "0 or more", "use 0")
         allowed = f"1 to {MAX_PIXELS} pixels"
         require(size is None or 0 < size <= MAX_PIXELS, "img_size", size, allowed, "use 224")
-        require(self.length is None or 1 < self.length <= MAX_LENGTH, "length", self.length, f"2 to {MAX_LENGTH}", "use 512")
+        require(
+            self.length is None or 1 < self.length <= MAX_LENGTH, "length", self.length, f"2 to {MAX_LENGTH}", "use 512"
+        )
         num = self.num_windows
         require(num is None or num > 0, "num_windows", num, "null, or 1 or more", "use null")
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "a number in (0, 1)", "use 0.1")

@@ -204,7 +204,6 @@ def _module(name: str | None) -> ModuleType:
     if name not in sources():
         allowed = ", ".join((*sources(), *text_sources()))
         raise ValueError(
-            f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add "
-            f"spp/data/sources/{name}.py"
+            f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add spp/data/sources/{name}.py"
         )
     return importlib.import_module(f"{sources_package.__name__}.{name}")

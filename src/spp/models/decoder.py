@@ -210,7 +210,9 @@ class DecoderModel:
         head = self._model.get_output_embeddings()
         tied = {name for name, module in self._model.named_modules() if module is head} if is_tied else set()
         names = {
-            key: name for key, name in stored.items() if not (key.rpartition(".")[0] in tied and name not in self.shards.file_of)
+            key: name
+            for key, name in stored.items()
+            if not (key.rpartition(".")[0] in tied and name not in self.shards.file_of)
         }
         weights = self.shards.read(names)
         parameters = dict(self._model.named_parameters()) | dict(self._model.named_buffers())

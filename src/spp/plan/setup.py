@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from spp.models.config import ModelConfig
     from spp.tasks.config import TaskConfig
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "tokens": 1, "sparsify": 1, "measure": 1}
+STAGE_VERSIONS = {
+    "dense": 1,
+    "update": 2,
+    "search": 1,
+    "prune": 1,
+    "finetune": 1,
+    "tokens": 1,
+    "sparsify": 1,
+    "measure": 1,
+}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
 GENERAL_FIELDS = (
@@ -275,9 +284,7 @@ def read_setup(
     return replace(setup, model=model, data=with_fingerprint(setup, readers))
 
 
-def read_common(
-    cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers, default_gpus: int
-) -> dict[str, Any]:
+def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers, default_gpus: int) -> dict[str, Any]:
     """The fields of a PointSetup, checked but for the fingerprint of the data (`with_fingerprint`).
 
     Raises:

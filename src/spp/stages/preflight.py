@@ -16,8 +16,8 @@ from spp.models.build import architecture_of, build
 from spp.models.config import TRAIN
 from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
-from spp.plan.recipes import PassConfig
 from spp.plan.one_shot import OneShotSetup
+from spp.plan.recipes import PassConfig
 from spp.plan.setup import PointSetup, Setup
 from spp.stages.finite import tensors_of
 from spp.structure.find import find_pairs

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spp.methods.weights.registry import load_weight_method, read_weight_method

@@ -47,9 +47,7 @@ def calibration_windows(
     return torch.stack([tokens[start : start + length] for start in starts])
 
 
-def _crop_of_document(
-    text: Text, encode: Callable[[str], Sequence[int]], length: int, draws: random.Random
-) -> Tensor:
+def _crop_of_document(text: Text, encode: Callable[[str], Sequence[int]], length: int, draws: random.Random) -> Tensor:
     documents = text.pieces("train")
     for _ in range(MAX_TRIES):
         tokens = encode(documents[draws.randint(0, len(documents) - 1)])
