@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spp.dynamics.bregman import BregmanOptimizer
     from spp.dynamics.path import SolutionPath
+    from spp.methods.weights.one_linear import choose_mask, update_weights
+    from spp.sparsity.statistics import InputStats
     from spp.stages.member import load_member
     from spp.structure.compact import compact
     from spp.structure.cost import Cost, count_cost
@@ -18,25 +20,31 @@ __version__ = "0.1.0"
 _HOMES = {
     "BregmanOptimizer": "spp.dynamics.bregman",
     "Cost": "spp.structure.cost",
+    "InputStats": "spp.sparsity.statistics",
     "MaskedModel": "spp.structure.masked",
     "Pair": "spp.structure.pair",
     "SolutionPath": "spp.dynamics.path",
+    "choose_mask": "spp.methods.weights.one_linear",
     "compact": "spp.structure.compact",
     "count_cost": "spp.structure.cost",
     "find_pairs": "spp.structure.find",
     "load_member": "spp.stages.member",
+    "update_weights": "spp.methods.weights.one_linear",
 }
 
 __all__ = [
     "BregmanOptimizer",
     "Cost",
+    "InputStats",
     "MaskedModel",
     "Pair",
     "SolutionPath",
+    "choose_mask",
     "compact",
     "count_cost",
     "find_pairs",
     "load_member",
+    "update_weights",
 ]
 
 
