@@ -3,9 +3,9 @@
 Nothing is trained after the cut. What differs between rows is one axis at a time: method, group, pattern, permutation,
 weight update, allocation over layers, calibration.
 
-Reproduces: the language models of the paper's third table, as far as its protocol is known (conf/experiment/llama2_7b_*).
+Reproduces: the language models of the paper's third table as far as its protocol is known (conf/experiment/llama2_*).
 Command:    spp run pipeline=one_shot task=language model=llama_micro data=pydocs method=ria
-Smoke:      spp run experiment=one_shot_pydocs debug=fast method=ria
+Smoke:      spp run experiment=one_shot_pydocs method=ria dense.epochs=0 calibration.num_windows=4 data.num_windows=4
 """
 
 import sys

@@ -50,7 +50,7 @@ def open_text(name: str, root: str | None, field: str) -> Text:
     """
     if name not in text_sources():
         raise ValueError(
-            f"{field}: {name!r} is not a text; allowed: {', '.join(text_sources())}; use pydocs, or textfiles for your own"
+            f"{field}: {name!r} is not a text; allowed: {', '.join(text_sources())}; use pydocs, or textfiles"
         )
     text: Text = importlib.import_module(f"{text_sources_package.__name__}.{name}").open_text(root)
     return text

@@ -75,15 +75,16 @@ def build_from(configuration: Any, dtype: torch.dtype = torch.float32) -> nn.Mod
     """The network of a configuration of transformers, freshly initialised; the default device decides where."""
     import transformers
 
-    model: nn.Module = transformers.AutoModelForCausalLM.from_config(
-        configuration, dtype=dtype, attn_implementation=ATTENTION
-    )
+    library: Any = transformers.AutoModelForCausalLM
+    model: nn.Module = library.from_config(configuration, dtype=dtype, attn_implementation=ATTENTION)
     return model
 
 
 def save_quietly(model: Any, folder: Path) -> None:
     """What transformers' save_pretrained writes, without its bar of progress."""
-    from transformers.utils import logging
+    import transformers
+
+    logging: Any = transformers.utils.logging
 
     was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -99,4 +100,4 @@ def _configuration(config: ModelConfig, arguments: Mapping[str, Any]) -> Any:
 
     # Bytes have no special tokens; the library's own numbers would lie in the middle of them.
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    return transformers.AutoConfig.for_model(config.name, **special, **arguments)
+    return transformers.AutoConfig.for_model(str(config.name), **special, **arguments)

@@ -103,7 +103,7 @@ class DecoderModel:
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
         import transformers
 
-        configuration = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        configuration: Any = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
         self.model_type: str = configuration.model_type
         self.inputs = INPUTS[self.model_type]
         self.num_layers: int = configuration.num_hidden_layers
@@ -116,10 +116,11 @@ class DecoderModel:
         self.shards = Shards(folder)
         configuration.num_hidden_layers = 1
         configuration.use_cache = False
-        self._model: Any = build_from(configuration, dtype).eval().requires_grad_(False)
-        decoder = self._model.get_decoder()
-        self._layers: nn.ModuleList = decoder.layers
-        self._prefix = next(name for name, module in self._model.named_modules() if module is self._layers)
+        model: Any = build_from(configuration, dtype).eval().requires_grad_(False)
+        self._model = model
+        self._layers: nn.ModuleList = model.get_decoder().layers
+        names = {id(module): name for name, module in model.named_modules()}
+        self._prefix: str = names[id(self._layers)]
         self._stored_prefix = self._prefix_in_files()
         self._load_surroundings()
         self._model.to(device)
@@ -134,13 +135,13 @@ class DecoderModel:
 
         def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             caught.append((args, kwargs))
-            raise _ReachedLayers
+            raise _LayersReachedError
 
         handle = self._layers[0].register_forward_pre_hook(catch, with_kwargs=True)
         try:
             with torch.no_grad():
                 self._model(input_ids=tokens.to(self.device), use_cache=False)
-        except _ReachedLayers:
+        except _LayersReachedError:
             pass
         finally:
             handle.remove()
@@ -226,7 +227,7 @@ class DecoderModel:
             _copy(own[name], weight, name)
 
 
-class _ReachedLayers(Exception):
+class _LayersReachedError(Exception):
     """The forward pass has come to the decoder layers."""
 
 
@@ -237,7 +238,7 @@ def _returns(layer: nn.Module, hidden: Tensor) -> Iterator[None]:
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         return hidden
 
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward
     try:
         yield
     finally:

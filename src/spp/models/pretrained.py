@@ -54,7 +54,7 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
     folder = Path(weights).absolute()
     if weights == "pretrained" or not (folder / CONFIG_FILE).is_file():
         raise ValueError(
-            f"model.weights: {weights!r} is no {_FOLDER.removeprefix('a ')}; allowed: train, {PACKAGE}NAME, or {_FOLDER}; "
+            f"model.weights: {weights!r} is no such folder; allowed: train, {PACKAGE}NAME, or {_FOLDER}; "
             "download the model first, and name its folder"
         )
     found = json.loads((folder / CONFIG_FILE).read_text()).get("model_type")
@@ -97,10 +97,8 @@ def shards_of(folder: Path) -> list[Path]:
     Raises:
         ValueError: one line, if there are none, or one is missing.
     """
-    if (folder / INDEX_FILE).is_file():
-        names = sorted(set(weight_map_of(folder).values()))
-    else:
-        names = [SINGLE_FILE]
+    is_split = (folder / INDEX_FILE).is_file()
+    names = sorted(set(weight_map_of(folder).values())) if is_split else [SINGLE_FILE]
     for name in names:
         if not (folder / name).is_file():
             raise ValueError(

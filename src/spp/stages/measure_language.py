@@ -51,7 +51,7 @@ def run(stage: StageRun) -> dict[str, Any]:
 
 
 def _sizes(stage: StageRun, macs: float, params: int) -> dict[str, Any]:
-    """Sizes of what is measured; zeros among the weights of a member count as no parameters, and save no multiply-add."""
+    """Sizes of what is measured; zeros among a member's weights count as no parameters, and save no multiply-add."""
     if "budget" not in stage.config:
         return {"macs": macs, "params": params}
     summary, reference = stage.input_summary("member"), stage.input_summary("reference")

@@ -1,4 +1,4 @@
-"""A member with single weights pruned, on disk: for every decoder layer a file of masks as bits, and of moved weights."""
+"""A member with single weights pruned, on disk: per decoder layer a file of masks as bits, and of moved weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -7,13 +7,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spp.data.registry import open_text
+from spp.data.text.source import SplitName
 from spp.data.text.windows import calibration_windows, consecutive_windows
 from spp.models.tokenizer import open_tokenizer
 from spp.stages.context import StageRun
 from spp.stages.language import given_folder
 
 FILE = "tokens.safetensors"
-HELD_OUT = ("validation", "test")
+HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 
 
 def run(stage: StageRun) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Language modelling: a batch is windows of tokens, outputs are logits of the next token (batch, length, vocabulary)."""
+"""Language modelling: a batch is windows of tokens, outputs are logits of the next (batch, length, vocabulary)."""
 
 import math
 from typing import Any
@@ -72,7 +72,7 @@ def window_losses(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 class LanguageEvaluator(Evaluator):
-    """Sums the mean losses of windows; the perplexity is the exponential of their mean (all windows are equally long)."""
+    """Sums the mean losses of windows, all equally long; the perplexity is the exponential of their mean."""
 
     def __init__(self) -> None:
         super().__init__()

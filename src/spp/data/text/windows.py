@@ -40,8 +40,8 @@ def calibration_windows(
     if len(tokens) < max(num_windows * length, length + 2):
         raise ValueError(
             f"calibration.num_windows: {num_windows} windows of {length} tokens are more than the text has, "
-            f"{len(tokens)} tokens; allowed: up to {len(tokens) // length} windows; use fewer, shorter ones, or another "
-            "text"
+            f"{len(tokens)} tokens; allowed: up to {len(tokens) // length} windows; use fewer or shorter ones, or "
+            "another text"
         )
     starts = [draws.randint(0, len(tokens) - length - 1) for _ in range(num_windows)]
     return torch.stack([tokens[start : start + length] for start in starts])

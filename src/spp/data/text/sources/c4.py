@@ -46,11 +46,12 @@ def _find(folder: Path, name: str) -> Path | None:
 
 @cache
 def _documents(file: Path) -> tuple[str, ...]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
+    is_packed = file.suffix == ".gz"
     try:
-        with opened as lines:
+        with gzip.open(file, "rt", encoding="utf-8") if is_packed else file.open(encoding="utf-8") as lines:
             return tuple(json.loads(line)["text"] for line in lines)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"calibration.root: {str(file)!r} cannot be read ({error}); allowed: json lines with a text; download it again"
+            f"calibration.root: {str(file)!r} cannot be read ({error}); allowed: json lines with a text; download"
+            " it again"
         ) from None
