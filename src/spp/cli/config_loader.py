@@ -23,8 +23,11 @@ from spp.config import Config
 from spp.data.config import DataConfig
 from spp.locations import CONF
 from spp.methods.registry import config_class, method_names
+from spp.methods.weights.registry import weight_config_class, weight_method_names
 from spp.models.config import ModelConfig
+from spp.plan.one_shot import CalibrationConfig
 from spp.plan.recipes import RECIPES
+from spp.sparsity.config import SparsityConfig
 from spp.tasks.config import TaskConfig
 
 CONFIG_NAME = "config"
@@ -57,9 +60,20 @@ class FieldsLoader(ConfigLoaderImpl):
 
 def _declared(cfg: DictConfig) -> dict[str, type[Config]]:
     """The dataclass of each group that has one."""
-    declared: dict[str, type[Config]] = {**RECIPES, "task": TaskConfig, "model": ModelConfig, "data": DataConfig}
+    declared: dict[str, type[Config]] = {
+        **RECIPES,
+        "task": TaskConfig,
+        "model": ModelConfig,
+        "data": DataConfig,
+        "sparsity": SparsityConfig,
+        "calibration": CalibrationConfig,
+    }
     method = OmegaConf.select(cfg, "method.name")
-    return {**declared, "method": config_class(method)} if method in method_names() else declared
+    if method in method_names():
+        declared["method"] = config_class(method)
+    elif method in weight_method_names():
+        declared["method"] = weight_config_class(method)
+    return declared
 
 
 def _preset_recipes(cfg: DictConfig) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from spp.cli.network_sizes import NetworkSizes
 from spp.cli.specs import Specs
 from spp.cli.sweep_plan import Planned
 from spp.plan.graph import Plan
+from spp.plan.setup import Setup
 from spp.schedule.estimate import Estimate, Estimator
 from spp.schedule.status import StageStatus, State
 from spp.store.store import Store
@@ -53,5 +54,6 @@ def _refused(planned: Planned, sizes: NetworkSizes, missing: set[str]) -> str | 
     found = None
     for point in planned.plan.points:
         if missing.intersection(stage.key for stage in point.stages):
-            found = sizes.refusal(planned.setups[point.name]) or found
+            setup = planned.setups[point.name]
+            found = (sizes.refusal(setup) if isinstance(setup, Setup) else None) or found
     return found

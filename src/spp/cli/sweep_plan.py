@@ -3,25 +3,37 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spp.cli.cached_composer import ComposedPoint
-from spp.cli.pipelines import find_pipeline
+from spp.cli.pipelines import Pipeline, find_pipeline, prunes_weights, weight_pipeline
 from spp.cli.store_place import check_trust
 from spp.cli.words import shell_word
-from spp.data.registry import display_name, fingerprint, fixed_augment, num_train_samples, read_data, registered
+from spp.data.registry import (
+    display_name,
+    find_text,
+    fingerprint,
+    fixed_augment,
+    num_train_samples,
+    read_data,
+    registered,
+)
 from spp.factory import environment_fields
-from spp.methods.registry import read_method
+from spp.methods.registry import config_class, method_names, read_method
+from spp.methods.weights.registry import read_weight_method, weight_config_class, weight_method_names
 from spp.models.registry import read_model
 from spp.plan.about import ABOUT_FIELDS, AboutConfig
 from spp.plan.batches import check_batches
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.keys import canonical_json
-from spp.plan.setup import Readers, Setup, check_fields, read_setup
+from spp.plan.one_shot import CalibrationConfig, OneShotReaders, read_one_shot
+from spp.plan.setup import PointSetup, Readers, check_fields, read_setup
 from spp.record.variants import UNNAMED_WORDS
+from spp.sparsity.config import SparsityConfig
 from spp.tasks.registry import read_task
 from spp.text import visible
 
@@ -43,7 +55,7 @@ class Planned:
     """
 
     plan: Plan
-    setups: dict[str, Setup]
+    setups: dict[str, PointSetup]
     cluster: ClusterConfig
     store: Path
     trusted: str = "user"
@@ -136,7 +148,7 @@ class _Fingerprints:
         return fingerprint(data, runtime)
 
 
-def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, Setup]:
+def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, PointSetup]:
     check_fields(composed.cfg)
     cfg, name = _without_secrets(composed), point_name(composed.overrides)
     _check_paths(cfg["paths"])
@@ -145,14 +157,13 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         raise ValueError(f"data.root: {root!r} is not allowed; allowed: the path of a folder; use data.root=./{root}")
     # The machine that submits may have none: then only the user's word tells.
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
-    method = read_method(dict(cfg["method"]))
-    pipeline = find_pipeline(cfg.get("pipeline"), method)
-    setup = read_setup(cfg, method, pipeline.recipes, readers, default_gpus)
+    readers = replace(readers, model=partial(read_model, cache=str(Path(cfg["paths"]["store"], "cache").absolute())))
+    pipeline, setup = _read_setup(cfg, readers, default_gpus)
     check_batches(setup, num_train_samples(setup.data))
     is_other_model = any(word.lstrip("+").startswith(_OTHER_MODEL) for word in composed.overrides)
     meta = {
         "pipeline": pipeline.name,
-        "method": method.name,
+        "method": cfg["method"]["name"],
         "preset": cfg["method"].get("preset"),
         "task": str(cfg["task"].get("factory") or cfg["task"].get("name")),
         "model": setup.model.label if is_other_model else composed.model,
@@ -161,6 +172,35 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
         "config": composed.written,
     }
     return Point(name=name, overrides=composed.overrides, stages=tuple(pipeline.stages(setup)), meta=meta), setup
+
+
+def _read_setup(cfg: dict[str, Any], readers: Readers, default_gpus: int) -> tuple[Pipeline, PointSetup]:
+    """The pipeline that a configuration asks for, and what it works with."""
+    if prunes_weights(cfg.get("pipeline"), cfg["method"].get("name")):
+        pipeline = weight_pipeline()
+        more = OneShotReaders(sparsity=partial(SparsityConfig.read, where="sparsity"), calibration=_read_calibration)
+        method = read_weight_method(_weight_settings(cfg["method"]))
+        return pipeline, read_one_shot(cfg, method, pipeline.recipes, readers, more, default_gpus)
+    unit_method = read_method(dict(cfg["method"]))
+    pipeline = find_pipeline(cfg.get("pipeline"), unit_method)
+    return pipeline, read_setup(cfg, unit_method, pipeline.recipes, readers, default_gpus)
+
+
+def _weight_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a method for single weights, without those that only its namesake for units has, at their defaults.
+
+    They are there because the settings of the one for units are filled in wherever a name stands for both.
+    """
+    name = values.get("name")
+    if name not in method_names() or name not in weight_method_names():
+        return dict(values)
+    of_units, own = config_class(str(name)).defaults(), weight_config_class(str(name)).defaults()
+    return {field: value for field, value in values.items() if field in own or value != of_units.get(field)}
+
+
+def _read_calibration(config: CalibrationConfig, root: str | None, data: str) -> tuple[CalibrationConfig, str | None]:
+    folder, identity = find_text(str(config.name), root, data)
+    return replace(config, fingerprint=identity), folder
 
 
 def _without_secrets(composed: ComposedPoint) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from spp.data.config import FIXED_AUGMENT, DataConfig
 from spp.data.files import Identity, limit_train
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.split import num_held_out
+from spp.data.text import sources as text_sources_package
+from spp.data.text.source import Text
 from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
@@ -28,6 +30,46 @@ _RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "la
 def sources() -> tuple[str, ...]:
     """Names of all data sets."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(sources_package.__path__)))
+
+
+def text_sources() -> tuple[str, ...]:
+    """Names of all texts."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(text_sources_package.__path__)))
+
+
+def open_text(name: str, root: str | None, field: str) -> Text:
+    """A text, ready to read.
+
+    Args:
+        name: one of `text_sources()`.
+        root: its folder; None for those that travel with Python.
+        field: whose value the name is, for messages.
+
+    Raises:
+        ValueError: one line, if it is not known or its files are not there.
+    """
+    if name not in text_sources():
+        raise ValueError(
+            f"{field}: {name!r} is not a text; allowed: {', '.join(text_sources())}; use pydocs, or textfiles"
+        )
+    text: Text = importlib.import_module(f"{text_sources_package.__name__}.{name}").open_text(root)
+    return text
+
+
+def find_text(name: str, root: str | None, data: str) -> tuple[str | None, Identity]:
+    """Where a text to calibrate with lies, and what it is.
+
+    Args:
+        name: one of `text_sources()`.
+        root: its folder; None: the folder of its name in `data`, where the text has one.
+        data: the folder of all data.
+
+    Raises:
+        ValueError: one line, as `open_text`.
+    """
+    folder = Path(root) if root is not None else Path(data, name)
+    found = str(folder.absolute()) if root is not None or folder.is_dir() else None
+    return found, {"name": name, **open_text(name, found, "calibration.name").fingerprint()}
 
 
 def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[str, Any]]:
@@ -53,8 +95,10 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
             require(value is None, f"data.{name}", value, "null beside data.factory", remedy)
         factory = find_factory(config.factory, "data.factory")
         return replace(config, source=factory.source), {"folder": str(factory.folder)}
-    module = _module(config.name)
     require(not config.kwargs, "data.kwargs", config.kwargs, "{}, as they are for a data.factory", "leave it out")
+    if config.name in text_sources():
+        return _read_text(config, values)
+    module = _module(config.name)
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
     root = str(Path(values["root"]).absolute()) if values.get("root") else None
@@ -71,6 +115,12 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     return config, runtime
 
 
+def _read_text(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataConfig, dict[str, Any]]:
+    if config.length is None:
+        raise ValueError(f"data.length: None is not allowed for {config.name}; allowed: tokens of a window; use 512")
+    return config, {"root": str(Path(values["root"]).absolute()) if values.get("root") else None}
+
+
 def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """Identity of a data set's content, free of paths and times; quick: decodes no image, imports no torch.
 
@@ -85,6 +135,8 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """
     if config.factory is not None:
         return {"name": config.factory}
+    if config.name in text_sources():
+        return {"name": config.name, **open_text(config.name, runtime["root"], "data.name").fingerprint()}
     options: Any = {name: value for name, value in runtime.items() if name != "root"}
     return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
 
@@ -207,8 +259,8 @@ def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, A
 
 def _module(name: str | None) -> ModuleType:
     if name not in sources():
+        allowed = ", ".join((*sources(), *text_sources()))
         raise ValueError(
-            f"data.name: {name!r} is not known; allowed: {', '.join(sources())}; use one of them or add "
-            f"spp/data/sources/{name}.py"
+            f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add spp/data/sources/{name}.py"
         )
     return importlib.import_module(f"{sources_package.__name__}.{name}")

@@ -22,15 +22,25 @@ if TYPE_CHECKING:
     from spp.models.config import ModelConfig
     from spp.tasks.config import TaskConfig
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "repair": 1, "finetune": 1, "measure": 2}
+STAGE_VERSIONS = {
+    "dense": 1,
+    "update": 2,
+    "search": 1,
+    "prune": 1,
+    "repair": 1,
+    "finetune": 1,
+    "tokens": 1,
+    "sparsify": 1,
+    "measure": 2,
+}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
 SEARCHES = ("update", "search")
 """The kinds whose results depend on the code of the method, too; its revisions are added to their version."""
 
 GENERAL_FIELDS = (
-    "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
-    "pipeline", "repair", "rest_of_walk", "seed", "store", "task",
+    "accelerator", "budget", "calibration", "cluster", "data", "logger", "method", "model", "num_threads",
+    "num_workers", "paths", "pipeline", "repair", "rest_of_walk", "seed", "sparsity", "store", "task",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 
@@ -57,22 +67,14 @@ class Readers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others.
-
-    `measured_augment` is what the recipe of the finetuning says of samples that are only looked at.
-    """
+class PointSetup:
+    """What every pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
 
     task: "TaskConfig"
     model: "ModelConfig"
     data: "DataConfig"
-    method: "MethodConfig"
-    budget: BudgetConfig
     seed: int
     recipes: Mapping[str, PassConfig]
-    measured_augment: Mapping[str, Any]
-    rest_of_walk: bool
-    repair: RepairConfig
     runtime: RuntimeConfig
     cluster: ClusterConfig
     default_gpus: int
@@ -81,6 +83,72 @@ class Setup:
     def dense(self) -> RecipeConfig:
         """The recipe of the dense network."""
         return self._recipe("dense", RecipeConfig)
+
+    def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
+        if name not in self.recipes:
+            raise ValueError(
+                f"pipeline: it uses the recipe {name!r}; allowed: those that its RECIPES name; add {name!r} to them"
+            )
+        recipe = self.recipes[name]
+        assert isinstance(recipe, kind)
+        return recipe
+
+    def stage(
+        self,
+        kind: str,
+        *,
+        label: str,
+        inputs: Mapping[str, Stage] | None = None,
+        **config: Config | Mapping[str, Any] | float | str,
+    ) -> Stage:
+        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
+        plain = {
+            name: value if isinstance(value, Mapping | int | float | str) else value.identity()
+            for name, value in config.items()
+        }
+        runtime, resources = self._placement_of(kind)
+        return Stage(
+            kind=kind,
+            config=plain,
+            inputs=dict(inputs or {}),
+            version=STAGE_VERSIONS[kind] + self.num_revisions(kind),
+            label=label,
+            runtime=runtime,
+            resources=resources,
+        )
+
+    def num_revisions(self, kind: str) -> int:
+        """What the point's method adds to the version of a kind of stages."""
+        return 0
+
+    def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How and with what the stages of a kind run."""
+        if kind not in self._placements:
+            resources = self.cluster.resources_of(kind, self.default_gpus)
+            runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
+            self._placements[kind] = runtime.plain(), resources.plain()
+        return self._placements[kind]
+
+    @cached_property
+    def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(PointSetup):
+    """Everything that a pipeline which prunes units may use.
+
+    `measured_augment` is what the recipe of the finetuning says of samples that are only looked at.
+    """
+
+    method: "MethodConfig"
+    budget: BudgetConfig
+    measured_augment: Mapping[str, Any]
+    rest_of_walk: bool
+    repair: RepairConfig
+
+    def num_revisions(self, kind: str) -> int:
+        return self.method.num_revisions if kind in SEARCHES else 0
 
     @property
     def update(self) -> UpdateConfig:
@@ -102,55 +170,10 @@ class Setup:
         """The recipe of the training after the cut."""
         return self._recipe("finetune", RecipeConfig)
 
-    def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
-        if name not in self.recipes:
-            raise ValueError(
-                f"pipeline: it uses the recipe {name!r}; allowed: those that its RECIPES name; add {name!r} to them"
-            )
-        recipe = self.recipes[name]
-        assert isinstance(recipe, kind)
-        return recipe
-
     @property
     def shared(self) -> dict[str, Any]:
         """What the config of every stage that trains holds."""
         return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
-
-    def stage(
-        self,
-        kind: str,
-        *,
-        label: str,
-        inputs: Mapping[str, Stage] | None = None,
-        **config: Config | Mapping[str, Any] | float | str,
-    ) -> Stage:
-        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
-        plain = {
-            name: value if isinstance(value, Mapping | int | float | str) else value.identity()
-            for name, value in config.items()
-        }
-        runtime, resources = self._placement_of(kind)
-        return Stage(
-            kind=kind,
-            config=plain,
-            inputs=dict(inputs or {}),
-            version=STAGE_VERSIONS[kind] + (self.method.num_revisions if kind in SEARCHES else 0),
-            label=label,
-            runtime=runtime,
-            resources=resources,
-        )
-
-    def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """How and with what the stages of a kind run."""
-        if kind not in self._placements:
-            resources = self.cluster.resources_of(kind, self.default_gpus)
-            runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
-            self._placements[kind] = runtime.plain(), resources.plain()
-        return self._placements[kind]
-
-    @cached_property
-    def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-        return {}
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
@@ -289,6 +312,28 @@ def read_setup(
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
     """
+    common = read_common(cfg, recipes, readers, default_gpus)
+    budget = BudgetConfig.read(cfg["budget"], "budget")
+    finetune = common["recipes"].get("finetune")
+    setup = Setup(
+        **common,
+        method=method,
+        budget=budget,
+        measured_augment=readers.fixed_augment(finetune.augment) if finetune is not None else {},
+        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
+        repair=RepairConfig.read(cfg["repair"], "repair"),
+    )
+    model = replace(setup.model, per_head=True) if method.needs_heads else setup.model
+    # Last, as it looks at files: what else is wrong has been said by then.
+    return replace(setup, model=model, data=with_fingerprint(setup, readers))
+
+
+def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers, default_gpus: int) -> dict[str, Any]:
+    """The fields of a PointSetup, checked but for the fingerprint of the data (`with_fingerprint`).
+
+    Raises:
+        ValueError: one line.
+    """
     cluster = _read_cluster(cfg["cluster"])
     task, task_runtime = readers.task(dict(cfg["task"]))
     model, model_runtime = readers.model(dict(cfg["model"]))
@@ -306,25 +351,21 @@ def read_setup(
         },
         "",
     )
-    budget = BudgetConfig.read(cfg["budget"], "budget")
-    read = {name: _read_recipe(cfg, name) for name in recipes}
-    setup = Setup(
-        task=task,
-        model=replace(model, per_head=True) if method.needs_heads else model,
-        data=data,
-        method=method,
-        budget=budget,
-        seed=_read_seed(cfg["seed"]),
-        recipes=read,
-        measured_augment=readers.fixed_augment(read["finetune"].augment) if "finetune" in read else {},
-        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
-        repair=RepairConfig.read(cfg["repair"], "repair"),
-        runtime=runtime,
-        cluster=cluster,
-        default_gpus=default_gpus,
-    )
-    # Last, as it looks at files: what else is wrong has been said by then.
-    return replace(setup, data=replace(data, fingerprint=readers.fingerprint(data, data_runtime)))
+    return {
+        "task": task,
+        "model": model,
+        "data": data,
+        "seed": _read_seed(cfg["seed"]),
+        "recipes": {name: _read_recipe(cfg, name) for name in recipes},
+        "runtime": runtime,
+        "cluster": cluster,
+        "default_gpus": default_gpus,
+    }
+
+
+def with_fingerprint(setup: PointSetup, readers: Readers) -> "DataConfig":
+    """The data of a setup with the identity of their files, which is looked for now."""
+    return replace(setup.data, fingerprint=readers.fingerprint(setup.data, setup.runtime.data))
 
 
 def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:

@@ -6,6 +6,7 @@ from spp.models.build import build
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_given, save_weights
 from spp.plan.recipes import RecipeConfig
+from spp.stages import dense_language
 from spp.stages.context import StageRun
 from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
@@ -21,6 +22,8 @@ GIVEN_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
 def run(stage: StageRun) -> dict[str, Any]:
     """Train or load the dense network, and write its weights."""
     config = ModelConfig.from_spec(stage.config["model"], "model")
+    if config.library == "causal":
+        return dense_language.run(stage)
     seed = stage.config.get("seed", 0)
     is_given = "recipe" not in stage.config
     recipe = GIVEN_RECIPE if is_given else RecipeConfig.from_spec(stage.config["recipe"], "dense")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spp.stages import measure_language
 from spp.stages.context import StageRun
 from spp.stages.evaluation import evaluate, evaluate_all
 from spp.stages.member import FILE_NAME, describe_member, load_member, member_file
@@ -19,6 +20,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     A member is also measured as it was cut and as it was repaired, and compared with the dense network.
     """
     stage.leave_to_leader()
+    if "tokens" in stage.spec["inputs"]:
+        return measure_language.run(stage)
     data, task = open_samples(stage, stage.runtime.measure_batch_size, stage.config["augment"], seed=0)
     if "budget" not in stage.config:
         dense = load_dense_of(stage, "member")
