@@ -76,6 +76,8 @@ def cfg():
         "model": {"name": "vit"},
         "data": {"name": "digits"},
         "budget": {"kind": "macs", "values": [0.5, 0.3]},
+        "sparsity": {"share": 0.5},
+        "calibration": {"name": None},
         "cluster": {"name": "debug"},
         "logger": {"mode": "offline", "project": "spp"},
         "paths": {"store": "store"},
