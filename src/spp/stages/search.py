@@ -71,9 +71,16 @@ class _MovesMasks(TrainingPass):
 class MaskSearch(_MovesMasks):
     """A search in which the masks move and the weights stand still."""
 
-    def __init__(self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun) -> None:
+    def __init__(
+        self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun, samples_targets: bool = False
+    ) -> None:
         super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
         self.search = search
+        self.samples_targets = samples_targets
+
+    def judged_by(self, outputs: Any, targets: Any) -> Any:
+        """Labels, or answers drawn from the outputs themselves."""
+        return self.task.sample_targets(outputs) if self.samples_targets else targets
 
     def configure_optimizers(self) -> Any:
         """One that moves nothing: the masks belong to the method."""
@@ -125,7 +132,7 @@ def _module(
     if config.trains_weights:
         assert isinstance(recipe, SearchConfig)
         return JointSearch(search, opened, recipe, stage)
-    return MaskSearch(search, opened, recipe, stage)
+    return MaskSearch(search, opened, recipe, stage, config.samples_targets)
 
 
 def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from spp.report.tables.members import member_data
 
 LEGEND = (
     "{metric} on the test set of {counts} {samples}{deviation}, before{repaired} and after finetuning. A column is a "
-    "budget in achieved {kind}{farthest}. Epochs are those of search and walk, and of finetuning. The last columns are what "
-    "searches and walks took on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
+    "budget in achieved {kind}{farthest}. Epochs are those of search and walk, and of finetuning. The last columns are "
+    "what searches and walks took on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
 )
 FARTHEST = "; the member farthest from its budget is off by {worst:.1f} % of the dense model"
 
