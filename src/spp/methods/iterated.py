@@ -39,6 +39,10 @@ class IteratedSearch(RankingSearch):
         self._num_measured = 0
         self._num_cuts_done = 0
 
+    @property
+    def samples_targets(self) -> bool:
+        return True
+
     @abstractmethod
     def watch(self) -> None:
         """Look at the next forward and backward pass."""

@@ -69,6 +69,11 @@ class MethodConfig(Config):
         return 0
 
     @property
+    def is_driven_by_dense(self) -> bool:
+        """Whether the loss of a search is the distance to the dense network's outputs: it needs no labels."""
+        return False
+
+    @property
     def min_units(self) -> int:
         """Units that every pair keeps at least; a field of most methods."""
         return 1

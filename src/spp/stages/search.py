@@ -1,5 +1,6 @@
 """Stages `update` (SPP's) and `search` (every other method's): one search for an order of all units, or a member."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
 from spp.tasks.task import Batch
 
+CLEAN: dict[str, Any] = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+"""Of a search without labels there are none to change."""
 _RECIPES: dict[str, type[PassConfig]] = {"update": UpdateConfig, "search": SearchConfig}
 
 
@@ -71,16 +74,13 @@ class _MovesMasks(TrainingPass):
 class MaskSearch(_MovesMasks):
     """A search in which the masks move and the weights stand still."""
 
-    def __init__(
-        self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun, samples_targets: bool = False
-    ) -> None:
+    def __init__(self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun) -> None:
         super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
         self.search = search
-        self.samples_targets = samples_targets
 
     def judged_by(self, outputs: Any, targets: Any) -> Any:
         """Labels, or answers drawn from the outputs themselves."""
-        return self.task.sample_targets(outputs) if self.samples_targets else targets
+        return self.task.sample_targets(outputs) if self.search.samples_targets else targets
 
     def configure_optimizers(self) -> Any:
         """One that moves nothing: the masks belong to the method."""
@@ -103,6 +103,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     """Search once, and write the order (with the weights, where they moved) or the member of a budget."""
     recipe = _RECIPES[stage.kind].from_spec(stage.config["recipe"], stage.kind)
     config = method_of(stage)
+    if config.is_driven_by_dense:
+        recipe = replace(recipe, distill_weight=1.0, distill_temperature=1.0, distill_kind="soft", **CLEAN)
     opened = open_dense(stage, recipe)
     num_steps = recipe.epochs * opened.data.steps_per_epoch
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
@@ -132,7 +134,7 @@ def _module(
     if config.trains_weights:
         assert isinstance(recipe, SearchConfig)
         return JointSearch(search, opened, recipe, stage)
-    return MaskSearch(search, opened, recipe, stage, config.samples_targets)
+    return MaskSearch(search, opened, recipe, stage)
 
 
 def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:
