@@ -175,7 +175,8 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
         raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
     ((kind, text),) = given.items()
     size = parse_size(text, f"--{kind}")
-    return extract(root, arguments.source, kind, size, arguments.out, as_json=arguments.json)
+    wanted = {"num_repair_samples": arguments.repair, "as_json": arguments.json}
+    return extract(root, arguments.source, kind, size, arguments.out, **wanted)
 
 
 def _sync(root: Path, arguments: argparse.Namespace) -> int:

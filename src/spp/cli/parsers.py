@@ -130,6 +130,8 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
+    text = "re-fit the model to the dense one in closed form, with N training samples (default: leave it as cut)"
+    extract.add_argument("--repair", type=_num_samples, default=0, metavar="N", help=text)
     extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
 
 
@@ -139,6 +141,12 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     forms = ["safetensors", "onnx", "torch"]
     export.add_argument("--format", choices=forms, required=True, help="torch: a program, .pt2")
     export.add_argument("--out", type=Path, metavar="FILE", help="default: member-KEY.safetensors, .onnx or .pt2 here")
+
+
+def _num_samples(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: 1 or more; use 256")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

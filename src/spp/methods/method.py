@@ -34,6 +34,8 @@ class MethodConfig(Config):
     """What its searches may end in, of KINDS; the first is that of its own pipeline."""
     trains_weights: ClassVar[bool] = True
     """Whether the weights move with the masks in a search; if not they are frozen."""
+    samples_targets: ClassVar[bool] = False
+    """Whether the loss of a search is that of answers drawn from the network's own outputs: it needs no labels."""
     max_search_epochs: ClassVar[int | None] = None
     """Epochs beyond which a search learns nothing more; None: there is no such number."""
     selection_fields: ClassVar[tuple[str, ...]] = ()
@@ -65,6 +67,11 @@ class MethodConfig(Config):
         more.
         """
         return 0
+
+    @property
+    def is_driven_by_dense(self) -> bool:
+        """Whether the loss of a search is the distance to the dense network's outputs: it needs no labels."""
+        return False
 
     @property
     def min_units(self) -> int:

@@ -72,6 +72,11 @@ class Search(ABC):
         self.num_steps = num_steps
         self.num_steps_taken = 0
 
+    @property
+    def samples_targets(self) -> bool:
+        """Whether the next step's loss is that of answers drawn from the network's own outputs, not of labels."""
+        return False
+
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:  # noqa: B027 - most searches count steps alone
         """Prepare for epoch number `epoch`, from 0, of `num_epochs`."""
 

@@ -119,9 +119,17 @@ def metrics_of(rows: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
     return list(found.values())
 
 
+def metrics_to_dense(rows: Iterable[Mapping[str, Any]]) -> list[MetricInfo]:
+    """The metrics that say how far members are from the dense network, which is why that has no values of them."""
+    rows = list(rows)
+    of_dense = {name for row in rows for name in row[DENSE]}
+    is_compared = any(row[DENSE] for row in rows)
+    return [metric for metric in metrics_of(rows) if is_compared and metric.name not in of_dense]
+
+
 def value_of(row: Mapping[str, Any], name: str, column: str = AFTER) -> float | None:
     """The value of a metric in a column of a row; None where it was not measured or is no finite number."""
-    value = row[column].get(name, {}).get("value")
+    value = row.get(column, {}).get(name, {}).get("value")
     return float(value) if value is not None and math.isfinite(value) else None
 
 

@@ -6,20 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from spp.data.config import DataConfig
+from spp.data.loaders import open_data
 from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
 from spp.models.build import masks_per_head, with_config
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
+from spp.plan.config import RepairConfig, RuntimeConfig
 from spp.plan.spec import StageRef
+from spp.stages.devices import find_device
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
+from spp.stages.repair import repair_batches
 from spp.store.marker import verified
 from spp.store.store import Store
 from spp.structure.compact import compact
+from spp.structure.repair import repair
 from spp.structure.tokens import drop_tokens
+from spp.tasks.config import TaskConfig
+from spp.tasks.registry import build_task
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Extracted:
     weights: str
 
 
-def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Extracted:
+def extract(store: Store, source: str, kind: str, size: float, out: Path, num_repair_samples: int = 0) -> Extracted:
     """Cut the member at a budget and write it to `out`/member.safetensors.
 
     The weights are those of the smallest finished member that contains the wanted one (they were trained on the way
@@ -52,6 +60,7 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         source: a path's file or folder, the folder of its stage, or the name of a sweep of `store`.
         kind: macs, params or units.
         size: a fraction of the dense model (<= 1) or absolute.
+        num_repair_samples: training samples to repair the member with (spp.structure.repair); 0: it stays as cut.
 
     Raises:
         ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
@@ -82,12 +91,36 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         drop_tokens(dense, path.tokens)
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"
-    out.mkdir(parents=True, exist_ok=True)
     header = method.finish_member(config, small, searched_with["seed"])
+    if num_repair_samples:
+        small = _repaired(store, ref, small, num_repair_samples)
+        weights += f", repaired with {num_repair_samples} training samples"
+    out.mkdir(parents=True, exist_ok=True)
     file = out / FILE_NAME
     cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size}, **header)
     num_units = sum(int(mask.sum()) for mask in masks.values())
     return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
+
+
+def _repaired(store: Store, ref: StageRef, small: nn.Module, num_samples: int) -> nn.Module:
+    """A member re-fitted to the dense network on the data of the search, on the CPU."""
+    spec = store.spec(ref.kind, ref.key)
+    config, runtime = spec["config"], RuntimeConfig.read(spec["runtime"], "runtime")
+    repair_config = RepairConfig(kind="full", num_samples=num_samples)
+    data = open_data(
+        DataConfig.from_spec(config["data"], "data"),
+        runtime.data,
+        batch_size=repair_config.batch_size,
+        augment=config["recipe"]["augment"],
+        seed=config["seed"],
+        num_workers=runtime.num_workers,
+    )
+    task = build_task(TaskConfig.from_spec(config["task"], "task"), runtime.task, data.facts)
+    dense_key, device = spec["inputs"]["dense"]["key"], find_device(runtime.accelerator)
+    dense = build_untrained(store.summary("dense", dense_key)["architecture"], runtime.model)
+    load_weights(dense, load_file(store.artifacts_dir("dense", dense_key) / WEIGHTS_FILE), "the dense stage")
+    batches = repair_batches(data, task, num_samples)
+    return repair(small.to(device), dense.to(device), batches, kind=repair_config.kind).cpu()
 
 
 def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef]]:

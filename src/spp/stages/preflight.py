@@ -72,6 +72,10 @@ class _Preflight:
         for name, recipe in setup.recipes.items():
             if self._is_new("recipe", data_key, setup.task.plain(), name, recipe.plain()):
                 _check_recipe(setup, name, recipe, data)
+        if setup.method.samples_targets and self._is_new("sampling", data_key, setup.task.plain()):
+            _open_task(setup, data).check_sampling()
+        if setup.method.is_driven_by_dense and self._is_new("distance", data_key, setup.task.plain()):
+            _open_task(setup, data).check_distillation()
         network_key = canonical_json([data_key, setup.task.plain(), setup.model.plain(), setup.runtime.model])
         if network_key not in self._networks:
             self._networks[network_key] = _build(setup, data)

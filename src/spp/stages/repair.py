@@ -3,12 +3,20 @@
 import time
 from typing import Any
 
+from spp.data.module import DataModule
 from spp.plan.config import RepairConfig
 from spp.stages.context import StageRun
 from spp.stages.devices import find_device
 from spp.stages.member import describe_member, load_member, write_member
 from spp.stages.opening import load_dense_of, open_samples
+from spp.structure.inputs import Inputs
 from spp.structure.repair import repair
+from spp.tasks.task import Task
+
+
+def repair_batches(data: DataModule, task: Task, num_samples: int) -> list[Inputs]:
+    """What a repair looks at: training inputs, drawn by the data's seed."""
+    return [task.inputs(batch) for batch in data.some_train_dataloader(num_samples)]
 
 
 def run(stage: StageRun) -> dict[str, Any]:
@@ -16,7 +24,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     stage.leave_to_leader()
     config = RepairConfig.from_spec(stage.config["repair"], "repair")
     data, task = open_samples(stage, config.batch_size, stage.config["augment"], stage.config["seed"])
-    batches = [task.inputs(batch) for batch in data.some_train_dataloader(config.num_samples)]
+    batches = repair_batches(data, task, config.num_samples)
     device = find_device(stage.runtime.accelerator)
     dense = load_dense_of(stage, "dense").to(device)
     family = stage.input_summary("family")

@@ -1,5 +1,6 @@
 """Stages `update` (SPP's) and `search` (every other method's): one search for an order of all units, or a member."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
 from spp.tasks.task import Batch
 
+CLEAN: dict[str, Any] = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+"""Of a search without labels there are none to change."""
 _RECIPES: dict[str, type[PassConfig]] = {"update": UpdateConfig, "search": SearchConfig}
 
 
@@ -75,6 +78,10 @@ class MaskSearch(_MovesMasks):
         super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
         self.search = search
 
+    def judged_by(self, outputs: Any, targets: Any) -> Any:
+        """Labels, or answers drawn from the outputs themselves."""
+        return self.task.sample_targets(outputs) if self.search.samples_targets else targets
+
     def configure_optimizers(self) -> Any:
         """One that moves nothing: the masks belong to the method."""
         return torch.optim.SGD(self.search.masks.values(), lr=0.0)
@@ -96,6 +103,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     """Search once, and write the order (with the weights, where they moved) or the member of a budget."""
     recipe = _RECIPES[stage.kind].from_spec(stage.config["recipe"], stage.kind)
     config = method_of(stage)
+    if config.is_driven_by_dense:
+        recipe = replace(recipe, distill_weight=1.0, distill_temperature=1.0, distill_kind="soft", **CLEAN)
     opened = open_dense(stage, recipe)
     num_steps = recipe.epochs * opened.data.steps_per_epoch
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None

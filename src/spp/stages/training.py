@@ -60,6 +60,7 @@ class TrainingPass(Trainable):
         """Mean loss of one batch as the recipe prepares it."""
         inputs, targets = self.loss.prepare(self.task.inputs(batch), self.task.targets(batch))
         outputs = call(self.model, inputs)
+        targets = self.judged_by(outputs, targets)
         loss = self.loss(outputs, targets)
         for further in self.further_outputs():
             loss = loss + self.loss(further, targets)
@@ -72,6 +73,10 @@ class TrainingPass(Trainable):
         self.mean_loss.add(loss)
         self.finite_steps.note(loss)
         return loss
+
+    def judged_by(self, outputs: Any, targets: Any) -> Any:
+        """The targets that outputs are compared with."""
+        return targets
 
     def further_outputs(self) -> Any:
         """Outputs of heads that are trained along, for the batch that the network has just seen."""

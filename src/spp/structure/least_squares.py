@@ -18,8 +18,8 @@ class MapRefit:
     """
 
     def __init__(self, num_inputs: int, num_outputs: int, device: torch.device) -> None:
-        self._gram = _no_sum(device, num_inputs, num_inputs)
-        self._cross = _no_sum(device, num_inputs, num_outputs)
+        self._gram = no_sum(device, num_inputs, num_inputs)
+        self._cross = no_sum(device, num_inputs, num_outputs)
 
     def add(self, inputs: Tensor, errors: Tensor) -> None:
         """Take in rows (n, num_inputs), and what is to be added to the outputs for them (n, num_outputs)."""
@@ -47,8 +47,8 @@ class ProductRefit:
 
     def __init__(self, num_heads: int, num_channels: int, num_features: int, device: torch.device) -> None:
         self._sizes = (num_channels, num_features)
-        self._products = _no_sum(device, num_heads, num_channels**2, num_features**2)
-        self._cross = _no_sum(device, num_heads, num_channels, num_features)
+        self._products = no_sum(device, num_heads, num_channels**2, num_features**2)
+        self._cross = no_sum(device, num_heads, num_channels, num_features)
 
     def add(self, features: Tensor, others: Tensor, errors: Tensor) -> None:
         """Take in samples.
@@ -88,6 +88,6 @@ def solve_ridge(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     return torch.cholesky_solve(cross, torch.linalg.cholesky(damped))
 
 
-def _no_sum(device: torch.device, *sizes: int) -> Tensor:
+def no_sum(device: torch.device, *sizes: int) -> Tensor:
     """Zeros for a sum over many samples: in float64 where the device knows it."""
     return torch.zeros(sizes, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)

@@ -54,6 +54,10 @@ class Classification(Task):
     def evaluator(self) -> "ClassificationEvaluator":
         return ClassificationEvaluator()
 
+    def sample_targets(self, outputs: Tensor) -> Tensor:
+        """A class for each sample, drawn from the network's probabilities."""
+        return torch.multinomial(outputs.detach().float().softmax(dim=1), 1).flatten()
+
     def distillation_loss(self, outputs: Tensor, teacher_outputs: Tensor, temperature: float, kind: str) -> Tensor:
         """soft: T^2 KL(teacher || student) of scores at temperature T (Hinton et al. 2015); hard: cross entropy with
         the teacher's first class (DeiT, Touvron et al. 2021)."""

@@ -133,6 +133,28 @@ class Task(ABC):
                 f"for {num_samples} {self.facts.samples}; give the network {self.num_outputs} outputs"
             )
 
+    def sample_targets(self, outputs: Any) -> Any:
+        """Targets drawn from what a network says itself, for tasks that can: one for each sample of `outputs`.
+
+        Under their distribution squared gradients have the Fisher information as their mean.
+
+        Raises:
+            ValueError: one line, of other tasks.
+        """
+        raise ValueError(
+            f"method.name: {self.name} cannot draw answers from a network's outputs; allowed: methods that use labels; "
+            "use method=taylor"
+        )
+
+    def check_sampling(self) -> None:
+        """Refuse a method that draws answers from a network's outputs, where the task cannot.
+
+        Raises:
+            ValueError: one line.
+        """
+        if type(self).sample_targets is Task.sample_targets:
+            self.sample_targets(None)
+
     def check_distillation(self) -> None:
         """Refuse a teacher, where the task cannot learn from one.
 

@@ -108,3 +108,18 @@ def test_two_tasks_have_tables_of_their_own(make_row, make_error_row, make_recor
     assert [len(table.rows) for table in tables] == [2, 2]
     assert "top-1 after" in table_of(tables[0])[0]
     assert "error after" in table_of(tables[1])[0]
+
+
+def test_what_was_repaired_and_how_far_members_are_from_dense_stand_beside(make_row, make_record):
+    shared = {"unit": "nats", "better": "lower", "count": 297, "of": "images", "label": "KL to dense"}
+    row = make_row(top1=96.0)
+    row["metrics"]["kl"] = {"value": 0.0123, **shared}
+    row["metrics_repaired"] = {"top1": {**row["metrics"]["top1"], "value": 95.0}, "kl": {"value": 0.0456, **shared}}
+    (table,) = family.tables(make_record(row), PUBLISHED)
+    dense, line = table_of(table)
+    assert [line[f"top-1 {when}"] for when in ("before", "repaired", "after")] == ["90.0", "95.0", "96.0"]
+    assert [line[f"KL to dense (nats) {when}"] for when in ("repaired", "after")] == ["0.0456", "0.0123"]
+    assert (dense["KL to dense (nats) after"], dense["top-1 repaired"], dense["top-1 after"]) == ("", "", "97.0")
+    assert "before, repaired in closed form, and after finetuning" in table.legend[0]
+    (read,) = csv.DictReader(to_csv(table).splitlines())
+    assert (read["kl"], read["kl_repaired"], read["top1_repaired"]) == ("0.0123", "0.0456", "95.0")

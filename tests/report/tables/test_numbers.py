@@ -27,7 +27,8 @@ def members(compared_store):
             continue
         finetune = spec["inputs"]["member"]["key"]
         trained = read(compared_store, "finetune", finetune, "spec.json")
-        family = read(compared_store, "prune", trained["inputs"]["family"]["key"], "spec.json")
+        repaired = read(compared_store, "repair", trained["inputs"]["family"]["key"], "spec.json")
+        family = read(compared_store, "prune", repaired["inputs"]["family"]["key"], "spec.json")
         path = family["inputs"]["path"]
         method = read(compared_store, path["kind"], path["key"], "spec.json")["config"]["method"]
         label = f"spp ({method['preset']})" if method["name"] == "spp" else method["name"]

@@ -8,11 +8,13 @@ from spp.store.store import Store
 from spp.text import visible
 
 
-def extract(root: Path, source: str, kind: str, size: float, out: Path, *, as_json: bool) -> int:
+def extract(
+    root: Path, source: str, kind: str, size: float, out: Path, *, num_repair_samples: int, as_json: bool
+) -> int:
     """Write the model and say what it costs."""
     from spp.stages import extract as worker
 
-    made = worker.extract(Store(root), source, kind, size, out)
+    made = worker.extract(Store(root), source, kind, size, out, num_repair_samples)
     if as_json:
         row = {"asked": {kind: size}, "macs": made.macs, "params": made.params, "num_units": made.num_units}
         print(json.dumps({**row, "weights": str(made.weights), "file": str(made.file)}, indent=1))

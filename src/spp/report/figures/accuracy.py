@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from spp.record.metrics import AFTER, BEFORE, MetricInfo, headline
+from spp.record.metrics import AFTER, BEFORE, REPAIRED, MetricInfo, headline, metrics_to_dense
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
@@ -15,23 +15,26 @@ from spp.report.published import Published, PublishedValue, quality_name
 
 MAX_SERIES = 14
 """Lines in one picture; the methods themselves come before their variants."""
-TITLES = {AFTER: "after finetuning", BEFORE: "before finetuning"}
-"""Of the two parts of a picture, by the column of the rows that they show."""
+TITLES = {AFTER: "after finetuning", REPAIRED: "repaired", BEFORE: "before finetuning"}
+"""Of the parts of a picture, by the column of the rows that they show."""
 
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each workload and kind of budget."""
-    return [_drawing(panel, rows, published) for panel, rows in panels(record.rows).items()]
+    """For each workload and kind of budget a drawing of the headline, and one of each distance to the dense network."""
+    return [
+        _drawing(panel, rows, metric, published)
+        for panel, rows in panels(record.rows).items()
+        for metric in (headline(rows), *metrics_to_dense(rows))
+    ]
 
 
-def _drawing(panel: Panel, rows: Sequence[Row], published: Published) -> Drawing:
-    metric = headline(rows)
+def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: Published) -> Drawing:
     series = by_series(rows)
     shown = dict(sorted(series.items(), key=lambda item: bool(item[0].variant))[:MAX_SERIES])
     curves = {column: [curve(one, series[one], panel, metric, column) for one in series] for column in TITLES}
     columns = [column for column in TITLES if any(curves[column])]
-    values = [(value, size) for value in published.values if (size := _size(value, panel, rows)) is not None]
+    values = [(value, size) for value in published.values if (size := _size(value, panel, rows, metric)) is not None]
     looks = styles([*shown, *(Series(value.method) for value, _ in values)])
     figure = new_figure(TEXT_WIDTH, 2.7)
     entries: dict[str, Any] = {}
@@ -41,6 +44,8 @@ def _drawing(panel: Panel, rows: Sequence[Row], published: Published) -> Drawing
                 entries.setdefault(points[0].series.label, draw_curve(axes, points, looks[points[0].series]))
         entries |= draw_dense(axes, dense_values(rows, metric), metric)
         axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
+        if metric.unit != "%" and metric in metrics_to_dense(rows):
+            axes.set_yscale("log")  # distances span decades
         axes.margins(0.06)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", color="0.92", linewidth=0.6)
@@ -51,7 +56,7 @@ def _drawing(panel: Panel, rows: Sequence[Row], published: Published) -> Drawing
     title = f"{quality_name(metric)} of {panel.title}"
     figure.suptitle(title)
     return Drawing(
-        file_stem("accuracy", panel.stem),
+        file_stem("accuracy" if metric == headline(rows) else metric.name, panel.stem),
         title,
         figure,
         _caption(panel, rows, values, len(series) - len(shown), metric),
@@ -103,10 +108,10 @@ def draw_published(
     return entries
 
 
-def _size(value: PublishedValue, panel: Panel, rows: Sequence[Row]) -> float | None:
+def _size(value: PublishedValue, panel: Panel, rows: Sequence[Row], metric: MetricInfo) -> float | None:
     """Where a published value belongs on the x axis; None if it belongs elsewhere or its size is not known."""
     is_here = (value.model, value.data) == (panel.workload.model, panel.workload.data)
-    if not is_here or value.metric != headline(rows).name:
+    if not is_here or value.metric != metric.name:
         return None
     count = value.params if panel.size_column == "params" else value.macs
     if count is None and value.budget is not None and value.budget_kind == panel.size_column:
@@ -129,7 +134,8 @@ def _caption(
     ]
     if num_seeds > 1:
         sentences.append(f"Mean and standard deviation over up to {num_seeds} seeds.")
-    sentences.append("The dotted level is the dense network before any pruning.")
+    if dense_values(rows, metric):
+        sentences.append("The dotted level is the dense network before any pruning.")
     if values:
         sources = "; ".join(dict.fromkeys(f"{value.method} {value.value:g}: {value.source}" for value, _ in values))
         sentences.append(f"Hollow markers are published numbers, not ours ({sources}).")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from spp.record.metrics import AFTER, BEFORE, MetricInfo, counts_text, headline
+from spp.record.metrics import REPAIRED, MetricInfo, counts_text, headline, values_of
 from spp.record.record import Record, RequestedMember
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
@@ -27,12 +27,13 @@ from spp.report.groups import (
 from spp.report.missing import budget_todo, missing_todos
 from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
+from spp.report.tables.family import WHEN, metric_places
 from spp.report.tables.members import member_data
 
 LEGEND = (
-    "{metric} on the test set of {counts} {samples}{deviation}, before and after finetuning. A column is a budget in "
-    "achieved {kind}{farthest}. Epochs are those of search and walk, and of finetuning. The last columns are what "
-    "searches and walks took on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
+    "{metric} on the test set of {counts} {samples}{deviation}, before{repaired} and after finetuning. A column is a "
+    "budget in achieved {kind}{farthest}. Epochs are those of search and walk, and of finetuning. The last columns are "
+    "what searches and walks took on {devices}: their number over all seeds, seconds in all, seconds per member{gpu}."
 )
 FARTHEST = "; the member farthest from its budget is off by {worst:.1f} % of the dense model"
 
@@ -64,10 +65,14 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
     groups, kind, metric = group_rows(rows), rows[0]["budget_kind"], headline(rows)
     budgets = sorted({row["budget_asked"] for row in rows}, reverse=True)
     has_gpu = any(row["search_gpu_seconds"] for row in rows)
+    places = sorted(metric_places(rows), key=lambda place: (place[0] != metric, list(WHEN)[::-1].index(place[1])))
     columns = (
         Column("method", is_number=False),
-        *(Column(f"{size_text(budget)} after") for budget in budgets),
-        *(Column(f"{size_text(budget)} before") for budget in budgets),
+        *(
+            Column(f"{_label(shown, metric)}{size_text(budget)} {WHEN[column]}")
+            for shown, column in places
+            for budget in budgets
+        ),
         Column("epochs"),
         Column("searches"),
         Column("total (s)"),
@@ -85,13 +90,18 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
             group.budget_asked: members for group, members in groups.items() if group.combination == combination
         }
         out_of_reach = _budgets_of(combination, kind, record.out_of_reach)
-        values = _metric_cells(by_budget, budgets, out_of_reach, metric)
+        values = _metric_cells(by_budget, budgets, out_of_reach, places)
         lines.append((Cell(combination.short_label), *values, *_cost(by_budget, has_gpu)))
         todo += _not_run(combination, kind, by_budget, budgets, record)
     workload = Workload.of(rows[0])
     here = [m for m in record.missing if (Workload.of_source(m), m.budget_kind) == (workload, kind)]
     todo += missing_todos(record, here, published)
     return Table(name, title, columns, tuple(lines), (_legend(rows, metric, has_gpu),), tuple(todo), member_data(rows))
+
+
+def _label(shown: MetricInfo, headline: MetricInfo) -> str:
+    """What stands before a budget in the head of a column: nothing for the headline."""
+    return "" if shown == headline else f"{shown.column} "
 
 
 def _budgets_of(combination: Combination, kind: str, members: Iterable[RequestedMember]) -> set[float]:
@@ -107,13 +117,13 @@ def _metric_cells(
     by_budget: Mapping[float, Sequence[Row]],
     budgets: Sequence[float],
     out_of_reach: Collection[float],
-    metric: MetricInfo,
+    places: Sequence[tuple[MetricInfo, str]],
 ) -> list[Cell]:
     return [
         metric_cell(by_budget[budget], metric, column)
         if budget in by_budget
         else Cell("out of reach" if budget in out_of_reach else "not run")
-        for column in (AFTER, BEFORE)
+        for metric, column in places
         for budget in budgets
     ]
 
@@ -148,6 +158,7 @@ def _legend(rows: Sequence[Row], metric: MetricInfo, has_gpu: bool) -> str:
         metric=metric.description,
         counts=counts_text(rows, metric.name),
         samples=metric.of,
+        repaired=", repaired in closed form," if values_of(rows, metric.name, REPAIRED) else "",
         deviation=f", mean ± standard deviation over {seeds}" if seeds else "",
         kind=kind,
         farthest="" if kind == "units" else FARTHEST.format(worst=max(missed(row) for row in rows)),

@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from spp.record.metrics import AFTER, BEFORE, DENSE, MetricInfo, counts_text, headline, mean_change, values_of
+from spp.record.metrics import (
+    AFTER,
+    BEFORE,
+    DENSE,
+    REPAIRED,
+    MetricInfo,
+    counts_text,
+    headline,
+    mean_change,
+    metrics_to_dense,
+    values_of,
+)
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
@@ -26,9 +37,12 @@ from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
 from spp.report.tables.members import member_data
 
+WHEN = {BEFORE: "before", REPAIRED: "repaired", AFTER: "after"}
+"""What columns of rows are called in heads of tables."""
 LEGEND = (
     "FLOPs are multiply-adds of Linear, Conv and matmul for one {sample}; `asked` is the budget, the rest was counted "
-    "on the compact model. {metric} is on the test set of {counts} {samples}, before and after finetuning{deviation}. "
+    "on the compact model. {metric} is on the test set of {counts} {samples}, before{repaired} and after "
+    "finetuning{deviation}. "
     "`to dense` is the change of {label}{unit}."
 )
 
@@ -49,36 +63,52 @@ def tables(record: Record, published: Published) -> list[Table]:
         name = "family" if len(workloads) == 1 else file_stem("family", *words, workload.model, workload.data)
         title = ", ".join([workload.title, *words])
         todo = missing_todos(record, missing, published)
-        metric = headline(rows)
-        legend = (_legend(rows, metric),)
-        made.append(Table(name, title, _columns(metric), _rows(rows, metric), legend, todo, member_data(rows)))
+        metric, places = headline(rows), metric_places(rows)
+        columns, legend = _columns(metric, places), (_legend(rows, metric),)
+        made.append(Table(name, title, columns, _rows(rows, metric, places), legend, todo, member_data(rows)))
     return made
 
 
-def _columns(metric: MetricInfo) -> tuple[Column, ...]:
+def metric_places(rows: Sequence[Row]) -> list[tuple[MetricInfo, str]]:
+    """The metrics to show and where in the rows they stand: the headline, then how far members are from dense."""
+    after = [(metric, AFTER) for metric in (headline(rows), *metrics_to_dense(rows))]
+    places = [(headline(rows), BEFORE)]
+    for metric, column in after:
+        places += [(metric, REPAIRED)] if values_of(rows, metric.name, REPAIRED) else []
+        places.append((metric, column))
+    return places
+
+
+def _columns(metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]) -> tuple[Column, ...]:
     return (
         Column("method", is_number=False),
         Column("asked"),
         Column("params (M)"),
         Column("FLOPs (G)"),
         Column("of dense"),
-        Column(f"{metric.column} before"),
-        Column(f"{metric.column} after"),
+        *(Column(f"{shown.column} {WHEN[column]}") for shown, column in places),
         Column("to dense"),
     )
 
 
-def _rows(rows: Sequence[Row], metric: MetricInfo) -> tuple[tuple[Cell, ...], ...]:
-    dense = (_dense(name, found, metric) for name, found in dense_groups(rows).items())
-    return (*dense, *(_cells(group, members, metric) for group, members in group_rows(rows).items()))
+def _rows(
+    rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
+) -> tuple[tuple[Cell, ...], ...]:
+    dense = (_dense(name, found, metric, places) for name, found in dense_groups(rows).items())
+    return (*dense, *(_cells(group, members, metric, places) for group, members in group_rows(rows).items()))
 
 
-def _dense(name: str, dense: Sequence[Row], metric: MetricInfo) -> tuple[Cell, ...]:
+def _dense(
+    name: str, dense: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
+) -> tuple[Cell, ...]:
     size = (_number(dense[0]["dense_params"] / 1e6), _number(dense[0]["dense_macs"] / 1e9))
-    return (Cell(name), Cell(), *size, Cell("100 %", 100.0), Cell(), dense_cell(dense, metric), Cell())
+    shown = (dense_cell(dense, metric) if place == (metric, AFTER) else Cell() for place in places)
+    return (Cell(name), Cell(), *size, Cell("100 %", 100.0), *shown, Cell())
 
 
-def _cells(group: Group, rows: Sequence[Row], metric: MetricInfo) -> tuple[Cell, ...]:
+def _cells(
+    group: Group, rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
+) -> tuple[Cell, ...]:
     share = 100 * mean(row["macs"] / row["dense_macs"] for row in rows)
     return (
         Cell(group.combination.short_label),
@@ -86,8 +116,7 @@ def _cells(group: Group, rows: Sequence[Row], metric: MetricInfo) -> tuple[Cell,
         _number(mean(row["params"] for row in rows) / 1e6),
         _number(mean(row["macs"] for row in rows) / 1e9),
         Cell(f"{share:.1f} %", share),
-        metric_cell(rows, metric, BEFORE),
-        metric_cell(rows, metric, AFTER),
+        *(metric_cell(rows, shown, column) for shown, column in places),
         _change(rows, metric),
     )
 
@@ -117,6 +146,7 @@ def _legend(rows: Sequence[Row], metric: MetricInfo) -> str:
         metric=metric.description,
         counts=counts_text(rows, metric.name),
         samples=metric.of,
+        repaired=", repaired in closed form," if values_of(rows, metric.name, REPAIRED) else "",
         deviation=f"; mean ± standard deviation over {seeds}" if seeds else "",
         label=metric.label,
         unit=metric.in_change_unit,

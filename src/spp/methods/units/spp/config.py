@@ -81,8 +81,17 @@ class SPPConfig(MethodConfig):
     """Masks multiply where the released code does; units that tie with the last one chosen stay, too; attention scores
     are scaled by the kept query-key width."""
 
+    drive: str = later("loss", neutral="loss")
+    """What moves the masks: loss (the task's, by labels) or kl (the distance to the dense network; no labels)."""
+
+    @property
+    def is_driven_by_dense(self) -> bool:
+        """As `drive` says."""
+        return self.drive == "kl"
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.drive in ("loss", "kl"), "drive", self.drive, "loss, kl", "use loss")
         require(self.preset in PRESETS, "preset", self.preset, ", ".join(PRESETS), "use priced")
         for name in ("lr", "kappa", "lam", "eta"):
             value = getattr(self, name)

@@ -1,0 +1,1 @@
+"""Joint Gauss-Newton over all masks."""

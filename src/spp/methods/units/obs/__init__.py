@@ -1,0 +1,1 @@
+"""Optimal Brain Surgeon on units, with the Fisher information of the branches' outputs."""
