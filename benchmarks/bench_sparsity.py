@@ -52,7 +52,7 @@ def published_sweep(weight: Tensor, factor: Tensor, block_size: int = 128, spars
     for start in range(0, weight.shape[1], block_size):
         stop = min(start + block_size, weight.shape[1])
         block, upper = weight[:, start:stop].clone(), factor[start:stop, start:stop]
-        kept, errors = torch.zeros_like(block), torch.zeros_like(block)
+        kept, errors, losses = (torch.zeros_like(block) for _ in range(3))
         score = block**2 / upper.diagonal() ** 2
         removed = score <= score.flatten().sort().values[int(score.numel() * sparsity)]
         for j in range(stop - start):
@@ -60,6 +60,7 @@ def published_sweep(weight: Tensor, factor: Tensor, block_size: int = 128, spars
             new = column.clone()
             new[removed[:, j]] = 0
             kept[:, j] = new
+            losses[:, j] = (column - new) ** 2 / pivot**2
             error = (column - new) / pivot
             block[:, j:] -= error[:, None] @ upper[j, j:][None]
             errors[:, j] = error
