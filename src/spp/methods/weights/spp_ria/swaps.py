@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spp.sparsity.curvature import Curvature
+from spp.sparsity.pattern import Pattern
 
 _MIN_GAIN = 1e-6
 """Share of a row's loss below which a swap is rounding."""
@@ -16,41 +17,49 @@ _ROWS_AT_ONCE = 256
 """So that what belongs to some rows stays in a cache."""
 
 
-def swap_weights(weight: Tensor, mask: Tensor, curvature: Curvature, of: int | None, max_swaps: int) -> Tensor:
+def swap_weights(weight: Tensor, mask: Tensor, curvature: Curvature, pattern: Pattern, max_swaps: int) -> Tensor:
     """A mask that no swap tried makes better, or that has had as many swaps per row as allowed.
 
     Args:
         weight: (out, in), of the type of the Gram matrix.
         mask: (out, in) bool, the start.
         curvature: of the input.
-        of: M of N:M, within whose groups weights change places; None: within rows.
-        max_swaps: per row.
+        pattern: whose counts stay: weights change places within rows, of a block or of a group of N:M.
+        max_swaps: per row, and block.
 
     Returns: (out, in) bool.
     """
-    parts = zip(torch.split(weight * curvature.norms, _ROWS_AT_ONCE), torch.split(mask, _ROWS_AT_ONCE), strict=True)
-    return torch.cat([_swap_rows(u, part.clone(), curvature.correlation, of, max_swaps) for u, part in parts])
+    size = weight.shape[1]
+    width = pattern.block_size if pattern.ratio is None and pattern.group == "block" else size
+    places = [slice(start, min(start + width, size)) for start in range(0, size, width)]
+    swapped = []
+    for u, part in zip(
+        torch.split(weight * curvature.norms, _ROWS_AT_ONCE), torch.split(mask.clone(), _ROWS_AT_ONCE), strict=True
+    ):
+        for columns in places:
+            _swap_rows(u, part, curvature.correlation, pattern.of, columns, max_swaps)
+        swapped.append(part)
+    return torch.cat(swapped)
 
 
-def _swap_rows(u: Tensor, mask: Tensor, correlation: Tensor, of: int | None, max_swaps: int) -> Tensor:
+def _swap_rows(u: Tensor, mask: Tensor, correlation: Tensor, of: int | None, columns: slice, max_swaps: int) -> None:
+    """Swap in some columns of `mask`, in place."""
     gradient = (u * ~mask) @ correlation
     losses = (gradient * (u * ~mask)).sum(1) / 2
+    gradient, within = gradient[:, columns], correlation[columns, columns]
+    u, mask = u[:, columns], mask[:, columns]
     rows = torch.arange(len(u), device=u.device)
     for _ in range(max_swaps):
         # Rows that are done leave.
-        some_u, some_mask, some_gradient = u[rows], mask[rows], gradient[rows]
-        if of is None:
-            goes, comes, change = _best_of_row(some_u, some_mask, some_gradient, correlation)
-        else:
-            goes, comes, change = _best_of_groups(some_u, some_mask, some_gradient, correlation, of)
+        now = (u[rows], mask[rows], gradient[rows], within)
+        goes, comes, change = _best_of_row(*now) if of is None else _best_of_groups(*now, of)
         is_better = change < -_MIN_GAIN * losses[rows]
         rows, goes, comes = rows[is_better], goes[is_better], comes[is_better]
         if len(rows) == 0:
             break
         losses[rows] += change[is_better]
         mask[rows, goes], mask[rows, comes] = False, True
-        gradient[rows] += u[rows, goes][:, None] * correlation[goes] - u[rows, comes][:, None] * correlation[comes]
-    return mask
+        gradient[rows] += u[rows, goes][:, None] * within[goes] - u[rows, comes][:, None] * within[comes]
 
 
 def _costs(u: Tensor, mask: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +92,7 @@ def _best_of_groups(
     cost_goes, cost_comes = _costs(u, mask, gradient)
     groups = torch.arange(u.shape[1], device=u.device).view(-1, of)
     within = correlation[groups[:, :, None], groups[:, None, :]]
-    parts = u.view(len(u), -1, of)
+    parts = u.reshape(len(u), -1, of)
     change = cost_goes.view(parts.shape)[..., :, None] + cost_comes.view(parts.shape)[..., None, :]
     change = change - parts[..., :, None] * parts[..., None, :] * within
     best, pair = change.flatten(1).min(1)
