@@ -16,7 +16,7 @@ def make(num_out=12, num_in=16, seed=0):
 
 
 def loss(weight, mask, x):
-    return float((x @ (weight * ~mask).T).square().sum())
+    return float((torch.atleast_2d(weight * ~mask) @ x.T).square().sum())
 
 
 def losses_after_each_swap(weight, mask, x, of):
