@@ -1,4 +1,4 @@
-"""CPU seconds per linear of one-shot pruning: python benchmarks/bench_sparsity.py [--shape OUTxIN ...] [--llama2-7b].
+"""CPU seconds per linear of one-shot pruning: python benchmarks/bench_sparsity.py [--shape OUTxIN ...] [--steps ...]
 
 Beside each step stands its straight formulation: SparseGPT's sweep and factor as its paper and release state them,
 Gram matrices added up whole and for every linear apart, thresholds by a whole sort, one least-squares system per row.
@@ -15,15 +15,17 @@ from torch import Tensor
 
 from spp.methods.weights.registry import load_weight_method, read_weight_method
 from spp.sparsity.curvature import Curvature
-from spp.sparsity.least_squares import solve_least_squares
+from spp.sparsity.least_squares import TOLERANCE, solve_least_squares
 from spp.sparsity.pattern import Pattern, keep_largest
 from spp.sparsity.permutation import find_permutation
 from spp.sparsity.problem import LinearProblem, prepare_input
+from spp.sparsity.prune_layer import LAYER_TOLERANCE
 from spp.sparsity.statistics import InputStats
 from spp.sparsity.sweep import choose_in_sweep
 
 SHAPES = ("1024x1024", "2048x2048", "2048x5504")
 LLAMA2_7B = ("4096x4096", "4096x11008")
+STEPS = ("sums", "sweep", "choices", "squares", "methods")
 NUM_TOKENS = 1024
 ROWS_SOLVED_ALONE = 8
 """Of the rows as many are solved one by one, and the time of all is estimated from them."""
@@ -52,7 +54,7 @@ def published_sweep(weight: Tensor, factor: Tensor, block_size: int = 128, spars
     for start in range(0, weight.shape[1], block_size):
         stop = min(start + block_size, weight.shape[1])
         block, upper = weight[:, start:stop].clone(), factor[start:stop, start:stop]
-        kept, errors = torch.zeros_like(block), torch.zeros_like(block)
+        kept, errors, losses = (torch.zeros_like(block) for _ in range(3))
         score = block**2 / upper.diagonal() ** 2
         removed = score <= score.flatten().sort().values[int(score.numel() * sparsity)]
         for j in range(stop - start):
@@ -60,6 +62,7 @@ def published_sweep(weight: Tensor, factor: Tensor, block_size: int = 128, spars
             new = column.clone()
             new[removed[:, j]] = 0
             kept[:, j] = new
+            losses[:, j] = (column - new) ** 2 / pivot**2
             error = (column - new) / pivot
             block[:, j:] -= error[:, None] @ upper[j, j:][None]
             errors[:, j] = error
@@ -91,34 +94,29 @@ def accumulation(num_in: int) -> None:
     timed("lower blocks, one for three linears", lambda: stats.add(x), three)
 
 
-def shape(num_out: int, num_in: int) -> None:
-    """Print all steps for one linear."""
+def shape(num_out: int, num_in: int, steps: Sequence[str]) -> None:
+    """Print the steps asked for, for one linear."""
     print(f"{num_out} x {num_in}, {torch.get_num_threads()} thread(s)")
-    accumulation(num_in)
-    weight = torch.randn(num_out, num_in)
+    if "sums" in steps:
+        accumulation(num_in)
+    weight, stats = torch.randn(num_out, num_in), InputStats(num_in)
     scales = torch.randn(num_in).exp()
-    stats = InputStats(num_in)
     for _ in range(1 + 2 * num_in // NUM_TOKENS):
         stats.add((torch.randn(NUM_TOKENS, num_in) + torch.randn(NUM_TOKENS, 1)) * scales)
+    for step, measure in {"sweep": sweeps, "choices": choices, "squares": squares, "methods": methods}.items():
+        if step in steps:
+            measure(weight, stats)
+    print(f"  peak memory of the process so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+def sweeps(weight: Tensor, stats: InputStats) -> None:
     gram = stats.gram
     published = timed("published factor (three factorisations)", lambda: published_factor(gram))
     curvature = Curvature(gram)
     timed("factor", lambda: curvature.inverse_factor, published)
     factor = curvature.inverse_factor
     published = timed("published sweep", lambda: published_sweep(weight, factor))
-    block = Pattern(group="block")
-    timed("sweep on W^T in two levels", lambda: choose_in_sweep(weight, factor, block), published)
-    choices(weight, stats)
-    mask = keep_largest(weight.abs() * stats.norms, Pattern())
-    few = slice(0, ROWS_SOLVED_ALONE)
-    alone = timed(
-        f"least squares row by row, {ROWS_SOLVED_ALONE} rows", lambda: solve_row_by_row(weight[few], mask[few], gram)
-    )
-    alone *= num_out / ROWS_SOLVED_ALONE
-    print(f"  {'the same for all rows, estimated':58s} {alone:9.3f} s")
-    timed("least squares, all rows at once", lambda: solve_least_squares(weight, mask, curvature, 0.01), alone)
-    methods(weight, stats)
-    print(f"  peak memory of the process so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    timed("sweep on W^T in two levels", lambda: choose_in_sweep(weight, factor, Pattern(group="block")), published)
 
 
 def choices(weight: Tensor, stats: InputStats) -> None:
@@ -133,6 +131,20 @@ def choices(weight: Tensor, stats: InputStats) -> None:
     timed("channel permutation by assignment", lambda: find_permutation(score, 2, 4, "assignment"))
 
 
+def squares(weight: Tensor, stats: InputStats) -> None:
+    mask, gram, few = keep_largest(weight.abs() * stats.norms, Pattern()), stats.gram, slice(0, ROWS_SOLVED_ALONE)
+    label = f"least squares row by row, {ROWS_SOLVED_ALONE} rows"
+    alone = timed(label, lambda: solve_row_by_row(weight[few], mask[few], gram)) * len(weight) / ROWS_SOLVED_ALONE
+    print(f"  {'the same for all rows, estimated':58s} {alone:9.3f} s")
+    curvature = Curvature(gram)
+    for tolerance in (TOLERANCE, LAYER_TOLERANCE):
+        timed(
+            f"least squares, all rows at once, gradient {tolerance:g} of before",
+            lambda limit=tolerance: solve_least_squares(weight, mask, curvature, 0.01, limit),
+            alone,
+        )
+
+
 def methods(weight: Tensor, stats: InputStats) -> None:
     for name in ("wanda", "ria", "sparsegpt", "spp_ria"):
         method = load_weight_method(read_weight_method({"name": name}))
@@ -145,11 +157,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shape", nargs="+", default=SHAPES, help="OUTxIN")
     parser.add_argument("--llama2-7b", action="store_true", help="the shapes of Llama-2-7B: minutes, and 8 GiB")
+    parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS)
     arguments = parser.parse_args(argv)
     torch.manual_seed(0)
     for text in LLAMA2_7B if arguments.llama2_7b else arguments.shape:
         num_out, num_in = map(int, text.split("x"))
-        shape(num_out, num_in)
+        shape(num_out, num_in, arguments.steps)
 
 
 if __name__ == "__main__":

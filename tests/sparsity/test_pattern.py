@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spp.sparsity.pattern import Pattern, keep_largest, num_removed
+from spp.sparsity.pattern import Pattern, keep_largest, kth_smallest, num_removed
 
 
 def mask_by_sorting(scores, num):
@@ -53,3 +53,29 @@ def test_the_whole_part_of_a_product_goes_and_floats_do_not_lose_one():
 def test_inputs_that_are_no_whole_number_of_groups_are_refused_by_name():
     with pytest.raises(ValueError, match=r"^layers\.0\.q: its 30 inputs are not allowed with of=4; allowed: a"):
         Pattern(keep=2, of=4).check("layers.0.q", 30)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("kind", ["normal", "ties", "ascending", "periodic", "constant"])
+def test_the_sample_only_bounds_what_is_searched(kind, share):
+    num = 70_000
+    normal = torch.randn(num, generator=torch.Generator().manual_seed(0))
+    values = {
+        "normal": normal,
+        "ties": (3 * normal).round(),
+        "ascending": torch.arange(num).float(),
+        # What the sample takes is larger than all the rest.
+        "periodic": torch.where(torch.arange(num) % (num // 4096) == 0, normal + 100, normal),
+        "constant": torch.zeros(num),
+    }[kind]
+    k = max(1, int(share * num))
+    assert kth_smallest(values, k) == values.sort().values[k - 1]
+
+
+def test_large_matrices_are_chosen_as_small_ones_are():
+    score = torch.randn(300, 400, generator=torch.Generator().manual_seed(1))
+    for pattern in (Pattern(group="matrix", sparsity=0.3), Pattern(group="block", block_size=300)):
+        assert torch.equal(keep_largest(score, pattern), reference(score, pattern))
+    tied = (4 * score).round()
+    pattern = Pattern(group="matrix")
+    assert torch.equal(keep_largest(tied, pattern), reference(tied, pattern))

@@ -14,6 +14,11 @@ from spp.sparsity.config import BLOCK_SIZE, GROUPS, SparsityConfig
 
 _ROUNDING = 1e-6
 """So that 0.29 of 100 weights are 29, although the product is below that in floating point."""
+_MIN_SAMPLED = 2**16
+"""Weights that compete from which on a sample pays."""
+_SAMPLE_SIZE = 4096
+_MARGIN = 2.5
+"""Half the width of the bounds in roots of the sample's size: five standard errors of a median."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +97,37 @@ def _smallest(score: Tensor, num: int) -> Tensor:
     """Marks exactly `num` entries of every row."""
     if num == 0:
         return torch.zeros_like(score, dtype=torch.bool)
-    threshold = score.kthvalue(num, dim=1, keepdim=True).values
+    if len(score) == 1 and score.shape[1] >= _MIN_SAMPLED:
+        threshold = kth_smallest(score[0], num)[None, None]
+    else:
+        threshold = score.kthvalue(num, dim=1, keepdim=True).values
     marked = score <= threshold
-    with_ties = (marked.sum(1) > num).nonzero()[:, 0]
+    # Over everything a count takes a seventh of the time of one along a dimension.
+    counts = marked.count_nonzero()[None] if len(marked) == 1 else marked.sum(1)
+    with_ties = (counts > num).nonzero()[:, 0]
     if len(with_ties):
         score, threshold = score[with_ties], threshold[with_ties]
         below, ties = score < threshold, score == threshold
         marked[with_ties] = below | (ties & (ties.cumsum(1) <= num - below.sum(1, keepdim=True)))
     return marked
+
+
+def kth_smallest(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest of many, k from 1: a sample bounds it, and only what lies within the bounds is searched.
+
+    Args:
+        values: (num,), finite.
+        k: from 1 to num.
+
+    Returns: a scalar, exact whatever the sample is.
+    """
+    sample = values[:: max(1, len(values) // _SAMPLE_SIZE)].sort().values
+    place, margin = k / len(values) * len(sample), _MARGIN * len(sample) ** 0.5
+    low = sample[max(0, int(place - margin))]
+    high = sample[min(len(sample) - 1, int(place + margin))]
+    rest = k - int((values < low).count_nonzero())
+    between = values[(values >= low) & (values <= high)]
+    return between.kthvalue(rest).values if 0 < rest <= len(between) else values.kthvalue(k).values
 
 
 def _keep_of_consecutive(score: Tensor, keep: int, of: int) -> Tensor:

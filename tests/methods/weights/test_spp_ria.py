@@ -137,6 +137,14 @@ def test_no_row_is_worse_than_with_rias_mask_and_the_whole_is_far_better(pattern
     assert errors(found).sum() < 0.85 * errors(ria).sum()
 
 
+def test_without_correlations_nothing_is_to_be_gained_over_the_largest_terms():
+    weight, _, _ = make()
+    stats = InputStats(32, ["gram"])
+    stats.add(torch.eye(32) * torch.linspace(1, 3, 32))
+    found = choose(weight, stats, PATTERNS[0], name="spp_ria")
+    assert torch.equal(found, keep_largest((weight * torch.linspace(1, 3, 32)).abs(), PATTERNS[0]))
+
+
 def test_small_rows_end_near_the_best_of_all_masks():
     weight, stats, _ = make(num_out=12, num_in=10)
     curvature = Curvature(stats.gram.double())

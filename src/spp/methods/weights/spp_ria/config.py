@@ -4,10 +4,13 @@ The paper says that the solution path is combined with the RIA score. A path tha
 the score does, so `drive=minibatch` is RIA but for ties and for the mean over mini-batches; tests show it. Another
 thing are the paper's dynamics of M, V and Gamma driven by the gradient of the error of the linear's outputs:
 `drive=reconstruction`, a split Bregman iteration with a mask of zeros and ones that starts from RIA's. It is not
-nested: each share removed has an iteration of its own.
+nested: each share removed has an iteration of its own. Two things follow after it, chosen on validation text with the
+layers of SmolLM2-135M: swaps of single weights, which lower the error by another 10 to 40 %, and a Gram matrix that is
+shrunk by a quarter towards its diagonal, so that less of the calibration text is learnt by heart.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from spp.config import require
 from spp.methods.weights.method import WeightMethodConfig
@@ -18,6 +21,8 @@ DRIVES = ("reconstruction", "minibatch")
 @dataclass(frozen=True, kw_only=True)
 class SPPRIAConfig(WeightMethodConfig):
     """Settings of the two drives; a field says where it plays a part in one of them alone."""
+
+    own_shrinkage: ClassVar[float] = 0.25
 
     name: str = "spp_ria"
     """Name of the method."""
@@ -31,11 +36,14 @@ class SPPRIAConfig(WeightMethodConfig):
     """First strength of the coupling of M and Gamma (reconstruction), next to a mean curvature of 1."""
     rho_growth: float = 1.3
     """Factor of rho from step to step (reconstruction)."""
+    max_swaps: int = 100
+    """Swaps of a kept for a removed weight in each row after the last step (reconstruction); 0: none."""
 
     def __post_init__(self) -> None:
         require(self.drive in DRIVES, "drive", self.drive, ", ".join(DRIVES), "use reconstruction")
         require(self.a >= 0, "a", self.a, "0 or more", "use 0.5")
         require(self.num_steps >= 0, "num_steps", self.num_steps, "0 or more", "use 16")
+        require(self.max_swaps >= 0, "max_swaps", self.max_swaps, "0 or more", "use 100")
         require(self.rho > 0, "rho", self.rho, "a positive number", "use 0.1")
         require(self.rho_growth >= 1, "rho_growth", self.rho_growth, "1 or more", "use 1.3")
 
