@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-pytest.importorskip("transformers", reason="the extra llm is not installed")
-
 from spp.models.decoder import DecoderModel
+
+pytest.importorskip("transformers", reason="the extra llm is not installed")
 
 
 def opened(folder):
