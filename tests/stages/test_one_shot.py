@@ -13,7 +13,7 @@ from spp.cli.main import main
 from spp.record.record import read_record
 from spp.report.published import load_published
 from spp.report.tables import llm
-from spp.stages import sparsify
+from spp.stages import language, sparsify
 from spp.stages.language import count_language_cost
 from spp.stages.tokens import FILE, load_windows
 from spp.stages.worker import run_stage
@@ -165,3 +165,24 @@ def test_the_table_names_every_axis_and_compares_window_by_window(finished):
     assert by_method["sparsegpt"]["difference_to_ria"] == pytest.approx(difference.mean())
     assert by_method["sparsegpt"]["standard_error"] == pytest.approx(difference.std(ddof=1) / np.sqrt(6))
     assert by_method["magnitude"]["difference_to_ria"] is None  # of another pattern
+
+
+def test_owl_takes_less_from_layers_with_outliers_and_the_same_in_all(finished, tmp_path):
+    words = [*WORDS, "method=wanda", "sparsity.allocation=owl", f"paths.store={tmp_path}"]
+    assert main(["run", *words]) == 0
+    store = Store(tmp_path)
+    (stage,) = stages_of(store, "sparsify").values()
+    summary = store.summary("sparsify", stage.key)
+    assert len(set(summary["shares"])) > 1
+    assert np.mean(summary["shares"]) == pytest.approx(0.5)
+    assert summary["achieved_sparsity"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_activations_that_do_not_fit_lie_on_disk_and_give_the_same_bytes(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(language, "_available_bytes", lambda: 0.0)
+    assert main(["run", *WORDS, "method=ria", "sparsity=2of4", f"paths.store={tmp_path}"]) == 0
+    store = Store(tmp_path)
+    (stage,) = stages_of(store, "sparsify").values()
+    for file in folder_of(finished, "sparsify", method="ria").glob("*.safetensors"):
+        assert (store.artifacts_dir("sparsify", stage.key) / file.name).read_bytes() == file.read_bytes()
+    assert not list(tmp_path.rglob("activations-*"))
