@@ -154,7 +154,8 @@ def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int], l
 
 def _is_raw(rows: Sequence[Row]) -> bool:
     """Whether the test text is the one that publications measure on."""
-    return rows[0]["data"] == "wikitext2" and rows[0]["data_config"]["fingerprint"].get("form") == "raw"
+    form: str | None = rows[0]["data_config"]["fingerprint"].get("form")
+    return bool(rows[0]["data"] == "wikitext2") and form == "raw"
 
 
 def _published(
