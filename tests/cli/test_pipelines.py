@@ -2,7 +2,7 @@
 
 import pytest
 
-from spp.cli.pipelines import find_pipeline
+from spp.cli.pipelines import find_pipeline, prunes_weights, weight_pipeline
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
 from spp.locations import PIPELINES
@@ -43,9 +43,10 @@ def test_the_same_pipeline_under_another_name_is_the_same_work():
 
 
 def test_every_file_says_what_it_is_for():
+    files = [file for file in sorted(PIPELINES.glob("*.py")) if file.stem != weight_pipeline().name]
     names = {
         find_pipeline(file.stem, config_class(method)()).name
-        for file, method in zip(sorted(PIPELINES.glob("*.py")), ("lasso", "taylor", "upop", "spp"), strict=True)
+        for file, method in zip(files, ("lasso", "taylor", "upop", "spp"), strict=True)
     }
     assert names == {"one_lambda_per_budget", "one_search", "one_search_per_budget", "solution_path"}
 
@@ -73,3 +74,12 @@ def test_distillation_is_an_option_of_every_recipe():
     assert member.inputs["dense"].kind == "dense"
     assert member.inputs["family"].config["recipe"]["distill_weight"] == 0.5
     assert "dense" not in final_stages()[0][0].inputs["member"].inputs
+
+
+def test_single_weights_are_pruned_where_the_pipeline_or_a_method_that_units_do_not_have_says_so():
+    assert weight_pipeline().name == "one_shot"
+    assert prunes_weights(None, "wanda")
+    assert prunes_weights("one_shot", "magnitude")
+    assert prunes_weights("ria", "ria")
+    assert not prunes_weights(None, "magnitude")
+    assert not prunes_weights("one_search", "magnitude")

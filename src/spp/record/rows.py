@@ -73,6 +73,19 @@ class RowMaker:
             "val_metrics": metrics.get("val", {}),
             "val_metrics_before": metrics.get("val_before", metrics.get("val", {})),
             "val_metrics_repaired": metrics.get("val_repaired", metrics.get("val", {}) if is_repaired else {}),
+            **self._of_language(lineage, summary, reference),
+        }
+
+    def _of_language(self, lineage: Lineage, summary: Row, reference: Row) -> Row:
+        """Of a language model, how it was measured and calibrated, and the loss of every window; else nothing."""
+        if "protocol" not in summary:
+            return {}
+        drawn = lineage.member.inputs["tokens"].config["text"]
+        return {
+            "protocol": summary["protocol"],
+            "calibration": {name: drawn[name] for name in ("name", "num_windows", "length")},
+            "window_losses": summary["window_losses"],
+            "dense_window_losses": reference["window_losses"],
         }
 
     def _cost(self, lineage: Lineage) -> Row:

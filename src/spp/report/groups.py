@@ -198,8 +198,9 @@ def seeds_text(groups: Iterable[Sequence[Row]]) -> str:
 
 
 def missed(row: Row) -> float:
-    """Percent of the dense model by which a member is off its budget; 0 for budgets in units, which nobody counts."""
-    if row["budget_kind"] == "units":
+    """Percent of the dense model by which a member is off its budget; 0 for budgets in units, which nobody counts, and
+    in single weights, whose number is exact."""
+    if row["budget_kind"] in ("units", "weights"):
         return 0.0
     dense: float = row[f"dense_{row['budget_kind']}"]
     asked = row["budget_asked"] if row["budget_asked"] <= 1 else row["budget_asked"] / dense

@@ -59,6 +59,23 @@ class PublishedValue:
 
 
 @dataclass(frozen=True)
+class PublishedPerplexity:
+    """Perplexity of a language model on the raw test text of WikiText-2.
+
+    length: tokens of a window; pattern: 50 % or N:M as 2:4, empty for the dense model; calibration: text and length of
+    its windows where the source states them.
+    """
+
+    model: str
+    method: str
+    pattern: str
+    length: int
+    value: float
+    source: str
+    calibration: str = ""
+
+
+@dataclass(frozen=True)
 class PublishedRecipe:
     """One row of Table 6: epochs of the three stages, images per step, learning rate.
 
@@ -112,6 +129,7 @@ class Published:
     """All that is known of the paper's tables."""
 
     values: tuple[PublishedValue, ...]
+    perplexities: tuple[PublishedPerplexity, ...]
     recipes: tuple[PublishedRecipe, ...]
     searches: tuple[PublishedSearch, ...]
     dense: Mapping[str, DenseModel]
@@ -148,6 +166,7 @@ def load_published() -> Published:
     content: Any = OmegaConf.to_container(OmegaConf.load(FILE))
     return Published(
         values=tuple(PublishedValue(**entry) for entry in content["values"]),
+        perplexities=tuple(PublishedPerplexity(**entry) for entry in content["perplexities"]),
         recipes=tuple(PublishedRecipe(**entry) for entry in content["recipes"]),
         searches=tuple(PublishedSearch(**entry) for entry in content["searches"]),
         dense={entry["model"]: DenseModel(**entry) for entry in content["dense"]},

@@ -81,7 +81,7 @@ _accuracy, _accuracy_on_cifar10 = _accuracy_of(table1.rows_of), _accuracy_of(cif
 _ALL = (
     Report("table1", "Table 1: accuracy at a budget", table1.tables, (_accuracy,)),
     Report("retrieval", "Retrieval: CLIP on COCO", retrieval.tables),
-    Report("llm", "Language models", llm.tables),
+    Report("llm", "Language models", llm.tables, (_drawn_by("perplexity"),)),
     Report("cifar10", "CIFAR-10: masks against weights", cifar10.tables, (_accuracy_on_cifar10,)),
     Report("table6", "Table 6: recipes", table6.tables),
     Report("table7", "Table 7: latency", table7.tables),

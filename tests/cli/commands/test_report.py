@@ -34,7 +34,7 @@ def test_report_writes_every_report_in_every_format(finished, tmp_path, capsys):
     tables = {"table1", "retrieval", "llm", "cifar10", "table6", "table7", "table8", "cost", "stability"}
     tables |= {"figure1-summary", "figure2-summary", "family", "compare"}
     assert {f"{name}.{suffix}" for name in tables for suffix in ("md", "csv", "tex")} <= files
-    pictures = {"accuracy-vit_micro-digits", "figure1", "figure2", "table6", "table7", "retrieval", "llm"}
+    pictures = {"accuracy-vit_micro-digits", "figure1", "figure2", "table6", "table7", "retrieval"}
     assert {f"{name}.{suffix}" for name in pictures for suffix in ("png", "pdf")} <= files
     assert "report.html" in files
     rows = list(csv.DictReader((tmp_path / "family.csv").read_text().splitlines()))

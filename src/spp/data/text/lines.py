@@ -31,16 +31,22 @@ def open_lines(root: str | None) -> Text:
 
     def pieces(split: SplitName) -> list[str]:
         if has_train or split == "test":
-            return list(_lines(folder / FILES[split]))
-        lines = _lines(folder / FILES["validation"])
+            return list(_read(folder / FILES[split]))
+        lines = _read(folder / FILES["validation"])
         half = len(lines) // 2
         return list(lines[:half] if split == "train" else lines[half:])
 
     return Text(pieces, facts=facts)
 
 
+def _read(file: Path) -> tuple[str, ...]:
+    """The lines of a file, read once for as long as it stays as it is."""
+    state = file.stat()
+    return _lines(file, state.st_size, state.st_mtime_ns)
+
+
 @cache
-def _lines(file: Path) -> tuple[str, ...]:
+def _lines(file: Path, size: int, mtime_ns: int) -> tuple[str, ...]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -41,8 +41,8 @@ class Panel(NamedTuple):
 
     @property
     def size_column(self) -> str:
-        """Column of the achieved size that the x axis shows; units are shown by their FLOPs."""
-        return "params" if self.budget_kind == "params" else "macs"
+        """Column of the achieved size that the x axis shows; units are shown by their FLOPs, weights by parameters."""
+        return "params" if self.budget_kind in ("params", "weights") else "macs"
 
     @property
     def size_label(self) -> str:

@@ -16,7 +16,7 @@ from spp.report.published import Published, PublishedValue
 
 Json = dict[str, Any]
 
-KINDS = {"macs": "FLOPs", "params": "params", "units": "units"}
+KINDS = {"macs": "FLOPs", "params": "params", "units": "units", "weights": "single weights"}
 WHEN = {AFTER: "after finetuning", BEFORE: "before finetuning"}
 """When the values of a column were measured."""
 

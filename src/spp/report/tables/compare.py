@@ -161,7 +161,7 @@ def _legend(rows: Sequence[Row], metric: MetricInfo, has_gpu: bool) -> str:
         repaired=", repaired in closed form," if values_of(rows, metric.name, REPAIRED) else "",
         deviation=f", mean ± standard deviation over {seeds}" if seeds else "",
         kind=kind,
-        farthest="" if kind == "units" else FARTHEST.format(worst=max(missed(row) for row in rows)),
+        farthest="" if kind in ("units", "weights") else FARTHEST.format(worst=max(missed(row) for row in rows)),
         devices=devices_text(rows),
         gpu=", and the same in GPU-seconds" if has_gpu else "",
     )

@@ -32,8 +32,8 @@ def open_text(root: str | None) -> Text:
 
     def pieces(split: SplitName) -> list[str]:
         if split == "train":
-            return list(_documents(train))
-        documents = () if validation is None else _documents(validation)[:NUM_VALIDATION_DOCUMENTS]
+            return list(_read(train))
+        documents = () if validation is None else _read(validation)[:NUM_VALIDATION_DOCUMENTS]
         return list(documents) if split == "validation" else []
 
     return Text(pieces, rule="documents", test_joint=" ")
@@ -44,8 +44,14 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+def _read(file: Path) -> tuple[str, ...]:
+    """The documents of a shard, read once for as long as it stays as it is."""
+    state = file.stat()
+    return _documents(file, state.st_size, state.st_mtime_ns)
+
+
 @cache
-def _documents(file: Path) -> tuple[str, ...]:
+def _documents(file: Path, size: int, mtime_ns: int) -> tuple[str, ...]:
     is_packed = file.suffix == ".gz"
     try:
         with gzip.open(file, "rt", encoding="utf-8") if is_packed else file.open(encoding="utf-8") as lines:

@@ -12,10 +12,11 @@ HELD_OUT = 10
 
 
 def open_text(root: str | None) -> Text:
-    """The topics in alphabetical order; `root` is not needed."""
+    """The topics in alphabetical order of their names, those with several names once; `root` is not needed."""
     return Text(_pieces)
 
 
 def _pieces(split: SplitName) -> list[str]:
     places = {"test": (0,), "validation": (1,), "train": range(2, HELD_OUT)}[split]
-    return [topics[name] for place, name in enumerate(sorted(topics)) if place % HELD_OUT in places]
+    different = dict.fromkeys(topics[name] for name in sorted(topics))
+    return [text for place, text in enumerate(different) if place % HELD_OUT in places]

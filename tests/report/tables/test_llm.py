@@ -1,0 +1,47 @@
+"""The table of language models where nothing was run: published values with their sources, and no command invented."""
+
+from spp.report.published import load_published
+from spp.report.tables import llm
+
+PUBLISHED = load_published()
+
+
+def make_language_row(make_row, **changes):
+    entry = {"unit": "", "better": "lower", "count": 83, "of": "windows", "label": "perplexity"}
+    axes = {"sparsity": 0.5, "keep": None, "of": None, "group": "row", "permutation": "none", "update": "none"}
+    axes |= {"allocation": "uniform", "shrinkage": 0}
+    own = {
+        "task": "language", "headline": "perplexity", "model": "llama2_7b", "data": "wikitext2", "method": "wanda",
+        "preset": None, "budget_kind": "weights", "window_losses": [1.9, 1.8], "dense_window_losses": [1.6, 1.7],
+        "metrics": {"perplexity": {"value": 6.45, **entry}}, "dense_metrics": {"perplexity": {"value": 5.12, **entry}},
+        "protocol": {"length": 4096, "num_windows": 83}, "config": {"sparsity": axes, "method": {"name": "wanda"}},
+        "calibration": {"name": "c4", "num_windows": 128, "length": 4096},
+        "data_config": {"num_windows": None, "fingerprint": {"form": "raw"}},
+    }  # fmt: skip
+    return make_row(**{**own, **changes})
+
+
+def test_without_members_only_what_is_published_is_shown(make_record):
+    (table,) = llm.tables(make_record(), PUBLISHED)
+    assert {row[9].text for row in table.rows} == {"not run"}
+    assert len(table.rows) == len(PUBLISHED.perplexities)
+    assert table.todo == ()
+    assert all(value.source for value in PUBLISHED.perplexities)
+
+
+def test_a_published_value_stands_beside_ours_where_all_that_counts_is_the_same(make_record, make_row):
+    (table,) = llm.tables(make_record(make_language_row(make_row)), PUBLISHED)
+    dense, wanda = table.rows[:2]
+    assert (dense[2].text, dense[9].text, dense[10].text) == ("dense", "5.12", "5.12")
+    assert (wanda[2].text, wanda[9].text, wanda[10].text) == ("wanda", "6.45", "6.42")
+    assert any("Gate of the dense llama2_7b" in line and "met" in line for line in table.legend)
+    other_text = make_language_row(make_row, data_config={"num_windows": None, "fingerprint": {"form": "tokens"}})
+    (table,) = llm.tables(make_record(other_text), PUBLISHED)
+    assert table.rows[1][10].text == ""
+
+
+def test_a_dense_model_that_misses_its_gate_is_marked(make_record, make_row):
+    row = make_language_row(make_row)
+    row["dense_metrics"]["perplexity"]["value"] = 5.4
+    (table,) = llm.tables(make_record(row), PUBLISHED)
+    assert any("MISSED" in line for line in table.legend)
