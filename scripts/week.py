@@ -6,7 +6,9 @@ it. Must be run as root: it acts as a second user of the same group as well.
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -27,6 +29,8 @@ CLUSTER = (
 )
 SWEEP = f"-m debug=fast seed=0,1 logger=off {CLUSTER}"
 
+RUN_HERE = "run -m debug=fast seed=1,2 logger=off accelerator=cpu store.trust=group"
+
 MY_NETS = '''\
 """A network of one's own, which needs a file when it trains."""
 
@@ -38,9 +42,9 @@ SCALE = Path(__file__).with_name("scale.txt")
 
 
 class Scaled(timm.models.VisionTransformer):
-    def forward(self, images):
+    def forward(self, x):
         scale = float(SCALE.read_text()) if self.training else 1.0
-        return super().forward(images * scale)
+        return super().forward(x * scale)
 
 
 def make_model():
@@ -250,7 +254,7 @@ def friday(week: Week, environment: dict[str, str]) -> None:
     for words, wants, judged in (
         ("list", ["fast-study"], "She sees the sweeps of the group."),
         (
-            "run -m debug=fast seed=1,2 logger=off accelerator=cpu store.trust=group name=beas",
+            f"{RUN_HERE} name=beas",
             ["8 cached", "8 done"],
             "What is done counts for her, too: only the new point was run.",
         ),
@@ -286,6 +290,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     for module in pkgutil.walk_packages(spp.__path__, "spp."):
         importlib.import_module(module.name)
+    with tempfile.TemporaryDirectory() as store, contextlib.redirect_stdout(io.StringIO()):
+        # What is only loaded at work has to be there as well before the process becomes somebody else.
+        assert importlib.import_module("spp.cli.main").main([*RUN_HERE.split(), f"paths.store={store}"]) == 0
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="spp-week-"))
     os.chown(folder, -1, GROUP)

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from spp.cli.prospects import Estimates, with_prospects
 from spp.cli.sweeps import SweepView, view_sweep
-from spp.cli.table import human_time, last_line, title_of
+from spp.cli.table import count, human_time, last_line, title_of
 from spp.cli.views import by_kind, failed, headline, notes, points, running, waiting
 from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State
@@ -129,7 +129,9 @@ class _Lines:
             f"; {stage.state.value}: {title_of(stage)} {stage.key[:8]}: {last_line(stage.error)}" for stage in fresh
         ]
         to_go = "" if view.to_go_s is None else f", about {human_time(view.to_go_s)} to go"
-        what = f"{', '.join(numbers)}  ({', '.join(kinds)}){to_go}{''.join(failures)}"
+        num_points = sum(point.state is State.DONE for point in view.status.points)
+        points_done = f"{num_points}/{count(len(view.status.points), 'point')}"
+        what = f"{', '.join(numbers)}  ({', '.join(kinds)}), {points_done}{to_go}{''.join(failures)}"
         print(f"{time.strftime('%H:%M:%S')}  {visible(what)}", flush=True)
 
 
