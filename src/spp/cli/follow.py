@@ -143,7 +143,7 @@ class _JsonLines:
 
     def show(self, view: SweepView) -> None:
         rows = {stage.key: _row(stage, view.newest.get(stage.key)) for stage in view.status.stages}
-        changed = [row for key, row in rows.items() if self._last.get(key) != row]
+        changed = [row for key, row in rows.items() if _told(self._last.get(key)) != _told(row)]
         self._last = rows
         if changed:
             line = {
@@ -157,6 +157,11 @@ class _JsonLines:
                 "changed": changed,
             }
             print(json.dumps(line), flush=True)
+
+
+def _told(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What counts as a change: what a stage waits for does not, as it follows from the others' states."""
+    return None if row is None else {name: value for name, value in row.items() if name != "waits"}
 
 
 def _row(stage: StageStatus, newest: NewestValues | None) -> dict[str, Any]:
