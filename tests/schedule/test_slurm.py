@@ -18,7 +18,7 @@ from spp.schedule.status import State, sweep_status
 from spp.store.store import Store
 
 CLUSTER = ClusterConfig(name="slurm", num_retries=0, backoff_min=0.01)
-SETTLED = (State.DONE, State.FAILED, State.BLOCKED, State.LOST)
+SETTLED = (State.DONE, State.FAILED, State.BLOCKED, State.LOST, State.CANCELLED)
 
 
 @pytest.fixture

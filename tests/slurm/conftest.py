@@ -19,7 +19,7 @@ from spp.schedule.status import StageStatus, State, sweep_status
 from spp.store import snapshot
 from spp.store.store import Store
 
-SETTLED = (State.DONE, State.FAILED, State.BLOCKED, State.LOST)
+SETTLED = (State.DONE, State.FAILED, State.BLOCKED, State.LOST, State.CANCELLED)
 
 # Takes the place of the real worker in the copy of the code that jobs run: notes that it ran, and fails while a file
 # says so. It is there before the copy is taken: what changes in a copy is refused.

@@ -109,7 +109,7 @@ def test_requeued_by_hand_cancelled_and_killed(slurm, commands, sweeps, undistur
     stage.reach(2)
     assert stage.job == first
     assert sweeps.spp("cancel", stage.sweep) == 0
-    assert stage.settle() == "lost"
+    assert stage.settle() == "cancelled"
     assert sweeps.spp("retry", stage.sweep) == 0
 
     stage.reach(2)

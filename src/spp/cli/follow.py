@@ -13,7 +13,7 @@ from rich.live import Live
 
 from spp.cli.prospects import Estimates, with_prospects
 from spp.cli.sweeps import SweepView, view_sweep
-from spp.cli.table import human_time, last_line, title_of
+from spp.cli.table import count, human_time, last_line, title_of
 from spp.cli.views import by_kind, failed, headline, notes, points, running, waiting
 from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State
@@ -129,7 +129,9 @@ class _Lines:
             f"; {stage.state.value}: {title_of(stage)} {stage.key[:8]}: {last_line(stage.error)}" for stage in fresh
         ]
         to_go = "" if view.to_go_s is None else f", about {human_time(view.to_go_s)} to go"
-        what = f"{', '.join(numbers)}  ({', '.join(kinds)}){to_go}{''.join(failures)}"
+        num_points = sum(point.state is State.DONE for point in view.status.points)
+        points_done = f"{num_points}/{count(len(view.status.points), 'point')}"
+        what = f"{', '.join(numbers)}  ({', '.join(kinds)}), {points_done}{to_go}{''.join(failures)}"
         print(f"{time.strftime('%H:%M:%S')}  {visible(what)}", flush=True)
 
 
@@ -141,7 +143,7 @@ class _JsonLines:
 
     def show(self, view: SweepView) -> None:
         rows = {stage.key: _row(stage, view.newest.get(stage.key)) for stage in view.status.stages}
-        changed = [row for key, row in rows.items() if self._last.get(key) != row]
+        changed = [row for key, row in rows.items() if _told(self._last.get(key)) != _told(row)]
         self._last = rows
         if changed:
             line = {
@@ -155,6 +157,11 @@ class _JsonLines:
                 "changed": changed,
             }
             print(json.dumps(line), flush=True)
+
+
+def _told(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What counts as a change: what a stage waits for does not, as it follows from the others' states."""
+    return None if row is None else {name: value for name, value in row.items() if name != "waits"}
 
 
 def _row(stage: StageStatus, newest: NewestValues | None) -> dict[str, Any]:

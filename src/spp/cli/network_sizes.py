@@ -62,7 +62,7 @@ class NetworkSizes:
         command = [sys.executable, "-m", "spp.stages.sizes"]
         try:
             told = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=_MAX_SECONDS).stdout
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, OSError):
             told = ""
         lines = told.splitlines()
         for place, name in enumerate(questions):

@@ -42,7 +42,9 @@ def with_prospects(store: Store, view: SweepView, estimates: Estimates) -> Sweep
     """The view, with its time to go and the newest values of what runs."""
     running = [stage for stage in view.status.stages if stage.state is State.RUNNING]
     newest = {stage.key: NewestValues.of(store.read_metrics(stage.kind, stage.key)) for stage in running}
-    return replace(view, newest=newest, to_go_s=None if view.settled else _to_go(store, view, estimates))
+    return replace(
+        view, newest=newest, to_go_s=None if view.settled or view.is_cancelled else _to_go(store, view, estimates)
+    )
 
 
 def _to_go(store: Store, view: SweepView, estimates: Estimates) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from spp.cli.store_place import store_root
 from spp.plan.graph import Plan
 from spp.record.lines import NewestValues
-from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
+from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status, was_cancelled
 from spp.schedule.waiting import explain
 from spp.store.about import named, read_about
 from spp.store.process import Process, is_alive, this_process
@@ -31,6 +31,8 @@ class SweepView:
     num_retries: int = 0
     runners: tuple[tuple[Process, bool | None], ...] = ()
     problem: str | None = None
+    is_cancelled: bool = False
+    """Whether nobody has begun anything of it since it was cancelled; what runs is ending, or others need it."""
     allow_failure: tuple[str, ...] = ()
     """Kinds of stages that may fail."""
     called: str | None = None
@@ -69,8 +71,10 @@ class SweepView:
         """The state in a word: done, running, queued, failed, cancelled, or stopped: nobody works on what is left."""
         if self.ok:
             return "done"
+        if self.is_cancelled or (self.settled and self.totals.get(State.CANCELLED.value) and not self.failures):
+            return "cancelled"
         if self.settled:
-            return "cancelled" if self.totals.get(State.CANCELLED.value) and not self.failures else "failed"
+            return "failed"
         if self.abandoned:
             return "stopped"
         return "running" if self.totals.get(State.RUNNING.value) else "queued"
@@ -113,6 +117,7 @@ def view_sweep(store: Store, sweep: str) -> SweepView:
     view = SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
     allowed = cluster.get("allow_failure", ())
     view = replace(view, called=read_about(store, sweep)["name"], allow_failure=tuple(map(str, allowed)))
+    view = replace(view, is_cancelled=was_cancelled(store.read_jobs(sweep)))
     return replace(view, status=_explained(view, store.read_plan(sweep), cluster.get("max_parallel")))
 
 

@@ -126,9 +126,11 @@ def notes(view: SweepView, root: Path) -> list[str]:
         left = count(view.totals.get(State.QUEUED.value, 0), "stage")
         remedy = escape(command("retry", view.status.sweep, root))
         lines.append(f"[yellow]nobody works on {left} left to do[/]; go on with: {remedy}")
-    elif view.settled and not view.failures:
+    elif view.word == "cancelled":
         remedy = escape(command("retry", view.status.sweep, root))
-        lines.append(f"[yellow]cancelled[/]; go on with: {remedy}")
+        num_left = view.totals.get(State.RUNNING.value, 0)
+        ending = f"; {count(num_left, 'stage')} ending, or needed by others" if num_left else ""
+        lines.append(f"[yellow]cancelled[/]{ending}; go on with: {remedy}")
     elif view.settled:
         logs = escape(command("logs", view.failures[0].key[:8], root))
         failures = f"{count(len(view.failures), 'stage')} failed or lost"

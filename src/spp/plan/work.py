@@ -53,14 +53,16 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
     """What a stage computes: multiply-adds of its network x samples x epochs x passes.
 
     Args:
-        spec: of the stage, of a kind of `setup.STAGE_VERSIONS`.
+        spec: of the stage.
         spec_of: specs of its inputs.
         size_of: sizes of dense networks.
 
     Returns:
-        None where network or number of samples are not known before the stage runs.
+        None where network or number of samples are not known before the stage runs, and for other kinds.
     """
     config = spec["config"]
+    if spec["kind"] not in KINDS:
+        return None
     model, counts = _model_of(spec, spec_of), _samples(config.get("data", {}))
     size = None if model is None else size_of(model, config["data"])
     if size is None or counts is None:
@@ -75,7 +77,7 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
     epochs = recipe.get("epochs") or 0
     if not epochs:
         return _forward(macs, num_val, batch_size)
-    passes = macs * _PASSES.get(spec["kind"], _BACKWARD_OF_WEIGHTS)
+    passes = macs * _PASSES[spec["kind"]]
     passes += size.macs if recipe.get("distill_weight") else 0
     num_validated = num_val if spec["kind"] in _VALIDATES else 0
     return Work(
@@ -117,5 +119,5 @@ def _share(budget: Mapping[str, Any] | None, size: NetworkSize) -> float:
     if budget is None or "value" not in budget:
         return 1.0
     value = float(budget["value"])
-    total = {"macs": size.macs, "params": size.params, "units": size.units}[budget["kind"]]
+    total = {"macs": size.macs, "params": size.params, "units": size.units}.get(budget["kind"], value)
     return value if value <= 1 else min(1.0, value / total)

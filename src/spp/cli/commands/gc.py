@@ -12,6 +12,7 @@ from spp.store.garbage import Garbage, find_garbage, remove
 from spp.store.process import is_alive
 from spp.store.store import Store
 
+_NOUNS = {"damaged": "damaged folder", "code": "code copy", "cache": "cache file"}
 MAX_ROWS = 40
 """Things that are listed one by one; --json has them all."""
 
@@ -58,7 +59,8 @@ def _print(
         console.print(f"... and {len(found) - MAX_ROWS:,} more; all of them: spp gc --json")
     if busy:
         console.print(f"code and caches stay while sweeps are carried out: {escape(', '.join(busy))}", soft_wrap=True)
-    kinds = ", ".join(f"{number:,} {what}" for what, number in Counter(one.what for one in found).items())
+    numbers = Counter(_NOUNS.get(one.what, one.what) for one in found)
+    kinds = ", ".join(count(number, noun) for noun, number in numbers.items())
     size = human_bytes(sum(one.num_bytes for one in found if one.path not in left))
     if not found:
         console.print("nothing can go: a sweep refers to everything that is old enough")
