@@ -4,9 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spp.deploy.folder import load, push_to_hub, save_member
     from spp.dynamics.bregman import BregmanOptimizer
     from spp.dynamics.path import SolutionPath
-    from spp.stages.member import load_member
     from spp.structure.compact import compact
     from spp.structure.cost import Cost, count_cost
     from spp.structure.find import find_pairs
@@ -24,7 +24,9 @@ _HOMES = {
     "compact": "spp.structure.compact",
     "count_cost": "spp.structure.cost",
     "find_pairs": "spp.structure.find",
-    "load_member": "spp.stages.member",
+    "load": "spp.deploy.folder",
+    "push_to_hub": "spp.deploy.folder",
+    "save_member": "spp.deploy.folder",
 }
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "compact",
     "count_cost",
     "find_pairs",
-    "load_member",
+    "load",
+    "push_to_hub",
+    "save_member",
 ]
 
 

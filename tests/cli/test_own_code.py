@@ -84,7 +84,7 @@ def test_plan_run_report_and_extract_in_processes_of_their_own(folder, capsys, m
     assert "nets on sets" in capsys.readouterr().out
     assert main(["extract", sweep, "--macs", "0.4", "--out", "small", "paths.store=store"]) == 0
 
-    small = spp.load_member("small")
+    small = spp.load("small")
     pixels = torch.zeros(2, 1, 8, 8)
     assert small(pixels).shape == (2, 3)
     assert type(small).__name__ == "Classifier"

@@ -27,7 +27,7 @@ COMMANDS = {
     "retry": "Do again what is missing of a sweep, and nothing else.",
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
-    "export": "Write a finished member as safetensors, ONNX or a torch program, for use without spp.",
+    "export": "Write a member as ONNX, as a torch program, or as a folder, for use without spp.",
     "verify": "Read everything that is finished, and name what is damaged; --repair has it made again.",
     "unlock": "Free a stage whose worker is gone, without waiting.",
     "sync": "Upload to W&B what was kept offline; can be repeated.",
@@ -112,15 +112,20 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
-    extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
+    extract.add_argument("--out", type=Path, default=Path("extracted"), metavar="DIR", help="folder for the model")
+    extract.add_argument("--force", action="store_true", help="overwrite a model that is there")
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
-    text = "key of a finished stage that measured or finetuned a member, or how it begins; or a folder with a member"
-    export.add_argument("words", nargs="*", metavar="MEMBER", help=text)
+    text = "folder of a member; or key of a finished stage that measured or finetuned one, or how it begins"
+    export.add_argument("words", nargs="*", metavar="DIR|MEMBER", help=text)
     forms = ["safetensors", "onnx", "torch"]
-    export.add_argument("--format", choices=forms, required=True, help="torch: a program, .pt2")
-    export.add_argument("--out", type=Path, metavar="FILE", help="default: member-KEY.safetensors, .onnx or .pt2 here")
+    text = "safetensors: a folder that loads without spp; torch: a program of torch.export"
+    export.add_argument("--format", choices=forms, required=True, help=text)
+    text = "default: DIR/model.onnx or .pt2; of a member in the store member-KEY.onnx, .pt2, or the folder member-KEY"
+    export.add_argument("--out", type=Path, metavar="FILE", help=text)
+    export.add_argument("--opset", type=int, metavar="N", help="of ONNX; default: what your torch writes")
+    export.add_argument("--force", action="store_true", help="overwrite a member's folder that is there")
 
 
 def _seconds(text: str) -> float:
@@ -210,10 +215,19 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
     if command == "extract":
         return _extract(root, arguments)
     if command == "export":
-        from spp.cli.commands.export import export
+        from spp.cli.commands.export import ExportRequest, export
 
         member = _one_word(arguments.words, "MEMBER", at_least=1)
-        return export(root, member, arguments.format, arguments.out)
+        return export(
+            root,
+            ExportRequest(
+                member=member,
+                form=arguments.format,
+                out=arguments.out,
+                opset=arguments.opset,
+                force=arguments.force,
+            ),
+        )
     return _on_sweep(command, root, arguments)
 
 
@@ -258,7 +272,8 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
     if len(given) != 1:
         raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
     ((kind, text),) = given.items()
-    return extract(root, arguments.source, kind, parse_size(text, f"--{kind}"), arguments.out)
+    size = parse_size(text, f"--{kind}")
+    return extract(root, arguments.source, kind, size, arguments.out, force=arguments.force)
 
 
 def _refuse_bytes(words: Sequence[str]) -> None:

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
-from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
+from spp.stages.member import build_untrained, describe_member, load_member
 from spp.store.marker import verified
 from spp.store.store import Store
 from spp.structure.compact import compact
+from spp.structure.cost import Cost
 from spp.structure.tokens import drop_tokens
 
 
@@ -29,24 +30,37 @@ class _CutFamily:
 SEARCH_KINDS = ("update", "search")
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """What came out: the file, the counted cost of the model in it, and whose weights it has."""
+@dataclass(frozen=True, kw_only=True)
+class CutMember:
+    """A member that was cut from a path, not yet written anywhere.
 
-    file: Path
-    macs: float
-    params: int
-    num_units: int
+    Attributes:
+        network: the compact network, on the CPU, in evaluation mode.
+        masks: the units of the dense network that it kept, by pair.
+        architecture: of the dense network, see spp.models.build.
+        dense: cost of the dense network.
+        weights: whose weights it has, in words.
+        keys: of the stages that it comes from, by kind.
+        method: that found the path.
+    """
+
+    network: nn.Module
+    masks: dict[str, Tensor]
+    architecture: dict[str, Any]
+    dense: Cost
     weights: str
+    keys: dict[str, str]
+    method: str
 
 
-def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Extracted:
-    """Cut the member at a budget and write it to `out`/member.safetensors.
+def cut_member(store: Store, source: str, kind: str, size: float) -> CutMember:
+    """Cut the member at a budget.
 
     The weights are those of the smallest finished member that contains the wanted one (they were trained on the way
     down the path), else, and for per-head masks always, the dense ones.
 
     Args:
+        store: where the path's stages are.
         source: a path's file or folder, the folder of its stage, or the name of a sweep of `store`.
         kind: macs, params or units.
         size: a fraction of the dense model (<= 1) or absolute.
@@ -64,12 +78,15 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
     masks = method.select(config, path, kind, size)
 
     dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
-    architecture = {**store.summary("dense", dense_key)["architecture"], "model": searched_with["model"]}
+    dense_summary = store.summary("dense", dense_key)
+    architecture = {**dense_summary["architecture"], "model": searched_with["model"]}
     runtime = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
+    keys = {"dense": dense_key, ref.kind: ref.key}
     donor = _smallest_containing(families, masks)
     if donor is not None:
         small = compact(load_member(verified(donor), runtime=runtime), _within(donor, masks))
         weights = f"{donor.name} of prune {donor.parents[1].name}"
+        keys["prune"] = donor.parents[1].name
     else:
         dense = build_untrained(architecture, runtime)
         # A search that trained the weights has left them beside its order.
@@ -79,12 +96,16 @@ def extract(store: Store, source: str, kind: str, size: float, out: Path) -> Ext
         drop_tokens(dense, path.tokens)
         small = compact(dense, masks)
         weights = f"{trained.kind} {trained.key}"
-    out.mkdir(parents=True, exist_ok=True)
-    header = method.finish_member(config, small, searched_with["seed"])
-    file = out / FILE_NAME
-    cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size}, **header)
-    num_units = sum(int(mask.sum()) for mask in masks.values())
-    return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
+    method.finish_member(config, small, searched_with["seed"])
+    return CutMember(
+        network=small.eval(),
+        masks=masks,
+        architecture=architecture,
+        dense=Cost(dense_summary["macs"], dense_summary["params"]),
+        weights=weights,
+        keys=keys,
+        method=selection["name"],
+    )
 
 
 def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef]]:

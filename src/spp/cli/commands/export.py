@@ -1,5 +1,6 @@
 """spp export: a member as a file that other programs run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from spp.plan.spec import StageRef
@@ -7,27 +8,50 @@ from spp.store.marker import verified
 from spp.store.store import Store
 from spp.text import visible
 
-SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
-_MEMBER_FILE = "member.safetensors"
+SUFFIXES = {"safetensors": "", "onnx": ".onnx", "torch": ".pt2"}
+_MEMBER_FILE, _CONFIG_FILE = "member.safetensors", "config.json"
 _KINDS = ("finetune", "measure")
 """Kinds of stages by whose key a member is found."""
 
 
-def export(root: Path, member: str, form: str, out: Path | None) -> int:
-    """Write the file and say what is in it."""
-    source, name = find_member(root, member)
-    verified(source)
-    from spp.stages import export as worker
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What is to be written.
 
-    file = out or Path(f"{name}{SUFFIXES[form]}")
-    if file.suffix != SUFFIXES[form]:
+    Attributes:
+        member: its folder, its file, or the key of a stage; see `find_member`.
+        form: safetensors, onnx or torch.
+        out: the file, or for safetensors the folder; None: the default.
+        opset: of ONNX; None: what torch writes.
+        force: whether a member's folder may be overwritten.
+    """
+
+    member: str
+    form: str
+    out: Path | None = None
+    opset: int | None = None
+    force: bool = False
+
+
+def export(root: Path, request: ExportRequest) -> int:
+    """Write the file and say what is in it."""
+    if request.opset is not None and request.form != "onnx":
+        raise ValueError(f"--opset: {request.opset} has no meaning for --format {request.form}; allowed: --format onnx")
+    source, name = find_member(root, request.member)
+    if source.is_file():
+        verified(source)
+    from spp.deploy import export as worker
+
+    suffix = SUFFIXES[request.form]
+    file = request.out or Path(f"{name}{suffix}")
+    if file.suffix != suffix:
         raise ValueError(
-            f"--out: {str(file)!r} does not fit --format {form}; allowed: a file that ends in {SUFFIXES[form]}; "
-            f"use {file.with_suffix(SUFFIXES[form])}"
+            f"--out: {str(file)!r} does not fit --format {request.form}; allowed: a "
+            f"{f'file that ends in {suffix}' if suffix else 'folder'}; use {file.with_suffix(suffix)}"
         )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        made = worker.export(source, form, file)
+        made = worker.export(source, request.form, file, opset=request.opset, force=request.force)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
@@ -36,18 +60,20 @@ def export(root: Path, member: str, form: str, out: Path | None) -> int:
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
-    print(f"file:    {visible(str(made.file))} ({made.file.stat().st_size / 1e6:.3g} MB)")
-    print(f"about:   {visible(str(made.description))}")
+    size = f" ({made.file.stat().st_size / 1e6:.3g} MB)" if made.file.is_file() else ""
+    print(f"{'file:  ' if size else 'folder:'}  {visible(str(made.file))}{size}")
+    if made.description is not None:
+        print(f"about:   {visible(str(made.description))}")
     print(f"outputs: {checked}")
     return 0
 
 
 def find_member(root: Path, member: str) -> tuple[Path, str]:
-    """The file of a member, and a name for what is made of it.
+    """The file or folder of a member, and a name for what is made of it.
 
     Args:
         member: key of a finished stage of the store at `root` that measured or finetuned a member, or how it begins;
-            or a member's file, its folder, or the folder of its stage.
+            or the folder of a member, a member's file in a store, or the folder of its stage.
 
     Raises:
         ValueError: one line, if there is no such member, or more than one.
@@ -55,13 +81,15 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
     where = Path(member)
     if where.is_file():
         return where, where.stem
+    if (where / _CONFIG_FILE).is_file():
+        return where, str(where / "model")
     if where.is_dir():
         for folder in (where, where / "artifacts"):
             if (folder / _MEMBER_FILE).is_file():
                 return folder / _MEMBER_FILE, f"member-{where.resolve().name}"
         raise ValueError(
-            f"MEMBER: {member!r} has no {_MEMBER_FILE}; allowed: the folder of a finished finetune stage, or what "
-            "spp extract wrote; check the path"
+            f"MEMBER: {member!r} has no {_CONFIG_FILE} and no {_MEMBER_FILE}; allowed: the folder of a finished "
+            "finetune stage, or what spp extract wrote; check the path"
         )
     store = Store(root)
     refs = [ref for ref in store.find_stages(member) if ref.kind in _KINDS and store.is_done(ref.kind, ref.key)]

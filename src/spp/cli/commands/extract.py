@@ -7,14 +7,19 @@ from spp.store.store import Store
 from spp.text import visible
 
 
-def extract(root: Path, source: str, kind: str, size: float, out: Path) -> int:
-    """Write the model and say what it costs."""
-    from spp.stages import extract as worker
+def extract(root: Path, source: str, kind: str, size: float, out: Path, *, force: bool) -> int:
+    """Write the folder of the model and say what it costs."""
+    from spp.deploy import extract as worker
 
-    made = worker.extract(Store(root), source, kind, size, out)
+    request = worker.ExtractRequest(source=source, kind=kind, size=size, out=out, force=force)
+    made = worker.extract(Store(root), request)
+    cost, dense = made.cost, made.dense
     print(f"asked:   {kind} {format_size(size)}")
-    print(f"got:     {made.macs / 1e9:.6g} GFLOPs (multiply-adds), {made.params:,} parameters, {made.num_units} units")
+    print(
+        f"got:     {cost.macs / 1e9:.6g} GFLOPs (multiply-adds, {100 * cost.macs / dense.macs:.1f} %), "
+        f"{cost.params:,} parameters ({100 * cost.params / dense.params:.1f} %), {made.num_units} units"
+    )
     print(f"weights: {made.weights}")
-    print(f"file:    {visible(str(made.file))}")
-    print(f"load:    spp.load_member({str(made.file)!r})")
+    print(f"folder:  {visible(str(made.folder))}")
+    print(f"load:    spp.load({str(made.folder)!r}), or without spp as its README.md says")
     return 0

@@ -1,10 +1,9 @@
-"""A member for use elsewhere: as plain weights, as a torch program, or as ONNX; none of them needs spp to run."""
+"""A member for use elsewhere: as the folder that loads without spp, as a torch program, or as ONNX."""
 
 import json
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spp.stages.member import describe_member, load_member
+from spp.deploy.folder import load, write_folder
+from spp.deploy.onnx_file import cleaned
+from spp.deploy.source import Member, open_member
 from spp.structure.find import example_inputs
 
 TOLERANCE = 1e-4
@@ -25,48 +26,52 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file and its description; the largest relative difference seen, None if it could not run
-    here."""
+    """What was written: the file or folder, and for a file its description; the largest relative difference seen, None
+    if it could not run here."""
 
     file: Path
-    description: Path
+    description: Path | None
     difference: float | None
 
 
-def export(member: Path, form: str, out: Path) -> Exported:
-    """Write a member to `out` and what it is to a .json beside it; the outputs are compared with the member's.
+def export(where: Path, form: str, out: Path, *, opset: int | None = None, force: bool = False) -> Exported:
+    """Write a member to `out` and, of a file, what it is to OUT.json beside it; the outputs are compared.
 
     Inputs are samples as the data set has them prepared, float32 (batch, ...), for any batch size; what inputs and
     outputs are called follows from the data and the task.
 
     Args:
-        member: its file.
-        form: safetensors (for spp.load_member, or any network of these widths), torch (a program of torch.export) or
-            onnx.
+        where: its folder, or its file in a store.
+        form: safetensors (the folder of `spp.save_member`), torch (a program of torch.export) or onnx.
+        out: the folder, or the file.
+        opset: of ONNX; None: what torch writes.
+        force: whether a member's folder may be overwritten.
 
     Raises:
         ValueError: one line, if the member cannot be read, onnx is not installed, or the file does not run or its
             outputs differ; nothing is left of it then.
     """
-    network, about = load_member(member), describe_member(member)
+    member = open_member(where)
+    if form == "safetensors":
+        write_folder(out, member.network, member.facts, force=force)
+        return Exported(out, None, _difference(member.network, load(out)))
     out.parent.mkdir(parents=True, exist_ok=True)
-    writers = {"safetensors": _write_weights, "torch": _write_program, "onnx": _write_onnx}
     # Under its name only when it has passed; the suffix is what torch knows its programs by.
     partial = out.with_name(f".partial-{out.name}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # exporters warn of their own doings; what counts is compared below
-            difference = _compared(network, writers[form](member, network, about, partial), member, form)
+            written = _write_program(member, partial) if form == "torch" else _write_onnx(member, partial, opset)
+            difference = _compared(member.network, written, where, form)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    description = out.with_suffix(".json")
-    fields = _describe(network, about, form).items()
-    description.write_text("{\n" + ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in fields) + "\n}\n")
+    description = Path(f"{out}.json")
+    description.write_text(json.dumps(_describe(member, form), indent=2) + "\n")
     return Exported(out, description, difference)
 
 
-def _compared(network: nn.Module, written: Network | None, member: Path, form: str) -> float | None:
+def _compared(network: nn.Module, written: Network | None, where: Path, form: str) -> float | None:
     """The largest relative difference of a written file's outputs, None if it cannot be run here.
 
     Raises:
@@ -77,44 +82,49 @@ def _compared(network: nn.Module, written: Network | None, member: Path, form: s
     difference = _difference(network, written)
     if not difference <= TOLERANCE:  # nor is it NaN
         raise ValueError(
-            f"--format: as {form} the outputs of {str(member)!r} differ by {difference:.1e}; allowed: {TOLERANCE:.0e} "
+            f"--format: as {form} the outputs of {str(where)!r} differ by {difference:.1e}; allowed: {TOLERANCE:.0e} "
             "of the largest; use another format and report it"
         )
     return difference
 
 
-def _write_weights(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
-    shutil.copyfile(member, out)
-    return load_member(out)
-
-
-def _write_program(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network:
-    program = torch.export.export(network, _example(network), dynamic_shapes=_any_batch())
+def _write_program(member: Member, out: Path) -> Network:
+    program = torch.export.export(member.network, _example(member.network), dynamic_shapes=_any_batch())
     torch.export.save(program, out)
     return torch.export.load(out).module()
 
 
-def _write_onnx(member: Path, network: nn.Module, about: Mapping[str, Any], out: Path) -> Network | None:
+def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
     try:
+        import onnx
         import onnxscript  # noqa: F401 - torch's exporter needs it, and its own message names no remedy
     except ImportError:
         raise ValueError(
             "--format: 'onnx' needs packages that are not installed; allowed: safetensors, torch; or pip install "
             "'spp[onnx]'"
         ) from None
-    inputs, outputs = _names(about)
-    torch.onnx.export(
-        network,
-        _example(network),
-        out,
-        input_names=[inputs],
-        output_names=[outputs],
-        dynamic_shapes=_any_batch(),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    return _onnx_runtime(out, inputs)
+    try:
+        program = torch.onnx.export(
+            member.network,
+            _example(member.network),
+            input_names=[member.inputs],
+            output_names=[member.outputs],
+            dynamic_shapes=_any_batch(),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+        )
+        assert program is not None
+        model = cleaned(program.model_proto)
+    except Exception as error:
+        if opset is None:
+            raise
+        raise ValueError(
+            f"--opset: {opset} cannot be written ({str(error).splitlines()[0]}); allowed: 18 to what your torch knows; "
+            "leave it out"
+        ) from None
+    onnx.save(model, out)
+    return _onnx_runtime(out, member.inputs)
 
 
 def _onnx_runtime(file: Path, inputs: str) -> Network | None:
@@ -131,11 +141,6 @@ def _onnx_runtime(file: Path, inputs: str) -> Network | None:
             f"--format: ONNX Runtime cannot run it ({reason}); allowed: what it runs; use another format and report it"
         ) from None
     return lambda samples: torch.from_numpy(session.run(None, {inputs: samples.numpy()})[0])
-
-
-def _names(about: Mapping[str, Any]) -> tuple[str, str]:
-    """What inputs and outputs of a member are called."""
-    return about["architecture"]["samples"]["name"], about["architecture"]["outputs"]
 
 
 def _input(network: nn.Module) -> Tensor:
@@ -167,13 +172,17 @@ def _difference(network: nn.Module, written: Network) -> float:
     return worst
 
 
-def _describe(network: nn.Module, about: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """What a user must know to run the file, and what is needed to build the network again."""
-    (inputs, outputs), example = _names(about), _input(network)
-    with torch.no_grad():
-        result = network(example)
-    described = {
-        "inputs": {"name": inputs, "shape": ["batch", *example.shape[1:]], "dtype": "float32"},
-        "outputs": {"name": outputs, "shape": ["batch", *result.shape[1:]], "dtype": "float32"},
+@torch.no_grad()
+def _describe(member: Member, form: str) -> dict[str, Any]:
+    """What a user must know to run the file."""
+    example = _input(member.network)
+    result = member.network(example)
+    facts = member.facts
+    return {
+        "format": form,
+        "inputs": {"name": member.inputs, "shape": ["batch", *example.shape[1:]], "dtype": "float32"},
+        "outputs": {"name": member.outputs, "shape": ["batch", *result.shape[1:]], "dtype": "float32"},
+        "class_names": None if facts.class_names is None else list(facts.class_names),
+        "preprocessing": dict(facts.preprocessing),
+        **{name: value for name, value in facts.origin.items() if name != "sha256"},
     }
-    return {"format": form, **described, **about}
