@@ -274,6 +274,9 @@ def read_setup(
         "",
     )
     budget = BudgetConfig.read(cfg["budget"], "budget")
+    ranks = method.kinds[0] != "budget"
+    allowed = f"1 for method={method.name}, whose search ends in one member"
+    require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
     setup = Setup(
         task=task,
         model=replace(model, per_head=True) if method.needs_heads else model,

@@ -31,6 +31,8 @@ from torch import Tensor, nn
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 FORMAT = 1
 """Of the entry "spp" in config.json."""
+KERNEL_WIDTH = 8
+"""What the width of a head must be a multiple of for the fast kernels."""
 
 
 def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,14 +70,29 @@ def scores_of(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return v.new_zeros(batch, num_heads, tokens, tokens)
 
 
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None, dropout: float, is_causal: bool = False
+) -> Tensor:
+    """scaled_dot_product_attention of queries and keys of one width and values of another, (..., tokens, v width).
+
+    Its flash kernels want one width, a multiple of 8, and leave others to slower ones: zeros fill up the narrower ones.
+    They change no score and no other channel, and are cut off again. Where the kernels that write the products out are
+    asked for, which is when multiply-adds are counted, they would be of no use.
+    """
+    v_width = v.shape[-1]
+    if torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]  # also of the CPU's
+        width = -(-max(q.shape[-1], v_width) // KERNEL_WIDTH) * KERNEL_WIDTH
+        q, k, v = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale)
+    return out[..., :v_width]
+
+
 class CompactAttention(nn.Module):
     """timm's Attention of fewer heads, with a query-key width of its own and a value width of its own.
 
     Scores keep the scale of the full head, so that removing a channel is the same as masking it. Fused
-    attention is used where the source used it; which kernel takes unequal widths is for
-    scaled_dot_product_attention to decide (on CUDA some take only equal ones, and it then falls back by
-    itself). Without query-key channels the products are written out, for the scores are the mask alone; without
-    heads only the projection's bias is left.
+    attention is used where the source used it. Without query-key channels the products are written out, for the scores
+    are the mask alone; without heads only the projection's bias is left.
 
     Args:
         source: attention whose `qkv` and `proj` have these sizes already; its parts are taken over.
@@ -107,9 +124,7 @@ class CompactAttention(nn.Module):
         q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
         if self.fused_attn and self.qk_width and self.v_width:
             dropout = self.attn_drop.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=attn_mask, dropout_p=dropout, is_causal=is_causal, scale=self.scale
-            )
+            x = fused_attention(q, k, v, scale=self.scale, mask=attn_mask, dropout=dropout, is_causal=is_causal)
         else:
             scores = _apply_mask(scores_of(q, k, v, self.scale), attn_mask, is_causal)
             x = self.attn_drop(scores.softmax(dim=-1)) @ v
@@ -134,8 +149,8 @@ class CompactWindowAttention(WindowAttention):
 
     Scores keep the scale of the full head; bias table and window bookkeeping are the source's, so that
     `set_input_size` works on the compact model. Fused attention is used where the source used it (timm's default here
-    is not to); which kernel takes unequal widths is for scaled_dot_product_attention to decide. Without query-key
-    channels the products are written out; without heads only the projection's bias is left.
+    is not to). Without query-key channels the products are written out; without heads only the projection's bias is
+    left.
 
     Args:
         source: attention whose `qkv`, `proj` and bias table have these sizes already; its parts are taken over.
@@ -182,7 +197,7 @@ class CompactWindowAttention(WindowAttention):
         if self.fused_attn and self.qk_width and self.v_width:
             bias = bias if mask is None else bias + mask.repeat(windows // len(mask), 1, 1).unsqueeze(1)
             dropout = self.attn_drop.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
+            x = fused_attention(q, k, v, scale=self.scale, mask=bias, dropout=dropout)
         else:
             scores = scores_of(q, k, v, self.scale) + bias
             if mask is not None:
