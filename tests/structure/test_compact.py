@@ -381,6 +381,14 @@ def test_fused_attention_brings_widths_together_without_changing_anything(qk_wid
     torch.testing.assert_close(fused_attention(q, k, v, scale=0.3, mask=bias, dropout=0.0), expected)
 
 
+def test_fused_attention_compiles_in_one_piece():
+    def attend(q, v):
+        return fused_attention(q, q, v, scale=1.0, mask=None, dropout=0.0)
+
+    explained = torch._dynamo.explain(attend)(torch.randn(1, 1, 7, 5), torch.randn(1, 1, 7, 3))
+    assert explained.graph_break_count == 0
+
+
 def test_the_zeros_of_fused_attention_are_not_counted():
     class Attention(nn.Module):
         def forward(self, qkv):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spp.deploy.folder import load, write_folder
 from spp.deploy.onnx_file import cleaned
@@ -104,16 +105,17 @@ def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
             "'spp[onnx]'"
         ) from None
     try:
-        program = torch.onnx.export(
-            member.network,
-            _example(member.network),
-            input_names=[member.inputs],
-            output_names=[member.outputs],
-            dynamic_shapes=_any_batch(),
-            dynamo=True,
-            verbose=False,
-            opset_version=opset,
-        )
+        with sdpa_kernel(SDPBackend.MATH):  # ONNX has the products written out, which need no equal widths
+            program = torch.onnx.export(
+                member.network,
+                _example(member.network),
+                input_names=[member.inputs],
+                output_names=[member.outputs],
+                dynamic_shapes=_any_batch(),
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+            )
         assert program is not None
         model = cleaned(program.model_proto)
     except Exception as error:

@@ -80,7 +80,8 @@ def fused_attention(
     asked for, which is when multiply-adds are counted, they would be of no use.
     """
     v_width = v.shape[-1]
-    if torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]  # also of the CPU's
+    # The switch is the CPU's as well; torch.compile cannot ask for it.
+    if torch.compiler.is_dynamo_compiling() or torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
         width = -(-max(q.shape[-1], v_width) // KERNEL_WIDTH) * KERNEL_WIDTH
         q, k, v = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale)
