@@ -82,7 +82,7 @@ def test_plan_run_report_and_extract_in_processes_of_their_own(folder, capsys, m
     assert len([s for s in stages if s.kind == "measure"]) == 3
     assert main(["report", "family", sweep, "--format", "md", "paths.store=store"]) == 0
     assert "nets on sets" in capsys.readouterr().out
-    assert main(["extract", sweep, "--macs", "0.4", "--out", "small", "paths.store=store"]) == 0
+    assert main(["extract", sweep, "--macs", "0.4", "--multiple-of", "1", "--out", "small", "paths.store=store"]) == 0
 
     small = spp.load("small")
     pixels = torch.zeros(2, 1, 8, 8)

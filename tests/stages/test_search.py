@@ -157,7 +157,8 @@ def test_extract_takes_a_ranking_as_well_as_a_path(family, tmp_path, capsys):
     store, plan = family
     (search,) = of(plan, "search", "taylor")
     folder = store.artifacts_dir("search", search.key)
-    assert main(["extract", str(folder), "--macs", "0.5", "--out", str(tmp_path), f"paths.store={store.root}"]) == 0
+    words = ["--macs", "0.5", "--multiple-of", "1", "--no-measure", "--out", str(tmp_path)]
+    assert main(["extract", str(folder), *words, f"paths.store={store.root}"]) == 0
     small = spp.load(tmp_path)
     masks = open_path(folder).masks(macs=0.5)
     assert sum(int(mask.sum()) for mask in masks.values()) < 1728

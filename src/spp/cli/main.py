@@ -107,13 +107,29 @@ def _add_report(report: argparse.ArgumentParser) -> None:
 
 
 def _add_extract(extract: argparse.ArgumentParser) -> None:
-    extract.add_argument("source", metavar="PATH_OR_SWEEP", help="a path's file or folder, or the name of a sweep")
+    text = "a path's file or folder; the name of a sweep, the key of an update or search stage, or how they begin"
+    extract.add_argument("source", metavar="WHAT", help=text)
     extract.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
+    text = "milliseconds of one call, measured here: the largest model that is so fast"
+    extract.add_argument("--latency-ms", type=_milliseconds, metavar="MS", help=text)
+    extract.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where latency is measured")
+    extract.add_argument("--batch", type=int, default=1, metavar="N", help="samples of one call (default: 1)")
+    extract.add_argument("--threads", type=int, default=0, metavar="N", help="of the processor (default: all)")
+    text = "round widths up to multiples of N within the budget (default: 8, where trained weights allow it)"
+    extract.add_argument("--multiple-of", type=int, metavar="N", help=text)
     extract.add_argument("--out", type=Path, default=Path("extracted"), metavar="DIR", help="folder for the model")
     extract.add_argument("--force", action="store_true", help="overwrite a model that is there")
+    extract.add_argument("--no-measure", action="store_true", help="leave accuracy and speed unmeasured")
+
+
+def _milliseconds(text: str) -> float:
+    milliseconds = float(text)
+    if not 0 < milliseconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: more than 0; use 10")
+    return milliseconds
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
@@ -265,15 +281,30 @@ def _on_sweep(command: str, root: Path, arguments: argparse.Namespace) -> int:
 
 
 def _extract(root: Path, arguments: argparse.Namespace) -> int:
-    from spp.cli.commands.extract import extract
+    from spp.cli.commands.extract import Words, extract
 
-    given = {kind: getattr(arguments, kind) for kind in ("macs", "params", "units")}
+    kinds = ("macs", "params", "units", "latency-ms")
+    given = {kind: getattr(arguments, kind.replace("-", "_")) for kind in kinds}
     given = {kind: text for kind, text in given.items() if text is not None}
     if len(given) != 1:
-        raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
+        names = ", ".join(f"--{kind}" for kind in kinds)
+        raise ValueError(f"{names}: {len(given)} are given; allowed: exactly one; add --macs 0.5")
     ((kind, text),) = given.items()
-    size = parse_size(text, f"--{kind}")
-    return extract(root, arguments.source, kind, size, arguments.out, force=arguments.force)
+    if arguments.multiple_of is not None and arguments.multiple_of < 1:
+        raise ValueError(f"--multiple-of: {arguments.multiple_of} is not allowed; allowed: 1 or more; use 8")
+    words = Words(
+        source=arguments.source,
+        kind=kind,
+        size=text if kind == "latency-ms" else parse_size(text, f"--{kind}"),
+        out=arguments.out,
+        force=arguments.force,
+        multiple_of=arguments.multiple_of,
+        device=arguments.device,
+        batch_size=arguments.batch,
+        num_threads=arguments.threads,
+        measures=not arguments.no_measure,
+    )
+    return extract(root, words)
 
 
 def _refuse_bytes(words: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """A member as it is named on a command line: the folder of one, or its file in a store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from spp.deploy.card import MeasuredValue
 from spp.deploy.folder import MemberFacts, load, read_origin
 from spp.models.config import PRETRAINED
 from spp.stages.member import describe_member, load_member
@@ -60,7 +61,13 @@ def open_member(where: Path) -> Member:
     return Member(network, facts)
 
 
-def facts_of(architecture: Mapping[str, Any], *, origin: Mapping[str, Any], dense: Cost | None = None) -> MemberFacts:
+def facts_of(
+    architecture: Mapping[str, Any],
+    *,
+    origin: Mapping[str, Any],
+    dense: Cost | None = None,
+    measured: Sequence[MeasuredValue] = (),
+) -> MemberFacts:
     """What a folder is to say of a member that was cut from the dense network of a description (spp.models.build)."""
     model, samples = architecture["model"], architecture.get("samples", {})
     return MemberFacts(
@@ -70,6 +77,7 @@ def facts_of(architecture: Mapping[str, Any], *, origin: Mapping[str, Any], dens
         factory_kwargs=model.get("kwargs", {}) if model.get("factory") else {},
         licence=_licence(model),
         dense=dense,
+        measured=measured,
         origin=origin,
     )
 

@@ -1,25 +1,90 @@
 """spp extract: a compact model from a finished path."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from spp.cli.sweeps import find_sweep
 from spp.plan.numbers import format_size
 from spp.store.store import Store
 from spp.text import visible
 
+if TYPE_CHECKING:
+    from spp.deploy.extract import Extracted
 
-def extract(root: Path, source: str, kind: str, size: float, out: Path, *, force: bool) -> int:
-    """Write the folder of the model and say what it costs."""
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What was typed; see `spp.deploy.extract.ExtractRequest`."""
+
+    source: str
+    kind: str
+    size: float
+    out: Path
+    force: bool
+    multiple_of: int | None
+    device: str
+    batch_size: int
+    num_threads: int
+    measures: bool
+
+
+def extract(root: Path, words: Words) -> int:
+    """Write the folder of the model, and say what it costs and does."""
+    store = Store(root)
+    source = _full_name(store, words.source)
     from spp.deploy import extract as worker
+    from spp.deploy.timing import Circumstances
 
-    request = worker.ExtractRequest(source=source, kind=kind, size=size, out=out, force=force)
-    made = worker.extract(Store(root), request)
-    cost, dense = made.cost, made.dense
-    print(f"asked:   {kind} {format_size(size)}")
-    print(
-        f"got:     {cost.macs / 1e9:.6g} GFLOPs (multiply-adds, {100 * cost.macs / dense.macs:.1f} %), "
-        f"{cost.params:,} parameters ({100 * cost.params / dense.params:.1f} %), {made.num_units} units"
+    request = worker.ExtractRequest(
+        source=source,
+        kind=words.kind,
+        size=words.size,
+        out=words.out,
+        force=words.force,
+        multiple_of=words.multiple_of,
+        where=Circumstances(words.device, words.batch_size, words.num_threads),
+        measures=words.measures,
     )
+    made = worker.extract(store, request)
+    print(f"asked:   {words.kind} {format_size(words.size)}")
     print(f"weights: {made.weights}")
     print(f"folder:  {visible(str(made.folder))}")
     print(f"load:    spp.load({str(made.folder)!r}), or without spp as its README.md says")
+    print(_table(made))
+    if made.not_measured:
+        print(f"accuracy is not measured: {made.not_measured}")
     return 0
+
+
+def _full_name(store: Store, source: str) -> str:
+    """The name of the sweep that `source` begins; whatever else it is stays as it is."""
+    is_path = Path(source).exists() or "/" in source or source.endswith(".safetensors")
+    if is_path or store.find_stages(source) or not store.list_sweeps():
+        return source
+    return find_sweep(store.root, source)
+
+
+def _table(made: "Extracted") -> str:
+    cost, dense = made.cost, made.dense
+    rows = [("", "dense", "this", ""), *_sizes(cost.macs, dense.macs, cost.params, dense.params)]
+    rows.append(("units", "", f"{made.num_units}", ""))
+    for row in made.measured:
+        before = "" if row.dense is None else f"{row.dense:.4g}"
+        rows.append((row.name, before, f"{row.value:.4g}", f"{row.count} {row.of}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows
+    )
+
+
+def _sizes(macs: float, dense_macs: float, params: int, dense_params: int) -> list[tuple[str, str, str, str]]:
+    return [
+        (
+            "FLOPs (G, multiply-adds)",
+            f"{dense_macs / 1e9:.4g}",
+            f"{macs / 1e9:.4g}",
+            f"{100 * macs / dense_macs:.1f} %",
+        ),
+        ("parameters", f"{dense_params:,}", f"{params:,}", f"{100 * params / dense_params:.1f} %"),
+    ]
