@@ -132,7 +132,7 @@ def test_blocks_that_have_lost_all_units_of_a_kind_run_elsewhere(form, network, 
 
 @pytest.mark.parametrize("difference", [1.0, float("nan")])
 def test_a_file_that_fails_its_check_is_not_left_behind(member, difference, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_difference", lambda network, written: difference)
+    monkeypatch.setattr(module, "_difference", lambda network, written, batches: difference)
     with pytest.raises(ValueError, match=r"^--format: as torch the outputs of [^\n]* differ by [^\n]*$"):
         export(member, "torch", tmp_path / "small.pt2")
     assert not list(tmp_path.iterdir())

@@ -140,6 +140,8 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--format", choices=forms, required=True, help=text)
     text = "default: DIR/model.onnx or .pt2; of a member in the store member-KEY.onnx, .pt2, or the folder member-KEY"
     export.add_argument("--out", type=Path, metavar="FILE", help=text)
+    text = "ONNX with integers of 8 bits: dynamic (default), or static, calibrated on the member's data"
+    export.add_argument("--int8", nargs="?", const="dynamic", choices=["dynamic", "static"], help=text)
     export.add_argument("--opset", type=int, metavar="N", help="of ONNX; default: what your torch writes")
     export.add_argument("--force", action="store_true", help="overwrite a member's folder that is there")
 
@@ -241,6 +243,7 @@ def _dispatch(command: str, arguments: argparse.Namespace) -> int:
                 form=arguments.format,
                 out=arguments.out,
                 opset=arguments.opset,
+                int8=arguments.int8,
                 force=arguments.force,
             ),
         )

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import torch
 import spp
 from spp.cli.commands.export import find_member
 from spp.cli.main import main
+from spp.deploy.quality import dense_key_of, open_measured_data
 from spp.plan.spec import Stage
 from spp.store.store import Store
 
@@ -81,6 +83,30 @@ def test_two_exports_of_what_extract_wrote_share_no_file(finished, tmp_path, cap
     written = {path.name for path in (tmp_path / "cut").iterdir()} - before
     assert written == {"model.pt2", "model.pt2.json", "model.onnx", "model.onnx.json"}
     assert json.loads((tmp_path / "cut" / "model.onnx.json").read_text())["budget"] == {"kind": "macs", "value": 0.4}
+
+
+@pytest.mark.parametrize("how", ["dynamic", "static"])
+def test_int8_is_measured_beside_float32(finished, tmp_path, capsys, how):
+    runtime = pytest.importorskip("onnxruntime")
+    root, sweep = finished
+    cut, store = tmp_path / "cut", f"paths.store={root}"
+    assert main(["extract", sweep, "--macs", "0.5", "--no-measure", "--out", str(cut), store]) == 0
+    capsys.readouterr()
+    text = said(capsys, cut, "--format", "onnx", "--int8", how, store)
+    file = cut / f"model.int8-{how}.onnx"
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    plan = Store(root).read_plan(sweep)
+    (measure,) = (s for s in plan.stages.values() if s.kind == "measure" and "0.5" in str(s.config.get("budget")))
+    top1 = Store(root).summary("measure", measure.key)["metrics"]["test"]["top1"]["value"]
+    (line,) = (line for line in text.splitlines() if line.startswith("top-1 %: "))
+    before, after = (float(word) for word in re.findall(r"[\d.]+(?= as)", line))
+    assert before == pytest.approx(top1, abs=0.5)
+    assert abs(after - before) < 10
+    data, _ = open_measured_data(Store(root), dense_key_of(Store(root), cut))
+    images = next(data.inputs())
+    scores = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    expected = spp.load(cut)(images).detach()
+    assert float((scores - expected).norm()) < 0.2 * float(expected.norm())
 
 
 def test_what_cannot_be_a_member(member, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """spp export: a member as a file that other programs run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spp.plan.spec import StageRef
 from spp.store.marker import verified
@@ -23,6 +25,7 @@ class ExportRequest:
         form: safetensors, onnx or torch.
         out: the file, or for safetensors the folder; None: the default.
         opset: of ONNX; None: what torch writes.
+        int8: dynamic or static; None: float32.
         force: whether a member's folder may be overwritten.
     """
 
@@ -30,19 +33,23 @@ class ExportRequest:
     form: str
     out: Path | None = None
     opset: int | None = None
+    int8: str | None = None
     force: bool = False
 
 
 def export(root: Path, request: ExportRequest) -> int:
     """Write the file and say what is in it."""
-    if request.opset is not None and request.form != "onnx":
-        raise ValueError(f"--opset: {request.opset} has no meaning for --format {request.form}; allowed: --format onnx")
+    for name, value in (("opset", request.opset), ("int8", request.int8)):
+        if value is not None and request.form != "onnx":
+            raise ValueError(f"--{name}: {value} has no meaning for --format {request.form}; allowed: --format onnx")
     source, name = find_member(root, request.member)
     if source.is_file():
         verified(source)
     from spp.deploy import export as worker
+    from spp.deploy.quality import dense_key_of, open_measured_data
 
     suffix = SUFFIXES[request.form]
+    name += f".int8-{request.int8}" if request.int8 else ""
     file = request.out or Path(f"{name}{suffix}")
     if file.suffix != suffix:
         raise ValueError(
@@ -51,7 +58,15 @@ def export(root: Path, request: ExportRequest) -> int:
         )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        made = worker.export(source, request.form, file, opset=request.opset, force=request.force)
+        made = worker.export(
+            source,
+            request.form,
+            file,
+            opset=request.opset,
+            int8=request.int8,
+            data=_data(Store(root), dense_key_of(Store(root), source), open_measured_data),
+            force=request.force,
+        )
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
@@ -59,13 +74,24 @@ def export(root: Path, request: ExportRequest) -> int:
         ) from None
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
-        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
+        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for {made.checked_on}"
     size = f" ({made.file.stat().st_size / 1e6:.3g} MB)" if made.file.is_file() else ""
     print(f"{'file:  ' if size else 'folder:'}  {visible(str(made.file))}{size}")
     if made.description is not None:
         print(f"about:   {visible(str(made.description))}")
-    print(f"outputs: {checked}")
+    print(f"outputs: {checked}{' before they were made integers' if made.compared else ''}")
+    for name, (before, after) in made.compared.items():
+        print(f"{name}: {before:.4g} as float32, {after:.4g} as INT8")
     return 0
+
+
+def _data(store: Store, dense_key: str | None, open_data: Callable[..., Any]) -> Any:
+    """The data that a member is for, None where they are not known or not here."""
+    try:
+        found = None if dense_key is None else open_data(store, dense_key)
+    except ValueError:
+        return None
+    return None if found is None else found[0]
 
 
 def find_member(root: Path, member: str) -> tuple[Path, str]:
