@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -85,6 +86,8 @@ class _Durations:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job is born deaf to SIGINT, and so would be all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return  # the process that hands out the tests hears of all of them
     num_processes = int(getattr(config.option, "numprocesses", None) or 1)

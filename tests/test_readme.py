@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from spp.cli.main import COMMANDS
+from spp.cli.parsers import COMMANDS
 from spp.cli.points import compose_points
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

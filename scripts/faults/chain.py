@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spp.store.atomic import is_temporary
+from spp.store.forms import KEY
 from spp.store.store import ARTIFACTS, Store
 
 WORDS = (
@@ -87,10 +88,20 @@ def faults_of(root: Path, wanted: dict[str, str]) -> list[str]:
     store, found = Store(root), artifacts_of(root)
     faults = [f"{name} differs" for name, digest in wanted.items() if found.get(name) != digest]
     for folder in root.glob("stages/*/*"):
-        if not folder.is_dir():
-            continue
-        if not store.is_done(folder.parent.name, folder.name):
+        if KEY.fullmatch(folder.name) and not store.is_done(folder.parent.name, folder.name):
             faults.append(f"{folder.relative_to(root)} is not done")
-        left = [path.name for path in folder.rglob("*") if is_temporary(path.name) or path.name.startswith("claim-")]
-        faults += [f"{folder.relative_to(root)}: {name} is left over" for name in left]
-    return faults
+    return [*faults, *left_overs_of(root)]
+
+
+def left_overs_of(root: Path) -> list[str]:
+    """What dead processes have left behind in a store; the released lock of whoever submits is no such thing."""
+    return [
+        f"{path.relative_to(root).parent}: {_without_process(path.name)} is left over"
+        for path in root.rglob("*")
+        if path.parent.name != "submitting"
+        and (is_temporary(path.name) or path.name.startswith(("claim-", "ranks-")) or path.suffix == ".partial")
+    ]
+
+
+def _without_process(name: str) -> str:
+    return ".tmp-..." if is_temporary(name) else name

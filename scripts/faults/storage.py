@@ -1,6 +1,7 @@
 """Storage faults: flipped bits, cut, emptied and removed files of a store, and what the commands then do."""
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -13,7 +14,8 @@ from pathlib import Path
 from faults.chain import faults_of, run, start, words_of
 from spp.store.store import CHECKPOINT, PARTIAL
 
-KINDS = ("flip", "cut", "empty", "remove", "garbage")
+KINDS = ("flip", "cut", "empty", "remove", "garbage", "folder")
+FILES_OF_A_COPY = 3
 
 
 @dataclass
@@ -25,11 +27,11 @@ class Tally:
 
 
 def attack(count: int, seed: int, folder: Path, finished: Path, wanted: dict[str, str]) -> Tally:
-    """Damage copies of a store, one file each, and carry out the commands on them.
+    """Damage copies of a store, a few files of different stages each, and carry out the commands on them.
 
     No command may raise an error. `spp verify --repair` and `spp run` have to bring back every byte.
 
-    Every fourth fault is in the checkpoint of a stage that was killed while it trained.
+    Every fourth copy is of a store that was killed while a stage trained, and the fault is in its checkpoint.
 
     Args:
         count: faults.
@@ -38,20 +40,34 @@ def attack(count: int, seed: int, folder: Path, finished: Path, wanted: dict[str
         finished: a store whose chain is done.
         wanted: its artifacts.
     """
-    tally, draw = Tally(), random.Random(seed)
+    tally, draw, num_made = Tally(), random.Random(seed), 0
     interrupted = _interrupted(folder)
-    for number in range(count):
+    for number in itertools.count():
         store = folder / f"storage-{number}"
         is_checkpoint = number % 4 == 3
         shutil.copytree(interrupted if is_checkpoint else finished, store, symlinks=True)
-        files = _checkpoints(store) if is_checkpoint else _files(store)
-        file, kind = draw.choice(sorted(files)), draw.choice(KINDS)
-        _damage(file, kind, draw)
-        tally.made[kind] = tally.made.get(kind, 0) + 1
-        what = f"{kind} of {_name(file, store)}"
-        tally.faults += [f"{what}: {fault}" for fault in _look(store, wanted)]
-        shutil.rmtree(store)
+        names = []
+        for file in _chosen(store, is_checkpoint, min(FILES_OF_A_COPY, count - num_made), draw):
+            kind = draw.choice(KINDS)
+            _damage(file, kind, draw)
+            tally.made[kind] = tally.made.get(kind, 0) + 1
+            num_made += 1
+            names.append(f"{kind} {_name(file, store)}")
+        tally.faults += [f"{' and '.join(names)}: {fault}" for fault in _look(store, wanted)]
+        shutil.rmtree(store, ignore_errors=True)
+        if num_made >= count:
+            break
     return tally
+
+
+def _chosen(store: Path, is_checkpoint: bool, count: int, draw: random.Random) -> list[Path]:
+    """Files to damage: one of a checkpoint, or some of which no two lie in one folder of a stage or a sweep."""
+    if is_checkpoint:
+        return [draw.choice(sorted(_checkpoints(store)))]
+    by_place: dict[tuple[str, ...], list[Path]] = {}
+    for file in sorted(_files(store)):
+        by_place.setdefault(file.relative_to(store).parts[:3], []).append(file)
+    return [draw.choice(by_place[place]) for place in draw.sample(sorted(by_place), min(count, len(by_place)))]
 
 
 def _interrupted(folder: Path) -> Path:
@@ -87,8 +103,10 @@ def _name(file: Path, store: Path) -> str:
 
 def _damage(file: Path, kind: str, draw: random.Random) -> None:
     content = bytearray(file.read_bytes())
-    if kind == "remove":
+    if kind in ("remove", "folder"):
         file.unlink()
+        if kind == "folder":
+            file.mkdir()
         return
     if kind == "flip" and content:
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -97,7 +115,7 @@ def _damage(file: Path, kind: str, draw: random.Random) -> None:
     elif kind == "empty":
         content.clear()
     else:
-        content[:] = draw.choice((b"{}", b"[]", b"null", b"\xff\xfe\x00", b'{"a": NaN}'))
+        content[:] = draw.choice((b"{}", b"[]", b"null", b"\xff\xfe\x00", b'{"a": NaN}', b"[" * 100_000))
     file.write_bytes(content)
 
 

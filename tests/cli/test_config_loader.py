@@ -56,6 +56,25 @@ def test_every_field_of_every_recipe_is_there_with_its_default():
         }
 
 
+@pytest.mark.parametrize(
+    ("words", "mixup", "cutmix", "smoothing"),
+    [
+        ("", 0, 0, 0),
+        ("method.preset=released", 0.8, 1.0, 0.1),
+        ("method.preset=released update.mixup=0 update.label_smoothing=0.2", 0, 1.0, 0.2),
+        ("update.mixup=0.3", 0.3, 0, 0),
+        ("method.preset=nosuch", 0, 0, 0),
+        ("method=taylor", 0, 0, 0),
+    ],
+)
+def test_the_preset_chooses_the_labels_of_the_search_where_the_user_does_not(words, mixup, cutmix, smoothing):
+    (point,) = compose_points(words.split(), multirun=False)
+    found = [point.cfg["update"][field] for field in ("mixup", "cutmix", "label_smoothing")]
+    assert found == [mixup, cutmix, smoothing]
+    assert point.cfg["prune"]["mixup"] == 0
+    assert "spp_preset" not in str(point.written)
+
+
 def test_what_is_found_when_planning_cannot_be_set():
     for word in ("data.fingerprint={a: 1}", "model.source=abc"):
         with pytest.raises(ValueError, match="there is no such field"):

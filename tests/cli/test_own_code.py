@@ -1,9 +1,11 @@
 """A network and data of one's own, from a folder outside of the repository."""
 
 import json
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import spp
 from spp.cli.main import main
@@ -97,6 +99,29 @@ def test_plan_run_report_and_extract_in_processes_of_their_own(folder, capsys, m
     provenance = json.dumps(store.spec("dense", dense.key))
     assert "nets:make_model" in provenance
     assert "sets:make_data" in provenance
+
+
+def test_members_are_exported_from_another_folder(folder, tmp_path_factory, capsys, monkeypatch):
+    """By the key of a measure, that of a finetuning, a file and a folder; the network's code lies elsewhere."""
+    words = [*SMALL, "logger=off", "budget.values=[0.5]", "prune.epochs=0", "paths.store=store"]
+    assert main(["run", *words]) == 0
+    store = Store(folder / "store")
+    stages = list(store.read_plan(store.latest()).stages.values())
+    measure = next(stage for stage in stages if stage.kind == "measure" and "budget" in stage.config)
+    tuned = measure.inputs["member"]
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    monkeypatch.delitem(sys.modules, "nets")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(folder)])
+    file = store.artifacts_dir("finetune", tuned.key) / "member.safetensors"
+    for number, member in enumerate((measure.key, tuned.key, file, file.parent)):
+        out = f"{number}"
+        words = ["--format", "safetensors", "--out", out, f"paths.store={store.root}"]
+        assert main(["export", str(member), *words]) == 0
+        assert load_file(f"{out}/model.safetensors").keys() == load_file(file).keys()
+    assert main(["export", measure.key, "--format", "torch", "--out", "small.pt2", f"paths.store={store.root}"]) == 0
+    pixels = torch.randn(2, 1, 8, 8)
+    program = torch.export.load("small.pt2").module()
+    torch.testing.assert_close(program(pixels), spp.load(file, runtime={"folder": str(folder)})(pixels))
 
 
 def test_the_key_follows_the_source_and_the_arguments(folder, capsys):

@@ -92,3 +92,35 @@ def test_a_line_of_a_job_holds_no_value_of_the_environment(monkeypatch):
         ValueError, match=r"^cluster\.resources\.default\.setup: .*\$\{oc\.env:MY_TOKEN\}.* write \$NAME"
     ):
         plan_sweep(compose_points(words, multirun=False))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "logger.entity=${oc.env:MY_TOKEN}",
+        "logger.project=of-${oc.env:MY_TOKEN}",
+        "model.kwargs={qkv_bias: '${oc.env:MY_TOKEN}'}",
+        "cluster.resources.default.partition=${oc.env:MY_TOKEN}",
+        "cluster.resources.default.sbatch={comment: '${oc.env:MY_TOKEN}'}",
+        "dense.augment={rand_augment: '${logger.project}'}",
+    ],
+)
+def test_no_text_of_the_environment_gets_into_the_store(word, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "s3cret-7")
+    words = ["cluster=slurm", word]
+    if "logger.project}" in word:
+        words.insert(0, "logger.project=${oc.env:MY_TOKEN}")
+    with pytest.raises(
+        ValueError, match=r"^[\w.]+: '[^']*\$\{oc\.env:MY_TOKEN\}' would write a value of the environment"
+    ) as no:
+        plan_sweep(compose_points(words, multirun=False))
+    assert "s3cret" not in str(no.value)
+
+
+def test_places_and_numbers_may_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPP_STORE", str(tmp_path / "here"))
+    monkeypatch.setenv("MY_SEED", "7")
+    words = ['seed="${oc.decode:${oc.env:MY_SEED}}"', "data.root=${oc.env:SPP_STORE}/x"]
+    planned = plan_sweep(compose_points(words, multirun=False))
+    assert planned.store == tmp_path / "here"
+    assert {stage.config.get("seed") for stage in planned.plan.stages.values()} == {7, None}

@@ -24,7 +24,7 @@ def planned(sweep, chain, finish):
     return Planned(chain, {}, ClusterConfig(name="local"), store.root)
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
 def test_a_sweep_that_is_done_is_said_to_be_so(planned, monkeypatch, number):
     def refuse(*arguments):
         raise OSError(number, os.strerror(number), "plan.json")
@@ -37,12 +37,12 @@ def test_a_sweep_that_is_done_is_said_to_be_so(planned, monkeypatch, number):
     assert "0 done, 4 cached, 0 failed, 0 blocked" in told.getvalue()
 
 
-def test_a_full_disk_is_no_read_only_store(planned, monkeypatch):
+def test_a_broken_disk_is_no_read_only_store(planned, monkeypatch):
     def refuse(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device", "plan.json")
+        raise OSError(errno.EIO, "Input/output error", "plan.json")
 
     monkeypatch.setattr(Store, "write_plan", refuse)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="Input/output"):
         launch._note_finished(planned, planned.plan, Store(planned.store), "sweep", Console(file=io.StringIO()))
 
 

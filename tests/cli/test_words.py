@@ -82,14 +82,14 @@ WRONG = [
     (["extract", "no-such-sweep"], ["--macs, --params, --units, --latency-ms", "exactly one"]),
     (["status"], ["paths.store", "holds no sweep"]),
     (["watch"], ["paths.store", "holds no sweep"]),
-    (["cancel"], ["SWEEP", "missing"]),
+    (["cancel"], ["paths.store", "holds no sweep"]),
     (["cancel", "no-such-sweep"], ["paths.store", "holds no sweep"]),
-    (["retry"], ["SWEEP", "missing"]),
+    (["retry"], ["paths.store", "holds no sweep"]),
     (["retry", "one", "two"], ["SWEEP", "'one two'", "allowed: one"]),
-    (["logs"], ["STAGE", "missing"]),
+    (["logs"], ["paths.store", "holds no sweep"]),
     (["logs", "abc"], ["STAGE", "'abc'", "allowed"]),
     (["logs", "abc", "-n", "-1"], ["--lines", "-1", "allowed"]),
-    (["cancel", ""], ["SWEEP", "missing"]),
+    (["cancel", ""], ["SWEEP", "empty", "leave it out"]),
     (["status", "paths.stroe=/elsewhere"], ["paths.stroe=/elsewhere", "allowed: paths.store=DIR"]),
     (["retry", "one", "cluster.num_retries=3"], ["cluster.num_retries=3", "spp run"]),
     (["run", "cluster=slurm", "cluster.resources.finetun.timeout_min=5"], ["cluster.resources", "'finetun'", "prune"]),
@@ -207,10 +207,8 @@ def test_unknown_commands_and_options_exit_2(argv, capsys):
 
 
 def test_help_loads_neither_torch_nor_hydra():
-    code = (
-        "import sys; sys.argv = ['spp', '--help']\nfrom spp.cli.main import main\ntry:\n main()\nexcept SystemExit:\n"
-    )
-    code += " print(sorted({'torch', 'hydra', 'rich', 'numpy'} & set(sys.modules)))"
+    code = "import sys; sys.argv = ['spp', '--help']\nfrom spp.cli.main import main\nassert main() == 0\n"
+    code += "print(sorted({'torch', 'hydra', 'rich', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -62,6 +62,20 @@ def test_a_torn_memory_is_forgotten(tmp_path):
     assert remember(tmp_path / "cache", tmp_path, [], compute) == {"sha256": "2"}
 
 
+def test_a_flipped_bit_of_a_memory_is_noticed(tmp_path):
+    compute = Counting()
+    remember(tmp_path / "cache", tmp_path, [], compute)
+    (file,) = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            file.write_bytes(flipped)
+            calls = compute.calls
+            assert remember(tmp_path / "cache", tmp_path, [], compute) in ({"sha256": "1"}, {"sha256": str(calls + 1)})
+
+
 def test_nothing_is_remembered_without_a_place(tmp_path):
     compute = Counting()
     remember(None, tmp_path, [], compute)

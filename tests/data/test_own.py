@@ -74,6 +74,19 @@ def test_a_validation_set_of_ones_own_leaves_train_whole(own):
     assert (data.num_train_samples, len(batches(data.val_dataloader())[1])) == (30, 5)
 
 
+@pytest.mark.parametrize("words", [{"val_fraction": 0.2}, {"split_seed": 1}])
+def test_a_split_that_is_not_made_cannot_be_set(own, words):
+    (name,) = words
+    with pytest.raises(ValueError, match=rf"^data.{name}: [\d.]+ is not allowed; [^\n]* returns a validation set; "):
+        own(kwargs={"validation": True}, **words)
+
+
+@pytest.mark.parametrize("words", [{"name": "digits"}, {"img_size": 8}])
+def test_what_a_factory_would_not_see_is_refused(own, words):
+    with pytest.raises(ValueError, match=rf"^data.{next(iter(words))}: [^\n]* allowed: null beside data.factory; "):
+        own(**words)
+
+
 def test_fewer_training_samples(own):
     assert own(num_train=10, val_fraction=0.5).num_train_samples == 5
     with pytest.raises(ValueError, match=r"^data.num_train: 31 is not allowed; allowed: 1 to 30, or null [^\n]*$"):

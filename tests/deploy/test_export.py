@@ -33,7 +33,7 @@ def member(request, tmp_path_factory):
     config = MODELS[request.param]
     samples = {"name": "images", "class_names": None, "preprocessing": {}}
     inputs = {"img_size": 32, "in_chans": 3}
-    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
+    architecture = architecture_of(config, inputs, 7, samples=samples, outputs="logits")
     torch.manual_seed(0)
     dense = build_untrained(architecture).eval()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_blocks_that_have_lost_all_units_of_a_kind_run_elsewhere(form, network, 
     config = MODELS[network]
     inputs = {"img_size": 16, "in_chans": 3}
     samples = {"name": "images", "class_names": None, "preprocessing": {}}
-    architecture = {**architecture_of(config, inputs, 7), "samples": samples, "outputs": "logits"}
+    architecture = architecture_of(config, inputs, 7, samples=samples, outputs="logits")
     torch.manual_seed(0)
     dense = build_untrained(architecture).eval()
     pairs = find_pairs(dense, per_head=config.per_head)

@@ -35,8 +35,7 @@ def crossing(step, before, after, lam):
 def textbook_loop(grads, lr, kappa, lam, rho):
     m, v, gamma, entry = 1.0, 0.0, 0.0, math.inf
     for k, g in enumerate(grads, start=1):
-        m = m - kappa * lr * (g + rho * (m - gamma))
-        old, v = v, v + lr * rho * (m - gamma)
+        m, v, old = m - kappa * lr * (g + rho * (m - gamma)), v + lr * rho * (m - gamma), v
         gamma = kappa * math.copysign(max(abs(v) - lam, 0), v)
         if abs(v) > lam and entry == math.inf:
             entry = crossing(k, old, v, lam) if v > 0 else crossing(k, -old, -v, lam)
@@ -172,14 +171,18 @@ def test_float32_masks_follow_the_loop_and_keep_a_float64_path(make_masks, rando
     assert [state[key].dtype for key in ("M", "V", "Gamma", "entry")] == [torch.float32] + [torch.float64] * 3
 
 
-def test_v_follows_the_masks_as_stored(make_masks, random_gradients):
+@pytest.mark.parametrize("preset", ["textbook", "priced"])
+def test_v_follows_the_masks_as_stored(make_masks, random_gradients, preset):
     masks, gradients = make_masks(torch.float32), random_gradients(5, 1.0)
-    opt = BregmanOptimizer(masks, "textbook", lr=0.1, lam=100.0)
+    step = {"lr": 0.1} if preset == "textbook" else {"eta": 0.1}
+    opt = BregmanOptimizer(masks, preset, lam=100.0, **step)
     expected = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
     for batch in gradients:
+        before = {name: mask.detach().clone() for name, mask in masks.items()}
         drive(opt, masks, [batch])
         for name, mask in masks.items():
-            expected[name] += 0.1 * mask.detach().double()
+            followed = before[name] if preset == "textbook" else mask.detach()
+            expected[name] += 0.1 * followed.double()
             assert torch.equal(opt.state_of(name)["V"], expected[name])
 
 
@@ -373,12 +376,12 @@ def test_a_copy_goes_on_as_the_original_and_alone(make_masks, random_gradients, 
 
 def test_the_state_has_the_shape_of_the_mask():
     mask = nn.Parameter(torch.ones(2, 3))
-    opt = BregmanOptimizer({"w": mask}, "textbook")
+    opt = BregmanOptimizer({"w": mask}, "priced")
     mask.grad = torch.arange(6.0).view(2, 3)
     opt.step()
     state = opt.state_of("w")
     assert {value.shape for value in state.values()} == {(2, 3)}
-    torch.testing.assert_close(state["V"], opt.hyper["lr"] * opt.hyper["rho"] * state["M"].double())
+    torch.testing.assert_close(state["V"], opt.hyper["eta"] * state["M"].double())
 
 
 def test_scalars_of_numpy_and_torch_are_numbers(make_masks):

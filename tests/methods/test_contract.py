@@ -74,7 +74,7 @@ def test_every_setting_is_of_the_search_or_of_the_selection(name):
         assert read_method(settings) == config
     for search in searches.values():
         assert set(search) & set(selection) == {"name"}
-    assert {name for settings in (selection, *searches.values()) for name in settings} == set(config.plain())
+    assert {name for settings in (selection, *searches.values()) for name in settings} == set(config.identity())
 
 
 def test_a_pipeline_refuses_methods_of_another_kind():

@@ -42,7 +42,7 @@ def not_zero(model, masks, weights):
 def test_structured_scores_and_sigmas_follow_the_specification(tiny):
     masked, other = tiny.masked(), tiny.masked()
     batches = tiny.batches(masked, 20)
-    config = LEAPConfig(temperature=2.0, lr=0.8, lambda_max=300.0, lambda_min=5.0)
+    config = LEAPConfig(temperature=2.0, lr=1.2, lambda_max=300.0, lambda_min=5.0, warmup_share=0.1)
     search = tiny.search(config, masked, 40, Budget("macs", 0.7))
     pairs, target = other.pairs, search.target
     scores = {
@@ -50,7 +50,11 @@ def test_structured_scores_and_sigmas_follow_the_specification(tiny):
     }
     sigmas = {p.name: torch.tensor(20.0, dtype=torch.float64, requires_grad=True) for p in pairs}
     adam = torch.optim.Adam(
-        [{"params": list(sigmas.values()), "lr": 0.8}, {"params": list(scores.values()), "lr": 0.01}]
+        [{"params": list(sigmas.values()), "lr": 1.2}, {"params": list(scores.values()), "lr": 0.01}]
+    )
+    warmup, num_steps = 4, 40
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        adam, lambda step: step / warmup if step < warmup else (num_steps - step) / (num_steps - warmup)
     )
     total = sum(p.size * p.macs_per_unit for p in pairs)
     for images, labels in batches:
@@ -69,9 +73,10 @@ def test_structured_scores_and_sigmas_follow_the_specification(tiny):
         for p in pairs:
             g = other.masks[p.name].grad.double()
             scores[p.name].grad = g
-            sigmas[p.name].grad += (g * masks[p.name]).sum()
+            sigmas[p.name].grad += (g * masks[p.name]).sum() / 2
             other.masks[p.name].grad = None
         adam.step()
+        schedule.step()
     tiny.run(search, batches)
     assert not search.frozen
     torch.testing.assert_close(search.scores, torch.cat(list(scores.values())), rtol=1e-4, atol=1e-6)
@@ -122,18 +127,18 @@ def test_the_regulariser_behaves_as_specified(tiny, granularity):
     assert search.remaining() == 1.0
     remaining, strengths = [], []
     for logit in (9.0, 5.0, 3.0, 2.0, 1.0):
-        search.sigmas.fill_(logit * 16)
+        search.sigmas.fill_(logit)
         remaining.append(search.remaining())
         strengths.append(search.strength((search.remaining() - search.target) ** 2))
     assert remaining == sorted(remaining, reverse=True)
     assert strengths == sorted(strengths, reverse=True)
     assert strengths[0] == pytest.approx(20000, rel=0.01)
-    search.sigmas.fill_(-3.0 * 16)
+    search.sigmas.fill_(-3.0)
     assert search.remaining() < search.target
     value, gradient = search.regulariser()
     assert value == 0
     assert (gradient == 0).all()
-    search.sigmas.fill_(2.0 * 16)
+    search.sigmas.fill_(2.0)
     value, gradient = search.regulariser()
     is_learned = search._logits() != 0
     if granularity == "unstructured":
@@ -145,7 +150,7 @@ def test_the_regulariser_behaves_as_specified(tiny, granularity):
 def test_the_remaining_share_of_both_is_that_of_the_kept_weights(tiny):
     """At ratios that leave whole numbers everywhere, R is what counting the masks gives."""
     search = tiny.search(LEAPConfig(granularity="hybrid"), tiny.masked(), 10, Budget("params", 0.6))
-    search.sigmas.copy_(torch.logit(torch.tensor([0.5] * 6 + [0.25] * len(search.parts))).double() * 16)
+    search.sigmas.copy_(torch.logit(torch.tensor([0.5] * 6 + [0.25] * len(search.parts))).double())
     kept = sum(part.size * 0.5 * 0.25 for part in search.parts)
     assert search.remaining() == pytest.approx(kept / sum(part.size for part in search.parts))
 
@@ -214,11 +219,28 @@ def test_scores_of_single_weights_go_where_the_weights_go(tiny):
     assert 0.5 * dense - 1 < kept <= 0.5 * dense
 
 
+def test_the_temperature_leaves_the_balance_of_task_and_regulariser_alone(tiny):
+    """At any temperature the same ratios come of the same batches, and the target is reached before the deadline."""
+    ratios, num_frozen = [], []
+    for temperature in (1.0, 16.0):
+        torch.manual_seed(0)
+        search = tiny.search(LEAPConfig(temperature=temperature), tiny.masked(), 60, Budget("macs", 0.6))
+        num_steps_to_freeze = 0
+        for batch in tiny.batches(search.masked, 60):
+            tiny.run(search, [batch], lr=0.01)
+            num_steps_to_freeze += not search.frozen
+        ratios.append(search.ratios())
+        num_frozen.append(60 - num_steps_to_freeze)
+        assert search.remaining() - search.target < 2e-3
+    torch.testing.assert_close(*ratios, rtol=1e-6, atol=1e-6)
+    assert num_frozen[0] == num_frozen[1] > 0.2 * 60 + 1
+
+
 def test_ratios_freeze_at_the_target_and_at_the_latest_in_time(tiny):
     masked = tiny.masked()
     search = tiny.search(LEAPConfig(), masked, 100, Budget("params", 0.6))
     for logit, is_near in ((3.0, False), (-1.0, True)):
-        search.sigmas.fill_(logit * 16)
+        search.sigmas.fill_(logit)
         tiny.run(search, tiny.batches(masked, 1))
         assert search.frozen == is_near
     sigmas, scores = search.sigmas.clone(), search.scores.clone()

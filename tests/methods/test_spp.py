@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.scheduler.cosine_lr import CosineLRScheduler
 
 from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
@@ -42,12 +43,32 @@ def test_what_chooses_a_member_does_not_shape_the_path():
     assert SPPConfig.read({**one.search_settings("path"), **one.selection_settings()}, "method") == one
 
 
+def timm_rates(first_lr, span, num_epochs):
+    """The step size of every epoch where timm's scheduler is stepped after each epoch, as in deit_search.py."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=first_lr)
+    scheduler = CosineLRScheduler(optimizer, t_initial=span, lr_min=1e-5)
+    rates = []
+    for epoch in range(num_epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch)
+    return rates
+
+
 def test_only_the_released_preset_lowers_its_step_size():
-    released = SPPConfig(preset="released")
-    rates = [learning_rate(released, 1e-3, epoch, 300) for epoch in range(300)]
-    expected = [1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * e / 300)) for e in range(300)]
-    assert rates == pytest.approx(expected)
-    assert learning_rate(SPPConfig(), 0.03, 7, 10) == 0.03
+    released, short = SPPConfig(preset="released"), SPPConfig(preset="released", cosine_epochs=7)
+    assert [learning_rate(released, 1e-3, e) for e in range(300)] == pytest.approx(timm_rates(1e-3, 300, 300))
+    assert [learning_rate(short, 0.5, e) for e in range(12)] == pytest.approx(timm_rates(0.5, 7, 12))
+    assert learning_rate(SPPConfig(), 0.03, 7) == 0.03
+    with pytest.raises(ValueError, match=r"^cosine_epochs: 20 .*preset=released"):
+        SPPConfig(cosine_epochs=20)
+
+
+def test_quirks_belong_to_the_search_and_to_the_selection():
+    plain, quirky = SPPConfig(), SPPConfig(released_quirks=True)
+    assert "released_quirks" not in plain.search_settings("path")
+    assert quirky.search_settings("path")["released_quirks"] is True
+    assert quirky.selection_settings()["released_quirks"] is True
+    assert (plain.masks_first_maps, quirky.masks_first_maps) == (False, True)
 
 
 NUM_EPOCHS, BATCHES_PER_EPOCH = 2, 13
@@ -63,7 +84,7 @@ def plain_path(masked, batches, config):
     for number, (images, labels) in enumerate(batches):
         epoch, batch = divmod(number, BATCHES_PER_EPOCH)
         if config.preset == "released":
-            cosine = (1 + math.cos(math.pi * epoch / NUM_EPOCHS)) / 2
+            cosine = (1 + math.cos(math.pi * max(epoch - 1, 0) / config.cosine_epochs)) / 2
             dynamics.param_groups[0]["lr"] = 1e-5 + (first_lr - 1e-5) * cosine
         F.cross_entropy(masked(images), labels).backward()
         if number < num_measured:
@@ -104,7 +125,7 @@ SEARCHES = [
     SPPConfig(lam=0.2, occupancy_interval=4),
     SPPConfig(lam=0.1, momentum=0.5, calibration_batches=2, occupancy_interval=1),
     SPPConfig(preset="textbook", lam=0.2, occupancy_interval=5),
-    SPPConfig(preset="released", lam=0.5, occupancy_interval=3),
+    SPPConfig(preset="released", lam=0.5, occupancy_interval=3, cosine_epochs=2),
 ]
 
 

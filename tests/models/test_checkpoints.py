@@ -136,3 +136,51 @@ def test_a_buffer_may_be_infinite_on_purpose(tmp_path):
 
 def test_a_config_of_an_old_spec_takes_no_average():
     assert ModelConfig.from_spec({"name": "vit_tiny_patch16_224"}, "model").ema is False
+
+
+def test_a_lightning_module_with_its_loss_and_hyperparameters(tmp_path, caplog):
+    import pytorch_lightning as pl
+    from omegaconf import OmegaConf
+
+    from spp.plan.config import RuntimeConfig
+    from spp.stages.fitting import build_trainer, known_warnings
+
+    class Module(pl.LightningModule):
+        def __init__(self, lr=0.1, cfg=None, root=None):
+            super().__init__()
+            self.save_hyperparameters()
+            self.backbone = network()
+            self.criterion = nn.CrossEntropyLoss(weight=torch.ones(2))
+
+        def training_step(self, batch):
+            return self.criterion(self.backbone(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), self.hparams.lr)
+
+    cfg = OmegaConf.create({"a": {"b": [1, 2.5, None, True]}, "c": "${a.b}"})
+    module = Module(cfg=cfg, root=tmp_path)
+    trainer = build_trainer(RuntimeConfig(accelerator="cpu"), max_epochs=0)
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 2)))
+    with known_warnings():
+        trainer.fit(module, batches)
+    trainer.save_checkpoint(tmp_path / "w.ckpt")
+    weights = without_wrappers(read_checkpoint(tmp_path / "w.ckpt"), network().state_dict().keys())
+    assert {name: value.tolist() for name, value in weights.items()} == {
+        name: value.tolist() for name, value in module.backbone.state_dict().items()
+    }
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "spp.models.checkpoints"]
+    assert said == "the weights under 'backbone.' are taken, without criterion.weight"
+
+
+def test_two_networks_in_one_file_are_refused():
+    weights = {**prefixed("student.", network().state_dict()), **prefixed("\x1b[2J.", network().state_dict())}
+    with pytest.raises(ValueError, match=ONE_LINE) as refused:
+        without_wrappers(weights, network().state_dict().keys())
+    assert r"it holds 2 such networks, as student., \x1b[2J." in str(refused.value)
+
+
+def test_a_part_that_lacks_a_weight_is_no_such_part():
+    weights = prefixed("backbone.", network().state_dict())
+    weights.popitem()
+    assert without_wrappers(weights, network().state_dict().keys()) == weights

@@ -39,6 +39,7 @@ class Method(Config):
 
     name: str = "ranker"
     needs_heads: bool = False
+    num_revisions: int = 0
 
     def search_settings(self, kind):
         return {"name": self.name, "kind": kind}
@@ -60,6 +61,7 @@ READERS = Readers(
     model=lambda values: (Model.read(values, "model"), {"weights_file": "/w"}),
     data=lambda values, cache: (Data.read(values, "data"), {"cache": cache}),
     fingerprint=lambda data, runtime: {"name": data.name, "sha256": "0"},
+    fixed_augment=lambda augment: {name: value for name, value in augment.items() if name == "sharpness"},
 )
 TRAINED = {"epochs": 10, "batch_size": 8, "lr": 1e-3}
 
@@ -74,12 +76,15 @@ def cfg():
         "model": {"name": "vit"},
         "data": {"name": "digits"},
         "budget": {"kind": "macs", "values": [0.5, 0.3]},
+        "sparsity": {"share": 0.5},
+        "calibration": {"name": None},
         "cluster": {"name": "debug"},
         "logger": {"mode": "offline", "project": "spp"},
         "paths": {"store": "store"},
         "store": {"trust": "user"},
         "seed": 0,
         "rest_of_walk": False,
+        "repair": {"kind": "none"},
         "num_workers": 0,
         "num_threads": 1,
         "accelerator": "cpu",

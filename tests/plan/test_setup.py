@@ -76,8 +76,19 @@ def test_a_chain_ends_with_the_measure_of_the_trained_member_and_of_the_dense_ne
     assert (reference.kind, reference.inputs) == ("measure", {"member": dense})
     assert "budget" not in reference.config
     for measured in (final, reference):
-        assert measured.config.keys() - {"budget"} == {"task", "data", "recipe"}
-        assert measured.config["recipe"] == {"batch_size": 8, "augment": {}}
+        assert measured.config.keys() - {"budget"} == {"task", "data", "augment"}
+
+
+def test_only_what_changes_the_number_is_in_the_key_of_a_measure(setup_of):
+    def dense_measure(**changes):
+        run = setup_of(finetune={"epochs": 0, "batch_size": 8, "lr": 1.0, **changes})
+        return chain(run, run.finetune)[2].inputs["reference"]
+
+    plain = dense_measure()
+    assert plain.runtime["measure_batch_size"] == 8
+    other = dense_measure(batch_size=64, augment={"flip": 0.5})
+    assert (other.key, other.runtime["measure_batch_size"]) == (plain.key, 64)
+    assert dense_measure(augment={"sharpness": 2}).key != plain.key
 
 
 def test_nothing_is_finetuned_where_there_is_nothing_to_train(setup_of):

@@ -1,27 +1,123 @@
-import statistics
+"""Estimates, against the arithmetic of the stages that they are for."""
+
+import math
+
+import pytest
 
 from spp.plan.spec import Stage
-from spp.schedule.estimate import NUM_RECENT, Estimate, estimate
+from spp.plan.work import NetworkSize
+from spp.schedule.devices import device_of
+from spp.schedule.estimate import Estimator
+
+DATA = {"name": "imagefolder", "val_fraction": 0.01, "fingerprint": {"splits": {"train": 1_000_000, "test": 50_000}}}
+MACS = 4.6e9
+A100 = {"gpus_per_node": 4, "gpu_name": "A100"}
+CPU = {"gpus_per_node": 0}
 
 
-def finish(store, stage, **summary):
+def training(kind="dense", epochs=300, resources=A100, precision="bf16-mixed", model="s", **config):
+    recipe = {"epochs": epochs, "batch_size": 1000, "precision": precision, **config.pop("recipe", {})}
+    config = {"model": {"name": model}, "data": DATA, "recipe": recipe, **config}
+    return Stage(kind, config, resources=resources, runtime={"devices": 4, "num_threads": 1})
+
+
+def size_of(model, data):
+    return {"s": NetworkSize(MACS, 22e6, 20_000), "tiny": NetworkSize(MACS / 1000, 22e3, 200)}.get(model["name"])
+
+
+def estimates(store, *stages):
+    specs = {stage.key: stage.to_json() for stage in stages}
+
+    def spec_of(kind, key):
+        return specs.get(key) or store.spec(kind, key)
+
+    return [Estimator(store, spec_of, size_of).estimate([stage])[stage.key] for stage in stages]
+
+
+def finish(store, stage, seconds, device="CPU"):
+    store.put_spec(stage)
     store.begin(stage.kind, stage.key)
-    store.finish(stage.kind, stage.key, summary)
+    store.finish(stage.kind, stage.key, {"seconds": seconds, "gpu_seconds": 0.0, "device": device})
 
 
-def test_nothing_is_known_at_first(store):
-    stage = Stage("update", {})
-    assert estimate(store, [stage]) == {stage.key: Estimate(None, None)}
+def test_by_the_peak_it_is_the_arithmetic_of_the_field(store):
+    (found,) = estimates(store, training())
+    # 6 operations per multiply-add, sample and epoch of a training, 2 for a validation; 30 % of 312 TFLOPS.
+    operations = 300 * MACS * (6 * 990_000 + 2 * 10_000)
+    expected = operations / (0.3 * 312e12)
+    assert found.gpu_seconds == pytest.approx(expected, rel=0.01)
+    assert found.seconds == pytest.approx(expected / 4, rel=0.01)
+    assert (found.by, found.basis) == ("nominal", "30 % of the bf16 peak of A100 (312 TFLOPS)")
 
 
-def test_median_of_the_newest_of_the_same_kind(store):
-    seconds = [1000.0 + 7 * (n % 11) for n in range(10)] + [float(n * n % 37) for n in range(NUM_RECENT)]
-    for n, value in enumerate(seconds):
-        finish(store, Stage("update", {"n": n}), seconds=value, gpu_seconds=4 * value)
-    finish(store, Stage("dense", {}), seconds=5.0)
-    update, dense, prune = Stage("update", {"n": -1}), Stage("dense", {"n": 1}), Stage("prune", {})
-    expected = statistics.median(seconds[-NUM_RECENT:])
-    estimates = estimate(store, [update, dense, prune])
-    assert estimates[update.key] == Estimate(expected, 4 * expected)
-    assert estimates[dense.key] == Estimate(5.0, None)
-    assert estimates[prune.key] == Estimate(None, None)
+def test_a_thousand_times_the_epochs_take_a_thousand_times_as_long(store):
+    few, many = estimates(store, training(epochs=4), training(epochs=4000))
+    start = device_of("A100").start_seconds
+    assert (many.seconds - start) / (few.seconds - start) == pytest.approx(1000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "passes"),
+    [
+        ("finetune", {"budget": {"kind": "macs", "value": 0.5}}, 3 * 0.5),
+        ("finetune", {"budget": {"kind": "macs", "value": MACS / 4}}, 3 * 0.25),
+        ("finetune", {"budget": {"kind": "params", "value": 11e6}}, 3 * 0.5),
+        ("finetune", {"budget": {"kind": "macs", "value": 0.5}, "recipe": {"distill_weight": 0.5}}, 3 * 0.5 + 1),
+        ("prune", {}, 3),
+        ("update", {}, 2),
+    ],
+)
+def test_multiply_adds_of_the_kinds(store, kind, config, passes):
+    (found,) = estimates(store, training(kind, epochs=2, **config))
+    validated = 10_000 * {"finetune": 0.25 if passes == 0.75 else 0.5}.get(kind, 0)
+    assert found.macs == pytest.approx(2 * MACS * (990_000 * passes + validated))
+
+
+def test_a_measuring_has_the_network_of_its_inputs(store):
+    dense = training()
+    measure = Stage("measure", {"data": DATA, "recipe": {"batch_size": 1000}}, {"member": dense}, resources=CPU)
+    _, found = estimates(store, dense, measure)
+    assert found.macs == pytest.approx(MACS * 60_000)
+
+
+def test_what_such_stages_took_corrects_the_peak(store):
+    done = training(epochs=1, resources=CPU, model="tiny", precision="32-true")
+    other = training(epochs=10, resources=CPU, model="tiny", precision="32-true")
+    (nominal,) = estimates(store, done)
+    finish(store, done, 3 * nominal.seconds)
+    assert nominal.by == "nominal"
+    (found,) = estimates(store, other)
+    cpu = device_of("CPU")
+    steps = 10 * (990 + math.ceil(10) / 3)
+    by_peak = cpu.start_seconds + 2 * found.macs / (4 * cpu.peak_fp32 * cpu.share_fp32) + steps * cpu.step_seconds
+    assert found.seconds == pytest.approx(3 * by_peak)
+    assert (found.by, found.basis) == ("measured", "1 stage like it on CPU")
+    # Of another kind it is the next best thing; on another device it says nothing.
+    (search,) = estimates(store, training("update", epochs=1, resources=CPU, model="tiny", precision="32-true"))
+    assert (search.by, search.basis) == ("measured", "1 finished dense on CPU")
+    assert estimates(store, training(epochs=1))[0].by == "nominal"
+
+
+def test_the_nearest_stages_tell(store):
+    small = [training(epochs=n, resources=CPU, model="tiny", precision="32-true") for n in range(1, 6)]
+    large = [training(epochs=n, resources=CPU, precision="32-true") for n in range(1, 6)]
+    for stages, factor in ((small, 5), (large, 2)):
+        for stage, nominal in zip(stages, estimates(type(store)(store.root / "empty"), *stages), strict=True):
+            finish(store, stage, factor * nominal.seconds)
+    empty = type(store)(store.root / "empty")
+    for model, factor in (("tiny", 5), ("s", 2)):
+        wanted = training(epochs=7, resources=CPU, model=model, precision="32-true")
+        (found,), (nominal,) = estimates(store, wanted), estimates(empty, wanted)
+        assert found.seconds == pytest.approx(factor * nominal.seconds)
+
+
+def test_what_is_not_known_is_said_to_be(store):
+    own = training(model="of-mine", resources=CPU)
+    (found,) = estimates(store, own)
+    assert (found.seconds, found.by) == (None, "unknown")
+    assert found.basis == "its network or data are not known yet"
+    (odd,) = estimates(store, training(resources={"gpus_per_node": 1, "gpu_name": "Abacus 3"}))
+    assert (odd.gpu_seconds, odd.basis) == (None, "nobody has told what Abacus 3 can do")
+    finish(store, own, 42.0)
+    (found,) = estimates(store, own)
+    assert (found.seconds, found.by) == (42.0, "measured")

@@ -103,6 +103,11 @@ def test_failed_tells_the_last_lines_and_blocks_descendants_only(store, plan, by
     statuses = plan_status(store, plan)
     assert statuses[broken.key].error.splitlines()[-2:] == ["line 29", "ValueError: lr: -1 is not allowed"]
     assert len(statuses[broken.key].error.splitlines()) == 5
+    frames = 'Traceback (most recent call last):\n  File "/home/a/nets.py", line 3, in make\n    return f(x)\n'
+    frames += '  File "/v/site-packages/torch/nn.py", line 9, in f\n    raise\nValueError: lr: -1 is not allowed'
+    store.fail("update", broken.key, frames)
+    told = plan_status(store, plan)[broken.key].error.splitlines()
+    assert told == ["nets.py:3 in make: return f(x)", "ValueError: lr: -1 is not allowed"]
     assert statuses[by_label("tune_1").key].culprit == broken.key
 
 
@@ -134,8 +139,8 @@ def test_holder_that_died_without_a_marker_is_lost(store, plan, by_label):
 
 def test_holder_elsewhere_is_judged_by_heartbeat_or_by_the_cluster(store, plan, by_label):
     dense, other = by_label("dense"), by_label("other")
-    put_claim(store, dense, host="node1", job="7_1")
-    put_claim(store, other, host="node2", job="7_2", age_seconds=3600)
+    put_claim(store, dense, host="node1", machine="01", job="7_1")
+    put_claim(store, other, host="node2", machine="02", job="7_2", age_seconds=3600)
     status = plan_status(store, plan)
     assert (status[dense.key].state, status[dense.key].host, status[dense.key].job) == ("running", "node1", "7_1")
     assert status[other.key].state is State.LOST
@@ -242,7 +247,7 @@ def test_sweep_in_a_store_of_10000_stages_touches_its_own_stages_only_and_each_l
         - {f"{folder}/{name}" for folder in own for name in ("DONE", "FAILED", "claim-1")}
     )
     assert not [path for event, path in seen if path == "changes something"]
-    assert Counter(event for event, _ in seen) == {"os.listdir": 300, "open": 200 + 2}
+    assert Counter(event for event, _ in seen) == {"os.listdir": 300, "open": 200 + 3}
     assert max(touched.values()) == 1
 
 
@@ -257,7 +262,7 @@ def test_a_newer_job_wins_over_an_old_failure(store, plan, by_label):
 
 def test_a_job_that_waits_to_go_on_is_queued_though_its_claim_looks_alive(store, plan, by_label):
     dense = by_label("dense")
-    put_claim(store, dense, job="12", host="elsewhere")
+    put_claim(store, dense, job="12", host="elsewhere", machine="0badcafe")
     live = Live({dense.key: LiveJob("12", "pending", "BeginTime")}, alive=lambda holder: True)
     status = plan_status(store, plan, live)[dense.key]
     assert (status.state, status.error, status.job) == (State.QUEUED, "BeginTime", "12")

@@ -1,6 +1,5 @@
 """Stages of a small finished chain, to be done again under disturbance."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spp.store.atomic import write_json
 from spp.store.store import Store
 
 SMALL = [
@@ -59,17 +59,18 @@ class Undisturbed:
         shutil.copytree(self.store.root, root)
         store = Store(root)
         folder = store.stage_dir(self.kind, self.key)
-        spec = json.loads((folder / "spec.json").read_text())
+        spec = store.spec(self.kind, self.key)
         shutil.rmtree(folder)
         folder.mkdir()
         spec["runtime"].update(runtime)
-        (folder / "spec.json").write_text(json.dumps(spec))
+        write_json(folder / "spec.json", spec)
         return store
 
     def assert_same(self, store: Store) -> None:
         """The same artifacts to the bit, the same record, the same numbers but for times; and nothing left."""
         assert store.done(self.kind, self.key)["artifacts"] == self.store.done(self.kind, self.key)["artifacts"]
-        assert store.read_metrics(self.kind, self.key) == self.store.read_metrics(self.kind, self.key)
+        rows, others = (which.stage_dir(self.kind, self.key) / "metrics.jsonl" for which in (store, self.store))
+        assert rows.read_bytes() == others.read_bytes()
         expected, actual = (
             {name: value for name, value in which.summary(self.kind, self.key).items() if "seconds" not in name}
             for which in (self.store, store)

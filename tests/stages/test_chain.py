@@ -28,6 +28,7 @@ def test_one_search_gives_the_whole_family(stages):
         "dense",
         "update",
         "prune",
+        "repair",
         "finetune",
         "measure",
         "measure",
@@ -70,19 +71,7 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
 
     stage = stages["finetune", "member 0.5"]
     member = spp.load(store.artifacts_dir("finetune", stage.key))
-    from spp.data.images.module import ImageData
-
-    data = ImageData(
-        name="digits",
-        root=None,
-        img_size=8,
-        batch_size=50,
-        val_fraction=0.1,
-        split_seed=0,
-        seed=0,
-        augment={},
-        num_workers=0,
-    )
+    data = _digits()
     with torch.inference_mode():
         right = sum(int((member(x).argmax(1) == y).sum()) for x, y in data.test_dataloader())
     num_images = len(open_source("digits", None).split("test"))
@@ -90,20 +79,51 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
     assert (measured["count"], measured["of"], measured["unit"]) == (num_images, "images", "%")
     assert measured["value"] == pytest.approx(100 * right / num_images)
     metrics = store.summary("measure", stages["measure", "member 0.5"].key)["metrics"]
-    assert metrics["val"] == store.summary("finetune", stage.key)["val"]
+    while_training = store.summary("finetune", stage.key)["val"]
+    assert {name: metrics["val"][name] for name in while_training} == while_training
+
+
+def test_members_are_compared_with_the_dense_network_as_cut_repaired_and_trained(store, stages):
+    """Computed here by the formula, on images read from scikit-learn."""
+    from spp.stages.member import build_untrained, load_member, member_file
+
+    folders = {kind: store.artifacts_dir(kind, stages[kind, "family"].key) for kind in ("prune", "repair")}
+    files = {name: folders[kind] / member_file(0.5) for name, kind in (("before", "prune"), ("repaired", "repair"))}
+    files["test"] = store.artifacts_dir("finetune", stages["finetune", "member 0.5"].key) / "member.safetensors"
+    measured = store.summary("measure", stages["measure", "member 0.5"].key)["metrics"]
+    dense_stage = stages["dense", "dense"].key
+    dense = build_untrained(store.summary("dense", dense_stage)["architecture"]).eval()
+    dense.load_state_dict(load_file(store.artifacts_dir("dense", dense_stage) / "model.safetensors"))
+    images = torch.cat([images for images, _ in _digits().test_dataloader()])
+    for name, file in files.items():
+        with torch.inference_mode():
+            wanted, own = dense(images).double().softmax(1), load_member(file)(images).double().softmax(1)
+        divergence = (wanted * (wanted / own).log()).sum(1).mean()
+        assert measured[name]["kl"]["value"] == pytest.approx(float(divergence), rel=1e-3, abs=1e-6)
+        agreeing = 100 * float((wanted.argmax(1) == own.argmax(1)).double().mean())
+        assert measured[name]["agreement"]["value"] == pytest.approx(agreeing)
+    assert measured["repaired"]["kl"]["value"] < measured["before"]["kl"]["value"]
+    assert set(measured) == {"test", "val", "before", "val_before", "repaired", "val_repaired"}
+
+
+def test_repair_is_left_out_where_it_is_not_wanted(finished, capsys):
+    assert main(["plan", "debug=fast", "repair=none", f"paths.store={finished[0]}"]) == 0
+    assert "repair" not in capsys.readouterr().out
+    assert main(["plan", "debug=fast", "repair.kind=most", f"paths.store={finished[0]}"]) == 2
+    assert "repair.kind: 'most' is not allowed; allowed: full, second, none" in capsys.readouterr().err
 
 
 def test_the_same_words_find_everything_done(finished, capsys):
     root, _ = finished
     assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 0
-    assert "0 done, 8 cached" in capsys.readouterr().out
+    assert "0 done, 9 cached" in capsys.readouterr().out
 
 
 def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
     """prune.epochs=0: the member's weights are the dense ones, cut."""
     root, _ = finished
     words = ["debug=fast", "logger=off", f"paths.store={root}", "prune.epochs=0", "finetune.epochs=0"]
-    assert main(["run", *words]) == 0
+    assert main(["run", *words, "repair=none"]) == 0
     store = Store(root)
     plan = store.read_plan(store.latest() or "")
     kinds = {stage.kind: stage for stage in plan.stages.values()}
@@ -124,13 +144,12 @@ def test_a_damaged_input_fails_its_stage_and_nothing_half_written_stays(finished
     weights = store.artifacts_dir("dense", dense.key) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     shutil.rmtree(store.stage_dir("update", update.key))
-    shutil.rmtree(root / "stages" / "prune")
-    shutil.rmtree(root / "stages" / "finetune")
-    shutil.rmtree(root / "stages" / "measure")
+    for kind in ("prune", "repair", "finetune", "measure"):
+        shutil.rmtree(root / "stages" / kind)
 
     assert main(["run", "debug=fast", "logger=off", f"paths.store={root}"]) == 1
     text = capsys.readouterr().out
-    assert "2 failed, 5 blocked" in text
+    assert "2 failed, 6 blocked" in text
     failure = store.failure("update", update.key)
     assert failure is not None
     assert "model.safetensors has another sha256" in failure["error"]
@@ -174,3 +193,10 @@ def test_a_run_is_repeatable_bit_for_bit(finished, tmp_path):
 
 def _path(store, stages):
     return store.artifacts_dir("update", stages["update", "path"].key)
+
+
+def _digits():
+    from spp.data.images.module import ImageData
+
+    split = {"val_fraction": 0.1, "split_seed": 0, "seed": 0}
+    return ImageData(name="digits", root=None, img_size=8, batch_size=50, **split, augment={}, num_workers=0)

@@ -1,16 +1,23 @@
 """Two processes that share every batch, against one that has all of it."""
 
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from spp.schedule.workers import WorkerServer
+from spp.stages.checkpoint import PREVIOUS, CheckpointFile
 from spp.stages.worker import run_stage
-from spp.store.store import CHECKPOINT
+from spp.store.atomic import read_lines, write_json
+from spp.store.store import CHECKPOINT, PARTIAL, Store
 
 pytestmark = pytest.mark.slow
 
@@ -55,17 +62,21 @@ def finish(process):
     assert process.returncode == 0, output
 
 
+def values_of(summary):
+    """The metrics of a training on the validation split, or all those of a measuring."""
+    splits = summary.get("metrics", {"val": summary.get("val", {})})
+    return {f"{split} {name}": metric["value"] for split, metrics in splits.items() for name, metric in metrics.items()}
+
+
 def assert_close(stage, store):
     kind, key = stage.kind, stage.key
     assert store.verify(kind, key) == []
-    expected, actual = stage.store.read_metrics(kind, key), store.read_metrics(kind, key)
+    expected, actual = (read_lines(which.stage_dir(kind, key) / "metrics.jsonl") for which in (stage.store, store))
     assert len(actual) == len(expected)
     for row, other in zip(actual, expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
     summary, other = store.summary(kind, key), stage.store.summary(kind, key)
-    values, others = (
-        {name: metric["value"] for name, metric in which.get("val", {}).items()} for which in (summary, other)
-    )
+    values, others = (values_of(which) for which in (summary, other))
     assert values == pytest.approx(others, rel=1e-4)
     for file in stage.store.artifacts_dir(kind, key).glob("*.safetensors"):
         weights, others = load_file(store.artifacts_dir(kind, key) / file.name), load_file(file)
@@ -74,11 +85,50 @@ def assert_close(stage, store):
             assert weights[name].double().numpy() == pytest.approx(value.double().numpy(), rel=1e-2, abs=1e-3), name
 
 
-@pytest.mark.parametrize("kind", ["dense", "update", "prune"])
-def test_two_processes_do_what_one_does(kind, plain_chain, tmp_path):
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """Starts two ranks as torchrun does, without waiting for their imports: forks of a process that has them."""
+    link, log = tmp_path_factory.mktemp("server") / "store", tmp_path_factory.mktemp("logs") / "log"
+    server = WorkerServer([sys.executable, "-m", "spp.stages.serve", str(link)])
+
+    def start(store, stage):
+        link.unlink(missing_ok=True)
+        link.symlink_to(store.root)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+        common |= {"TORCHELASTIC_RUN_ID": "forked"}
+        workers = [
+            server.start(stage.kind, stage.key, log, {**common, "RANK": rank, "LOCAL_RANK": rank}) for rank in "10"
+        ]
+        wait_until(lambda: all(worker.poll() is not None for worker in workers))
+        assert [worker.poll() for worker in workers] == [0, 0], log.read_text()
+
+    def is_ready():
+        server.poll()
+        return server.ready
+
+    wait_until(is_ready)
+    yield start
+    server.close()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["dense", "update", "prune", "measure"])
+def test_two_processes_do_what_one_does(kind, plain_chain, tmp_path, request):
     stage = plain_chain[kind]
     store = stage.again(tmp_path / "store", devices=2)
-    finish(torchrun(store, stage))
+    if kind == "dense":
+        finish(torchrun(store, stage))
+    else:
+        request.getfixturevalue("ranks")(store, stage)
     assert_close(stage, store)
     left = {path.name for path in store.stage_dir(kind, stage.key).iterdir()}
     assert left == {"spec.json", "provenance.json", "metrics.jsonl", "summary.json", "artifacts", "DONE"}
@@ -90,8 +140,17 @@ def test_tasks_of_srun_find_each_other(plain_chain, tmp_path):
     for task in srun(store, stage):
         finish(task)
     assert_close(stage, store)
-    for task in srun(store, stage):  # a stage that is done lets all of them go
-        finish(task)
+
+
+def test_a_stage_that_is_done_lets_all_ranks_go(plain_chain, tmp_path, ranks):
+    stage = plain_chain["dense"]
+    store = Store(shutil.copytree(stage.store.root, tmp_path / "store"))
+    file = store.stage_dir("dense", stage.key) / "spec.json"
+    spec = json.loads(file.read_text())
+    spec["runtime"]["devices"] = 2
+    file.write_text(json.dumps(spec))
+    ranks(store, stage)
+    assert store.done("dense", stage.key) == stage.store.done("dense", stage.key)
 
 
 def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
@@ -99,10 +158,7 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
     store = stage.again(tmp_path / "store", devices=2)
     folder = store.stage_dir("dense", stage.key)
     process = torchrun(store, stage)
-    deadline = time.monotonic() + 200
-    while not (folder / "progress.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until((folder / "progress.json").exists)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     assert process.returncode != 0, output
@@ -110,6 +166,37 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
     assert not store.is_done("dense", stage.key)
     assert store.failure("dense", stage.key) is None, output
     finish(torchrun(store, stage))
+    assert_close(stage, store)
+
+
+@pytest.mark.parametrize("left", [(), ("previous",)])
+def test_a_checkpoint_of_other_code_is_passed_over_by_all(left, plain_chain, signals_at, tmp_path):
+    """The last checkpoint has a weight too few, as one of code with another network; the one before may fit."""
+    stage = plain_chain["dense"]
+    store = stage.again(tmp_path / "store")
+    signals_at([3, 8])
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_stage(store.root, "dense", stage.key)
+    spec = store.spec("dense", stage.key)
+    spec["runtime"]["devices"] = 2
+    folder = store.stage_dir("dense", stage.key)
+    write_json(folder / "spec.json", spec)
+    previous = (folder / PARTIAL / PREVIOUS).read_bytes()
+    state = torch.load(folder / CHECKPOINT, weights_only=True)
+    state["state_dict"].popitem()
+    (tmp_path / "artifacts").mkdir()
+    CheckpointFile(folder, stage.key, tmp_path / "artifacts").write(state)
+    if left:
+        (folder / PARTIAL / PREVIOUS).write_bytes(previous)
+    else:
+        (folder / PARTIAL / PREVIOUS).unlink()
+    process = torchrun(store, stage)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    then = "goes on from the checkpoint before" if left else "starts anew"
+    assert output.count("does not fit the stage") == output.count(then) == 1, output
+    assert "Traceback" not in output
     assert_close(stage, store)
 
 

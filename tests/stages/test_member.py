@@ -14,6 +14,7 @@ from spp.methods.units.spp.config import SPPConfig
 from spp.models.weights import WEIGHTS_FILE
 from spp.stages.member import build_untrained, describe_member, load_member, member_file, save_member, write_member
 from spp.stages.worker import run_stage
+from spp.store.atomic import read_lines
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.cost import count_cost
@@ -22,6 +23,11 @@ from spp.structure.tokens import kept_tokens
 
 MODEL = {"name": "vit_tiny_patch16_224", "kwargs": {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}}
 ARCHITECTURE = {"model": MODEL, "inputs": {"img_size": 8, "in_chans": 1}, "num_outputs": 4}
+
+
+def rows_of(store, stage):
+    """The record of a stage."""
+    return read_lines(store.stage_dir(stage.kind, stage.key) / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("quirks", [False, True])
@@ -109,7 +115,7 @@ def test_a_scale_by_no_width_is_refused_before_the_walk(root):
     assert main(["run", *WORDS, *words, f"budget.values=[{size}]", f"paths.store={root}"]) == 1
     (prune,) = (stage for stage in store.read_plan(store.latest()).stages.values() if stage.kind == "prune")
     assert "without a query-key unit" in str(store.failure("prune", prune.key))
-    assert store.read_metrics("prune", prune.key) == []
+    assert read_lines(store.stage_dir("prune", prune.key) / "metrics.jsonl") == []
 
 
 def has_values_alone(masks):
@@ -137,7 +143,10 @@ def test_a_shorter_member_of_wdpruning_is_built_again_and_stopped_searches_go_on
     assert 0.98 * 0.5 * summary["dense"]["macs"] <= cost.macs <= 0.5 * summary["dense"]["macs"]
 
     search = stages["search"]
-    expected = store.done("search", search.key)["artifacts"], store.read_metrics("search", search.key)
+    expected = (
+        store.done("search", search.key)["artifacts"],
+        rows_of(store, search),
+    )
     folder = store.stage_dir("search", search.key)
     shutil.move(folder, root.parent / "undisturbed")
     folder.mkdir()
@@ -147,7 +156,10 @@ def test_a_shorter_member_of_wdpruning_is_built_again_and_stopped_searches_go_on
     with pytest.raises(SystemExit):
         run_stage(store.root, "search", search.key)
     run_stage(store.root, "search", search.key)
-    assert (store.done("search", search.key)["artifacts"], store.read_metrics("search", search.key)) == expected
+    assert (
+        store.done("search", search.key)["artifacts"],
+        rows_of(store, search),
+    ) == expected
 
 
 def test_members_of_vit_slim_without_some_tokens_cost_what_was_asked(root, tmp_path, capsys):

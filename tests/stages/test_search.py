@@ -18,6 +18,7 @@ from spp.report.groups import num_searches
 from spp.stages.member import member_file
 from spp.stages.prune import BudgetWalk
 from spp.stages.worker import run_stage
+from spp.store.atomic import read_lines
 from spp.store.store import Store
 
 WORDS = [
@@ -34,6 +35,11 @@ WITH_TOKENS = "vit_slim method.tokens=0.6"
 CHAINS = ("taylor", "vit_slim", "upop", "lasso")
 """One whose weights stand still, one whose weights train, one that searches for each budget, one that also walks for
 each."""
+
+
+def rows_of(store, stage):
+    """The record of a stage."""
+    return read_lines(store.stage_dir(stage.kind, stage.key) / "metrics.jsonl")
 
 
 def words_of(method: str) -> list[str]:
@@ -61,7 +67,10 @@ def dense_root(tmp_path_factory):
 @pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS])
 def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signals_at):
     store, stage = searched(dense_root, method)
-    expected = store.done("search", stage.key)["artifacts"], store.read_metrics("search", stage.key)
+    expected = (
+        store.done("search", stage.key)["artifacts"],
+        rows_of(store, stage),
+    )
     folder = store.stage_dir("search", stage.key)
     folder.rename(folder.with_name("undisturbed"))
     folder.mkdir()
@@ -74,7 +83,10 @@ def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signa
             run_stage(store.root, "search", stage.key)
     run_stage(store.root, "search", stage.key)
     assert len(calls) == len(places)
-    assert (store.done("search", stage.key)["artifacts"], store.read_metrics("search", stage.key)) == expected
+    assert (
+        store.done("search", stage.key)["artifacts"],
+        rows_of(store, stage),
+    ) == expected
     folder.with_name("undisturbed").rename(folder.with_name(f"{method}-undisturbed"))
 
 
@@ -246,9 +258,9 @@ def test_lasso_searches_for_each_budget_or_once_along_its_path(tmp_path, capsys)
         assert main([*words, f"pipeline={pipeline}", *more]) == 0
         lines = capsys.readouterr().out.splitlines()
         stages[pipeline, *more] = Counter(line.split(" ")[0] for line in lines if " queued " in line)
-    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "finetune": 3, "measure": 4}
+    assert stages["lasso",] == {"dense": 1, "search": 3, "prune": 3, "repair": 3, "finetune": 3, "measure": 4}
     assert stages["lasso_path",] == stages["lasso_path", "method.lam=1"]
-    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "finetune": 3, "measure": 4}
+    assert stages["lasso_path",] == {"dense": 1, "search": 1, "prune": 1, "repair": 1, "finetune": 3, "measure": 4}
     assert main([*words, "method.lam=1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "method.lam: 1 " in line

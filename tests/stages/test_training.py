@@ -25,7 +25,7 @@ class Record:
         self.artifacts, self.rows, self.steps = folder, [], []
         self.interruptions = Interruptions()
 
-    def is_superseded(self, about_to_save):
+    def is_superseded(self, about_to_write):
         return False
 
     def leave_to_leader(self):

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from spp.stages import fitting, worker
+from spp.stages import context, fitting, worker
 from spp.stages.checkpoint import CheckpointFile
 from spp.stages.worker import run_stage
 from spp.store.claim import AlreadyClaimed, claim
@@ -54,7 +54,7 @@ def test_who_waits_for_the_holder_takes_over_when_it_is_gone(random_chain, tmp_p
 def test_who_has_lost_its_claim_stops_without_a_trace(random_chain, tmp_path, at_step_3):
     stage = random_chain["update"]
     store = stage.again(tmp_path / "store")
-    at_step_3(lambda run: setattr(run, "is_claim_lost", lambda: True))
+    at_step_3(lambda run: setattr(run, "is_claim_lost", lambda looks: True))
     with pytest.raises(AlreadyClaimed):
         run_stage(store.root, "update", stage.key)
     assert store.failure("update", stage.key) is None
@@ -78,6 +78,32 @@ def test_a_copy_that_is_too_late_to_save_leaves_what_the_other_has_finished(rand
     stage.assert_same(store)
 
 
+@pytest.mark.parametrize(("has_ended", "progress_seconds"), [(True, 1e9), (False, 1e9), (False, 0.0)])
+def test_a_copy_that_was_stopped_writes_nothing_where_its_successor_writes(
+    has_ended, progress_seconds, random_chain, tmp_path, at_step_3, monkeypatch
+):
+    """It wakes up, and until its claim's next beat in a minute nobody tells it that it has a successor."""
+    stage = random_chain["dense"]
+    store = stage.again(tmp_path / "store")
+    folder, finished = store.stage_dir("dense", stage.key), stage.store.stage_dir("dense", stage.key)
+    monkeypatch.setattr(context, "PROGRESS_INTERVAL_SECONDS", progress_seconds)
+
+    def take_over(run):
+        (folder / "claim-1").rename(folder / "claim-2")
+        (folder / "progress.json").unlink(missing_ok=True)
+        shutil.copy(finished / "metrics.jsonl", folder)
+        if has_ended:
+            (folder / "claim-2").unlink()
+            shutil.copytree(finished, folder, dirs_exist_ok=True)
+
+    at_step_3(take_over)
+    with pytest.raises(AlreadyClaimed):
+        run_stage(store.root, "dense", stage.key)
+    assert (folder / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    assert not (folder / "progress.json").exists()
+    assert not (folder / "FAILED").exists()
+
+
 def test_a_copy_that_ends_later_leaves_the_record_of_the_first(random_chain, tmp_path, monkeypatch):
     stage = random_chain["update"]
     store = stage.again(tmp_path / "store")
@@ -92,7 +118,7 @@ def test_a_copy_that_ends_later_leaves_the_record_of_the_first(random_chain, tmp
 
     monkeypatch.setattr(worker, "_run", overtaken)
     run_stage(store.root, "update", stage.key)
-    assert store.read_metrics("update", stage.key) == [{"loss": 1}]
+    assert (folder / "metrics.jsonl").read_text() == '{"loss": 1}\n'
 
 
 def test_a_checkpoint_is_in_memory_only_until_the_training_has_taken_it(

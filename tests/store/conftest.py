@@ -1,5 +1,8 @@
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,16 @@ def start():
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def server_ahead(monkeypatch):
+    """A file server whose clock is a day ahead: what is touched there gets its time. Seconds by which it is ahead."""
+    touch, day = Path.touch, 86400.0
+
+    def by_the_server(path, *args, **options):
+        touch(path, *args, **options)
+        os.utime(path, (time.time() + day, time.time() + day))
+
+    monkeypatch.setattr(Path, "touch", by_the_server)
+    return day

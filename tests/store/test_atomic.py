@@ -12,6 +12,7 @@ from spp.store.atomic import (
     owner_of,
     read_json,
     read_lines,
+    remove,
     temporary,
     write_bytes,
     write_json,
@@ -73,10 +74,18 @@ def test_what_json_cannot_hold_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_failed_write_leaves_nothing(tmp_path):
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_text(tmp_path / "folder", "a file cannot replace a folder")
+    (tmp_path / "folder" / "more").mkdir(parents=True)
+    with pytest.raises(OSError, match="not empty"):
+        write_text(tmp_path / "folder", "a file cannot replace a folder that holds something")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_an_empty_folder_makes_way_for_a_file(tmp_path):
+    for write in (write_json, append_line):
+        (tmp_path / "file").mkdir()
+        write(tmp_path / "file", {"a": 1})
+        assert read_lines(tmp_path / "file")[0]["a"] == 1
+        (tmp_path / "file").unlink()
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": ', "[1]", "\xff"])
@@ -86,7 +95,7 @@ def test_read_json_takes_only_whole_objects(tmp_path, content):
     assert read_json(tmp_path / "missing") is None
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text()), min_size=1), st.data())
 def test_torn_line_costs_itself_and_no_other(tmp_path_factory, rows, data):
     path = tmp_path_factory.mktemp("lines") / "rows.jsonl"
@@ -128,3 +137,57 @@ def test_temporary_names_tell_their_process(tmp_path):
     assert owner_of(".tmp-rubbish") is None
     other = Process("a-host-with-dashes", "0123abcd", 17, 99)
     assert owner_of(f".tmp-{other.tag}-cafe") == other
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_never_written(tmp_path, number):
+    write_json(tmp_path / "file", {"a": 1})
+    append_line(tmp_path / "rows", {"a": 1})
+    for write in (write_json, append_line):
+        with pytest.raises(ValueError, match=r"^(file|rows): .*; allowed: finite numbers; [^\n]*$"):
+            write(tmp_path / ("file" if write is write_json else "rows"), {"a": [number]})
+    assert read_json(tmp_path / "file") == {"a": 1}
+    assert read_lines(tmp_path / "rows") == [{"a": 1}]
+    assert sorted(os.listdir(tmp_path)) == ["file", "rows"]
+
+
+@pytest.mark.parametrize("content", ['{"a": NaN}', '{"a": -Infinity}', "[" * 200_000, '{"a":' * 200_000])
+def test_what_is_no_json_or_deeper_than_any_is_not_read(tmp_path, content):
+    (tmp_path / "file").write_text(content)
+    assert read_json(tmp_path / "file") is None
+    assert read_lines(tmp_path / "file") == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_file(tmp_path):
+    assert read_json(tmp_path) is None
+    assert read_lines(tmp_path) == []
+    remove(tmp_path / "none")
+    (tmp_path / "folder" / "more").mkdir(parents=True)
+    remove(tmp_path / "folder")
+    (tmp_path / "file").touch()
+    remove(tmp_path / "file" / "below")
+    remove(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.integers() | st.text() | st.lists(st.floats(allow_nan=False, allow_infinity=False)),
+        max_size=4,
+    ),
+    st.data(),
+)
+def test_a_flipped_bit_of_a_json_file_is_noticed_or_changes_nothing(tmp_path_factory, value, data):
+    value.pop("sha256", None)
+    path = tmp_path_factory.mktemp("json") / "file"
+    write_json(path, value)
+    assert read_json(path) == value
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    read = read_json(path)
+    # A flip in the name of the digest leaves the content as it was.
+    assert read is None or {name: read.get(name) for name in value} == value

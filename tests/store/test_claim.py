@@ -16,6 +16,7 @@ from spp.store.claim import (
     holder_of,
     lock,
     release_dead,
+    waiting_for,
 )
 from spp.store.process import this_process
 
@@ -79,7 +80,7 @@ def claims_in(folder):
 
 def put_claim(folder, generation=1, age_seconds=0.0, job="", **process_changes):
     """A claim as a process of another machine would have left it."""
-    process = replace(this_process(), **{"host": "elsewhere", **process_changes})
+    process = replace(this_process(), **{"host": "elsewhere", "machine": "0badcafe", **process_changes})
     holder = Holder(process, job, 0, time.time() - age_seconds)
     path = folder / f"claim-{generation}"
     path.write_text(json.dumps(asdict(holder)))
@@ -174,7 +175,7 @@ def test_claim_is_given_back_on_an_error_and_vanishes_when_done(store, stage, fo
 
 
 def test_id_that_is_used_again_is_no_holder(store, stage, folder):
-    put_claim(folder, host=this_process().host, start=this_process().start + 1)
+    put_claim(folder, machine=this_process().machine, start=this_process().start + 1)
     assert takes(store, stage)
 
 
@@ -251,7 +252,7 @@ def test_release_dead_gives_back_only_what_the_dead_hold(store, stage, folder):
     put_claim(folder, generation=2)
     release_dead(store, stage.kind, stage.key)
     assert claims_in(folder)[-1] == "claim-2"
-    put_claim(folder, generation=3, host=this_process().host, start=this_process().start + 1)
+    put_claim(folder, generation=3, machine=this_process().machine, start=this_process().start + 1)
     release_dead(store, stage.kind, stage.key)
     assert claims_in(folder)[-1] == "claim-3.released"
     assert holder_of(folder, os.listdir(folder)) == (None, False)
@@ -304,3 +305,68 @@ def test_a_lock_outlives_its_dead_holder(tmp_path, start):
     holder.wait()
     with lock(tmp_path, poll_seconds=0.01):
         pass
+
+
+@pytest.mark.parametrize(("age", "is_taken"), [(STALE_SECONDS - 100, False), (STALE_SECONDS + 100, True)])
+def test_a_claim_is_as_old_as_the_file_server_says(age, is_taken, store, stage, folder, server_ahead):
+    put_claim(folder, age_seconds=age - server_ahead)
+    assert takes(store, stage) == is_taken
+
+
+@pytest.mark.parametrize(("ahead", "is_taken"), [(STALE_SECONDS - 100, False), (STALE_SECONDS + 100, True)])
+def test_a_beat_from_the_future_is_as_old_as_it_is_ahead(ahead, is_taken, store, stage, folder):
+    put_claim(folder, age_seconds=-ahead)
+    assert takes(store, stage) == is_taken
+
+
+def test_a_machine_that_was_given_another_name_frees_its_dead_at_once(store, stage, folder):
+    put_claim(folder, machine=this_process().machine, start=this_process().start + 1)
+    assert takes(store, stage)
+    put_claim(folder, generation=3, machine=this_process().machine)
+    assert not takes(store, stage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"age_seconds": 130, "job": "88_3", "pid": 4711},
+            "process 4711 on elsewhere, job 88_3, for 2 min; its last sign of life is 2 min old, and it counts as gone "
+            "in 8 min",
+        ),
+        (
+            {"age_seconds": 10, "pid": 4711},
+            "for 10 s; its last sign of life is 10 s old, and it counts as gone in 10 min",
+        ),
+        ({"age_seconds": 8000, "pid": 4711}, "for 2 h; its last sign of life is 2 h old, and it counts as gone in 0 s"),
+        ({"machine": this_process().machine}, "for 0 s; it lives"),
+        ({"machine": this_process().machine, "start": 1}, "for 0 s; it is gone"),
+    ],
+)
+def test_who_waits_is_told_for_whom_how_long_and_how_to_free_it(changes, said, store, stage, folder):
+    put_claim(folder, **changes)
+    told = waiting_for(folder, stage.key)
+    assert said in told
+    assert told.endswith(f"; if you know better: spp unlock {stage.key}")
+    assert "\n" not in told
+
+
+def test_one_without_a_name_is_waited_for_a_minute(store, stage, folder):
+    assert waiting_for(folder, stage.key) == ""
+    (folder / "claim-1").touch()
+    told = waiting_for(folder, stage.key)
+    assert "a process without a name; its last sign of life is 0 s old, and it counts as gone in 60 s" in told
+    free = f"a process without a name.*spp unlock {stage.key}"
+    with pytest.raises(AlreadyClaimed, match=free), claim(store, stage.kind, stage.key):
+        pass
+
+
+def test_a_claim_that_a_full_disk_cuts_is_not_left(store, stage, folder, monkeypatch):
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        takes(store, stage)
+    assert caught.value.filename == str(folder / "claim-1")
+    assert claims_in(folder) == []

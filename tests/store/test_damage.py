@@ -8,9 +8,8 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.store.claim import claim
+from spp.store.atomic import read_json
 from spp.store.marker import ARTIFACTS, DONE, verified
-from spp.store.store import Store
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_what_is_no_address_becomes_no_path(store, kind, key):
 
 def test_a_spec_that_is_not_its_key_is_refused(store, stage):
     path = store.stage_dir(stage.kind, stage.key) / "spec.json"
-    spec = json.loads(path.read_text())
+    spec = read_json(path)
     for changed in (
         {"config": {"lr": 0.2}},
         {"version": 2},
@@ -122,9 +121,33 @@ def test_a_damaged_plan_is_refused_in_one_line(store, sweep, name, text):
         store.read_plan("sweep")
 
 
+@pytest.mark.parametrize("name", ["plan.json", "points.json"])
+def test_every_flipped_bit_of_a_plan_is_noticed_or_changes_nothing(store, sweep, name):
+    """Bit by bit: what is read is what was written, or refused."""
+    content = (sweep / name).read_bytes()
+    written = store.read_plan("sweep")
+    for place in range(len(content)):
+        for bit in range(8):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            (sweep / name).write_bytes(flipped)
+            try:
+                read = store.read_plan("sweep")
+            except ValueError:
+                continue
+            assert (read.to_json(), read.points_to_json()) == (written.to_json(), written.points_to_json())
+
+
+def test_a_plan_from_before_there_were_digests_is_read(store, sweep):
+    written = store.read_plan("sweep").to_json()
+    for name in ("plan.json", "points.json"):
+        (sweep / name).write_text(json.dumps(read_json(sweep / name)))
+    assert store.read_plan("sweep").to_json() == written
+
+
 @pytest.mark.parametrize(("field", "value"), [("kind", "../../../evil"), ("key", "../../evil"), ("label", 3)])
 def test_a_strangers_plan_makes_no_paths(store, sweep, field, value):
-    plan = json.loads((sweep / "plan.json").read_text())
+    plan = read_json(sweep / "plan.json")
     plan["stages"][0][field] = value
     (sweep / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ValueError, match="it is not a plan"):
@@ -147,11 +170,3 @@ def test_damaged_notes_count_as_none(store, stage):
         assert store.submitted(stage.kind, stage.key) is None
         assert store.failure(stage.kind, stage.key)["traceback"] is not None
         assert {"key": "a", "gpu_seconds": 2} in store.recent_costs(stage.kind, 5)
-
-
-def test_left_overs_go_once_the_stage_is_done(store, stage, done):
-    (done / ".tmp-elsewhere-00000000-1-1-abcdef").mkdir()
-    (done / "claim-3.released").touch()
-    with claim(store, stage.kind, stage.key):
-        assert Store(store.root).begin(stage.kind, stage.key) is None
-    assert sorted(os.listdir(done)) == [DONE, ARTIFACTS, "spec.json", "summary.json"]

@@ -42,8 +42,12 @@ def test_an_id_that_is_used_again_is_another_process():
 
 
 def test_nobody_knows_about_other_machines():
-    assert is_alive(replace(this_process(), host="elsewhere")) is None
     assert is_alive(replace(this_process(), machine="00000000")) is None
+
+
+def test_a_machine_that_was_given_another_name_knows_its_processes():
+    assert is_alive(replace(this_process(), host="renamed")) is True
+    assert is_alive(replace(this_process(), host="renamed", start=this_process().start + 1)) is False
 
 
 def test_tag_round_trip():

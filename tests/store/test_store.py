@@ -8,9 +8,11 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage, StageRef
+from spp.store import store as store_module
+from spp.store.atomic import read_lines
 from spp.store.marker import DONE
 from spp.store.process import this_process
-from spp.store.store import FAILED, Store
+from spp.store.store import FAILED, Store, stage_of
 
 # For each line of its input: forks a worker that kills itself at the n-th thing it does to the file system.
 DIE_AT = """
@@ -269,6 +271,33 @@ def test_start_forgets_an_earlier_failure_and_its_progress(store, stage):
     assert store.read_progress(stage.kind, stage.key) is None
 
 
+def test_the_stage_of_an_artifact_is_found_by_its_file(store, stage, tmp_path, monkeypatch):
+    do(store, stage)
+    file = store.artifacts_dir(stage.kind, stage.key) / "deep" / "file"
+    monkeypatch.chdir(store.root)
+    for path in (file, file.relative_to(store.root)):
+        found, ref = stage_of(path)
+        assert (found.root, ref) == (store.root, stage.ref)
+    assert stage_of(tmp_path / "artifacts" / "file") is None
+    assert stage_of(tmp_path / "file") is None
+
+
+def test_the_marker_comes_after_all_that_it_vouches_for(store, stage, monkeypatch):
+    folder, there = store.stage_dir(stage.kind, stage.key), []
+    write = store_module.write_json
+
+    def watched(path, value, **options):
+        if path.name == DONE:
+            there.extend((folder / name).exists() for name in ("artifacts/a.txt", "summary.json"))
+        write(path, value, **options)
+
+    monkeypatch.setattr(store_module, "write_json", watched)
+    work = store.begin(stage.kind, stage.key)
+    (work / "a.txt").write_text("a")
+    store.finish(stage.kind, stage.key, {"seconds": 1.0})
+    assert there == [True, True]
+
+
 def test_done_is_never_called_failed(store, stage):
     do(store, stage)
     store.fail(stage.kind, stage.key, "a slower copy was killed")
@@ -276,12 +305,12 @@ def test_done_is_never_called_failed(store, stage):
 
 
 def test_metrics_and_progress_come_back(store, stage):
-    assert store.read_metrics(stage.kind, stage.key) == []
+    assert read_lines(store.stage_dir(stage.kind, stage.key) / "metrics.jsonl") == []
     for epoch in range(3):
         store.append_metrics(stage.kind, stage.key, {"epoch": epoch, "loss": 1 / (1 + epoch)})
     with open(store.stage_dir(stage.kind, stage.key) / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 3, "lo')
-    assert [row["epoch"] for row in store.read_metrics(stage.kind, stage.key)] == [0, 1, 2]
+    assert [row["epoch"] for row in read_lines(store.stage_dir(stage.kind, stage.key) / "metrics.jsonl")] == [0, 1, 2]
     store.write_progress(stage.kind, stage.key, done=3, total=10, unit="epoch", message="loss 0.3")
     progress = store.read_progress(stage.kind, stage.key)
     assert (progress.done, progress.total, progress.unit, progress.message) == (3, 10, "epoch", "loss 0.3")

@@ -13,14 +13,20 @@ from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
 
-def folded(model: nn.Module, pairs: list[Pair], masks: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The model's parameters with the masks multiplied into query rows and into columns of proj and fc2."""
+def folded(
+    model: nn.Module, pairs: list[Pair], masks: dict[str, Tensor], at_first_maps: bool = False
+) -> dict[str, Tensor]:
+    """The model's parameters with the masks multiplied into query rows and into columns of proj and fc2.
+
+    At the first maps into key rows, too, and into rows of fc1 in place of columns of fc2.
+    """
     parameters = dict(model.named_parameters())
     for pair in pairs:
         mask = masks[pair.name]
         tiled = mask if pair.per_head else torch.cat([mask] * pair.num_heads)
         if pair.kind == "qk":
-            others = torch.ones(2 * len(tiled), dtype=tiled.dtype)
+            ones = torch.ones_like(tiled)
+            others = torch.cat([tiled if at_first_maps else ones, ones])
             for part, factor in (
                 ("weight", torch.cat([tiled, others])[:, None]),
                 ("bias", torch.cat([tiled, others])),
@@ -28,22 +34,26 @@ def folded(model: nn.Module, pairs: list[Pair], masks: dict[str, Tensor]) -> dic
                 name = f"{pair.module}.qkv.{part}"
                 if name in parameters:
                     parameters[name] = parameters[name] * factor
+        elif pair.kind == "mlp" and at_first_maps:
+            for part, factor in (("weight", tiled[:, None]), ("bias", tiled)):
+                parameters[f"{pair.module}.fc1.{part}"] = parameters[f"{pair.module}.fc1.{part}"] * factor
         else:
             name = f"{pair.module}.{'proj' if pair.kind == 'vo' else 'fc2'}.weight"
             parameters[name] = parameters[name] * tiled
     return parameters
 
 
+@pytest.mark.parametrize("at_first_maps", [False, True])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_values_and_gradients_are_those_of_masks_in_the_weights(model, images, per_head):
+def test_values_and_gradients_are_those_of_masks_in_the_weights(model, images, per_head, at_first_maps):
     pairs = find_pairs(model, per_head=per_head)
-    masked = MaskedModel(model, pairs)
+    masked = MaskedModel(model, pairs, at_first_maps=at_first_maps)
     generator = torch.Generator().manual_seed(0)
     masked.set_masks({pair.name: torch.rand(pair.size, generator=generator) * 2 - 0.5 for pair in pairs})
     reference = {name: mask.detach().clone().requires_grad_() for name, mask in masked.masks.items()}
 
     x = images(model)
-    actual, expected = masked(x), functional_call(model, folded(model, pairs, reference), x)
+    actual, expected = masked(x), functional_call(model, folded(model, pairs, reference, at_first_maps), x)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
     assert (actual - model(x)).abs().max() > 0.01
 
@@ -68,6 +78,18 @@ def test_at_one_it_is_the_model_to_the_bit(model, images, per_head, training, au
             outputs.append(forward(x))
     assert torch.equal(*outputs)
     assert outputs[0].dtype == outputs[1].dtype
+
+
+def test_masks_of_zero_and_one_are_the_same_in_both_places(model, images):
+    pairs = find_pairs(model)
+    generator, x = torch.Generator().manual_seed(0), images(model)
+    masks = {pair.name: (torch.rand(pair.size, generator=generator) < 0.6).float() for pair in pairs}
+    outputs = []
+    for at_first_maps in (False, True):
+        masked = MaskedModel(model, pairs, at_first_maps=at_first_maps)
+        masked.set_masks(masks)
+        outputs.append(masked(x))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
 
 
 def test_half_precision_activations_stay_half(build):

@@ -4,7 +4,7 @@ A default is stated once, in the dataclass that declares the field. YAML files h
 fills in the rest, so that any field can be set on the command line without Hydra's plus.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ from spp.config import Config
 from spp.data.config import DataConfig
 from spp.locations import CONF
 from spp.methods.registry import config_class, method_names
+from spp.methods.weights.registry import weight_config_class, weight_method_names
 from spp.models.config import ModelConfig
+from spp.plan.one_shot import CalibrationConfig
 from spp.plan.recipes import RECIPES
+from spp.sparsity.config import SparsityConfig
 from spp.tasks.config import TaskConfig
 
 CONFIG_NAME = "config"
 """The root of every configuration, conf/config.yaml."""
+
+_PRESET_FIELD = "spp_preset"
+"""Resolver of a recipe's field that the presets of a method may set: ${spp_preset:RECIPE,FIELD}."""
 
 _FOUND_WHEN_PLANNING = ("fingerprint", "source")
 """Fields that are in the dataclasses and not for users to set."""
@@ -47,15 +53,49 @@ class FieldsLoader(ConfigLoaderImpl):
             if isinstance(node, DictConfig):
                 # Not by merging, in which a default would win over a `???` of the YAML file.
                 written = list(node.keys())
-                node.update({field: value for field, value in _fields(declared).items() if field not in written})
+                fields = {**_fields(declared), **_fields_of_presets(cfg, name)}
+                node.update({field: value for field, value in fields.items() if field not in written})
         return cfg
 
 
 def _declared(cfg: DictConfig) -> dict[str, type[Config]]:
     """The dataclass of each group that has one."""
-    declared: dict[str, type[Config]] = {**RECIPES, "task": TaskConfig, "model": ModelConfig, "data": DataConfig}
+    declared: dict[str, type[Config]] = {
+        **RECIPES,
+        "task": TaskConfig,
+        "model": ModelConfig,
+        "data": DataConfig,
+        "sparsity": SparsityConfig,
+        "calibration": CalibrationConfig,
+    }
     method = OmegaConf.select(cfg, "method.name")
-    return {**declared, "method": config_class(method)} if method in method_names() else declared
+    if method in method_names():
+        declared["method"] = config_class(method)
+    elif method in weight_method_names():
+        declared["method"] = weight_config_class(method)
+    return declared
+
+
+def _preset_recipes(cfg: DictConfig) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """By preset and recipe the fields that the presets of the method set."""
+    name = OmegaConf.select(cfg, "method.name")
+    return config_class(name).preset_recipes if name in method_names() else {}
+
+
+def _fields_of_presets(cfg: DictConfig, recipe: str) -> dict[str, str]:
+    """The fields of a recipe that depend on the preset of the method, which is known once the user's values are."""
+    by_preset = (recipes.get(recipe, {}) for recipes in _preset_recipes(cfg).values())
+    return {field: f"${{{_PRESET_FIELD}:{recipe},{field}}}" for fields in by_preset for field in fields}
+
+
+def _value_of_preset(recipe: str, field: str, *, _root_: DictConfig) -> Any:
+    """What the preset that the user has chosen says of a field of a recipe, else the field's own default."""
+    preset = str(OmegaConf.select(_root_, "method.preset"))
+    of_preset = _preset_recipes(_root_).get(preset, {}).get(recipe, {})
+    return of_preset.get(field, _fields(RECIPES[recipe])[field])
+
+
+OmegaConf.register_new_resolver(_PRESET_FIELD, _value_of_preset, replace=True)
 
 
 def _fields(declared: type[Config]) -> dict[str, Any]:

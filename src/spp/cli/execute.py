@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def carry_out(
     with noted_runner(store, sweep, cluster.name), RunDisplay(plan, store, console) as display:
         carried_out = _run_here if cluster.name == "debug" else _run_local
         outcome = carried_out(plan, store, cluster, display.observe, trusted)
-    return _say_outcome(outcome, plan, store, sweep, console)
+    return _say_outcome(outcome, plan, store, sweep, console, allow_failure=cluster.allow_failure)
 
 
 def report_finished(plan: Plan, store: Store, sweep: str, console: Console) -> bool:
@@ -84,7 +84,9 @@ def report_finished(plan: Plan, store: Store, sweep: str, console: Console) -> b
     return _say_outcome(outcome, plan, store, sweep, console)
 
 
-def _say_outcome(outcome: Outcome, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
+def _say_outcome(
+    outcome: Outcome, plan: Plan, store: Store, sweep: str, console: Console, allow_failure: Collection[str] = ()
+) -> bool:
     console.print(
         f"{len(outcome.done)} done, {len(outcome.cached)} cached, {len(outcome.failed)} failed, "
         f"{len(outcome.blocked)} blocked; tables and figures: {escape(command('report all', sweep, store.root))}"
@@ -94,7 +96,11 @@ def _say_outcome(outcome: Outcome, plan: Plan, store: Store, sweep: str, console
         console.print(
             f"[red]{stage.kind} {key} failed[/]: see {escape(str(store.stage_dir(stage.kind, key) / 'FAILED'))}"
         )
-    return outcome.ok
+    ok = outcome.ok_but_for(plan, allow_failure)
+    if ok and outcome.failed:
+        kinds = ", ".join(dict.fromkeys(plan.stages[key].kind for key in outcome.failed))
+        console.print(f"{escape(kinds)} may fail (cluster.allow_failure), so the sweep counts as done")
+    return ok
 
 
 def worker_command(store: Store, plan: Plan, code: Path, trusted: str = "user") -> Callable[[str, str], list[str]]:

@@ -6,22 +6,29 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from spp.cli.prospects import Estimates, with_prospects
 from spp.cli.sweeps import SweepView, view_sweep
-from spp.cli.table import last_line, title_of
-from spp.cli.views import by_kind, failed, headline, notes, running
+from spp.cli.table import human_time, last_line, title_of
+from spp.cli.views import by_kind, failed, headline, notes, points, running, waiting
+from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State
 from spp.store.store import Store
 from spp.text import visible
+
+if TYPE_CHECKING:
+    from spp.cli.live_html import HtmlFile
 
 PATIENCE_SECONDS = 60.0
 """How long a sweep on which nobody works is watched on: another process, or a job that retries, may be about to."""
 
 _MAX_FAILED = 8
+_MAX_POINTS = 6
+_MAX_WAITING = 4
 _FEWEST_RUNNING = 3
 
 
@@ -29,20 +36,34 @@ class _Screen(Protocol):
     def show(self, view: SweepView) -> None: ...
 
 
-def follow(store: Store, sweep: str, interval_s: float, *, as_json: bool = False) -> bool:
-    """Show a sweep every `interval_s` seconds until nothing of it can go on by itself; whether it got done."""
+def follow(store: Store, sweep: str, interval_s: float, *, as_json: bool = False, html: Path | None = None) -> bool:
+    """Show a sweep every `interval_s` seconds until nothing of it can go on by itself; whether it got done.
+
+    `html`: a file for a page of the same, written anew at every look.
+    """
     idle_since: float | None = None
+    estimates = Estimates(store)
+    page = None if html is None else _html_file(store, html, interval_s)
     with _screen(store.root, as_json) as screen:
         while True:
-            view = view_sweep(store, sweep)
+            view = with_prospects(store, view_sweep(store, sweep), estimates)
             screen.show(view)
             now = time.monotonic()
             waits_for_others = view.abandoned or (view.settled and view.may_be_retried)
             idle_since = (idle_since or now) if waits_for_others else None
             gone = idle_since is not None and now - idle_since >= PATIENCE_SECONDS
-            if view.ok or gone or view.surely_abandoned or (view.settled and not view.may_be_retried):
+            ends = view.ok or gone or view.surely_abandoned or (view.settled and not view.may_be_retried)
+            if page is not None:
+                page.write(view, is_last=ends)
+            if ends:
                 return view.ok
             time.sleep(interval_s)
+
+
+def _html_file(store: Store, file: Path, interval_s: float) -> "HtmlFile":
+    from spp.cli.live_html import HtmlFile  # it loads the tables of the report
+
+    return HtmlFile(store, file, interval_s)
 
 
 def _screen(root: Path, as_json: bool) -> AbstractContextManager[_Screen]:
@@ -73,10 +94,12 @@ class _LiveTable:
         self._console = console
 
     def show(self, view: SweepView) -> None:
-        num_fixed = 8 + len(view.status.counts) + min(len(view.failures), _MAX_FAILED)
+        num_points = min(len(view.status.points), _MAX_POINTS)
+        num_fixed = 12 + len(view.status.counts) + min(len(view.failures), _MAX_FAILED) + num_points
         num_running = max(_FEWEST_RUNNING, self._console.height - num_fixed - 4)
+        shown = (headline(view, self._root), by_kind(view), points(view, _MAX_POINTS), running(view, num_running))
         parts: list[RenderableType] = []
-        for part in (headline(view, self._root), by_kind(view), running(view, num_running), failed(view, _MAX_FAILED)):
+        for part in (*shown, waiting(view, _MAX_WAITING), failed(view, _MAX_FAILED)):
             if part is not None:
                 parts += [part, ""]
         stamp = f"[dim]{time.strftime('%H:%M:%S')}{'' if view.settled else '   Ctrl-C leaves; the sweep goes on'}[/]"
@@ -105,7 +128,8 @@ class _Lines:
         failures = [
             f"; {stage.state.value}: {title_of(stage)} {stage.key[:8]}: {last_line(stage.error)}" for stage in fresh
         ]
-        what = f"{', '.join(numbers)}  ({', '.join(kinds)}){''.join(failures)}"
+        to_go = "" if view.to_go_s is None else f", about {human_time(view.to_go_s)} to go"
+        what = f"{', '.join(numbers)}  ({', '.join(kinds)}){to_go}{''.join(failures)}"
         print(f"{time.strftime('%H:%M:%S')}  {visible(what)}", flush=True)
 
 
@@ -116,7 +140,7 @@ class _JsonLines:
         self._last: dict[str, dict[str, Any]] = {}
 
     def show(self, view: SweepView) -> None:
-        rows = {stage.key: _row(stage) for stage in view.status.stages}
+        rows = {stage.key: _row(stage, view.newest.get(stage.key)) for stage in view.status.stages}
         changed = [row for key, row in rows.items() if self._last.get(key) != row]
         self._last = rows
         if changed:
@@ -125,14 +149,17 @@ class _JsonLines:
                 "sweep": view.status.sweep,
                 "settled": view.settled,
                 "ok": view.ok,
+                "state": view.word,
+                "to_go_s": view.to_go_s,
                 "counts": view.status.counts,
                 "changed": changed,
             }
             print(json.dumps(line), flush=True)
 
 
-def _row(stage: StageStatus) -> dict[str, Any]:
+def _row(stage: StageStatus, newest: NewestValues | None) -> dict[str, Any]:
     progress = stage.progress
+    values = newest or NewestValues()
     return {
         "kind": stage.kind,
         "key": stage.key,
@@ -142,5 +169,9 @@ def _row(stage: StageStatus) -> dict[str, Any]:
         "job": stage.job,
         "culprit": stage.culprit,
         "error": stage.error,
+        "waits": stage.waits,
+        "loss": values.loss,
+        "metric": values.metric,
+        "value": values.value,
         "progress": progress and {"done": progress.done, "total": progress.total, "unit": progress.unit},
     }

@@ -29,8 +29,10 @@ class StageJob:
         index = os.environ.get("SLURM_ARRAY_TASK_ID") if len(tasks) > 1 else next(iter(tasks))
         kind, key = tasks[str(index)]
         _log_to(store.logs_dir(kind, key))
+        from spp.stages.log import write_log
         from spp.stages.worker import run_stage
 
+        write_log()
         run_stage(store.root, kind, key, alive=job_liveness(patience_seconds=0.0), wait_for_holder=True)
 
     def checkpoint(self) -> Any:

@@ -13,7 +13,10 @@ from spp.cli.markup import escape
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
 from spp.plan.graph import Plan, Point
-from spp.store.atomic import is_unwritable
+from spp.schedule.queue import job_liveness
+from spp.store.about import write_about
+from spp.store.atomic import is_full, is_unwritable
+from spp.store.leftovers import remove_leftovers, remove_unfinished
 from spp.store.store import Store
 
 MAX_WORD_LENGTH = 40
@@ -41,29 +44,39 @@ def run_planned(planned: Planned, *, wait: bool = False) -> RunResult:
     check_fits(planned.plan, planned.cluster)
     reachable = leave_out_unreachable(planned, store, console)
     sweep = sweep_name(reachable)
-    plan = with_points(reachable, sweep)
+    plan = with_points(reachable, sweep, planned.about.tags)
     num_uses = sum(len(plan.stages_of(point)) for point in plan.points)
     shared = f" ({num_uses:,} before sharing)" if num_uses > len(plan.stages) else ""
     size = f"{count(len(plan.points), 'point')}, {count(len(plan.stages), 'stage')}{shared}"
-    console.print(f"sweep [bold]{escape(sweep)}[/]: {size}, store {escape(str(store.root))}")
+    called = f", called {escape(planned.about.name)}" if planned.about.name else ""
+    console.print(f"sweep [bold]{escape(sweep)}[/]{called}: {size}, store {escape(str(store.root))}")
     if planned.from_environment:
         words = ", ".join(map(escape, planned.from_environment))
         console.print(f"read from the environment where a stage runs, and not stored: {words}")
     if all(store.is_done(stage.kind, stage.key) for stage in plan.stages.values()):
         return RunResult(sweep, _note_finished(planned, plan, store, sweep, console))
-    store.write_plan(sweep, plan, planned.cluster.plain())
+    _write_down(planned, plan, store, sweep)
+    remove_unfinished(store, sweep)
     return RunResult(sweep, carry_out(plan, store, sweep, planned.cluster, console, trusted=planned.trusted, wait=wait))
 
 
 def _note_finished(planned: Planned, plan: Plan, store: Store, sweep: str, console: Console) -> bool:
-    """Write down a sweep of which nothing is left to do; a store that cannot be written does as well."""
+    """Write down a sweep of which nothing is left to do; a store that cannot be written, or is full, does as well."""
     try:
-        store.write_plan(sweep, plan, planned.cluster.plain())
+        _write_down(planned, plan, store, sweep)
     except OSError as error:
-        if not is_unwritable(error):
+        if not (is_unwritable(error) or is_full(error)):
             raise
         console.print(f"the store cannot be written ({escape(str(error.strerror))}), and need not be")
+    remove_unfinished(store, sweep)
+    for stage in plan.stages.values():
+        remove_leftovers(store, stage.kind, stage.key, store.stage_files(stage.kind, stage.key), job_liveness())
     return report_finished(plan, store, sweep, console)
+
+
+def _write_down(planned: Planned, plan: Plan, store: Store, sweep: str) -> None:
+    store.write_plan(sweep, plan, planned.cluster.plain())
+    write_about(store, sweep, planned.about)
 
 
 def sweep_name(plan: Plan) -> str:

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from spp.locations import PIPELINES
 from spp.methods.method import MethodConfig
 from spp.methods.registry import check_kind, config_class, method_names
-from spp.plan.setup import Setup
+from spp.methods.weights.registry import weight_method_names
 from spp.plan.spec import Stage
 
 NICKNAMES = {"lasso_path": "one_search"}
 """Further names that a user may say for a file."""
+
+WEIGHTS = "weights"
+"""The kind of the pipeline that prunes single weights; all others prune units."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Pipeline:
     """A pipeline file.
 
     `kind` is what its searches end in, see spp.methods.method; `recipes` names the recipes that it uses; `stages`
-    returns the final stages of a point.
+    returns the final stages of a point from its setup (spp.plan.setup.Setup, or OneShotSetup of spp.plan.one_shot).
     """
 
     name: str
     kind: str
     recipes: tuple[str, ...]
-    stages: Callable[[Setup], tuple[Stage, ...]]
+    stages: Callable[[Any], tuple[Stage, ...]]
 
 
 def find_pipeline(name: str | None, method: MethodConfig) -> Pipeline:
@@ -44,7 +48,7 @@ def find_pipeline(name: str | None, method: MethodConfig) -> Pipeline:
     """
     if name is None:
         return _of_kind(method.kinds[0])
-    files = {pipeline.name: pipeline for pipeline in _pipelines()}
+    files = {pipeline.name: pipeline for pipeline in _pipelines() if pipeline.kind != WEIGHTS}
     if str(name) in method_names():
         found = _of_kind(config_class(str(name)).kinds[0])
     elif (file := NICKNAMES.get(str(name), str(name))) in files:
@@ -60,6 +64,24 @@ def find_pipeline(name: str | None, method: MethodConfig) -> Pipeline:
 
 def _of_kind(kind: str) -> Pipeline:
     return next(pipeline for pipeline in _pipelines() if pipeline.kind == kind)
+
+
+def prunes_weights(name: object, method: object) -> bool:
+    """Whether a point prunes single weights: its pipeline says so or, where none is named, its method.
+
+    Args:
+        name: of the pipeline; None: not named.
+        method: name of the method; those that there are for units, too, are for units.
+    """
+    if name is None:
+        return method in weight_method_names() and method not in method_names()
+    only_weights = set(weight_method_names()) - set(method_names())
+    return name in only_weights or name == weight_pipeline().name
+
+
+def weight_pipeline() -> Pipeline:
+    """The pipeline that prunes single weights."""
+    return _of_kind(WEIGHTS)
 
 
 @cache

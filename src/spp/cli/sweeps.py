@@ -2,13 +2,17 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spp.cli.store_place import store_root
+from spp.plan.graph import Plan
+from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status
+from spp.schedule.waiting import explain
+from spp.store.about import named, read_about
 from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store, utc_now
 
@@ -27,6 +31,14 @@ class SweepView:
     num_retries: int = 0
     runners: tuple[tuple[Process, bool | None], ...] = ()
     problem: str | None = None
+    allow_failure: tuple[str, ...] = ()
+    """Kinds of stages that may fail."""
+    called: str | None = None
+    """What people call it."""
+    to_go_s: float | None = None
+    """Seconds that it will still take, as far as that is known."""
+    newest: Mapping[str, NewestValues] = field(default_factory=dict)
+    """By key of a running stage, what it has recorded last."""
 
     @property
     def totals(self) -> dict[str, int]:
@@ -40,13 +52,28 @@ class SweepView:
 
     @property
     def ok(self) -> bool:
-        """Whether every point has what it asked for."""
-        return all(point.state is State.DONE for point in self.status.points)
+        """Whether every point has what it asked for, but for stages that may fail and what needs them."""
+        if all(point.state is State.DONE for point in self.status.points):
+            return True
+        left = [stage for stage in self.status.stages if stage.state is not State.DONE]
+        excused = {stage.key for stage in left if stage.state is State.FAILED and stage.kind in self.allow_failure}
+        return all(stage.key in excused or stage.culprit in excused for stage in left)
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left that could change by itself."""
         return self.ok or not any(stage.state in (State.RUNNING, State.QUEUED) for stage in self.status.stages)
+
+    @property
+    def word(self) -> str:
+        """The state in a word: done, running, queued, failed, cancelled, or stopped: nobody works on what is left."""
+        if self.ok:
+            return "done"
+        if self.settled:
+            return "cancelled" if self.totals.get(State.CANCELLED.value) and not self.failures else "failed"
+        if self.abandoned:
+            return "stopped"
+        return "running" if self.totals.get(State.RUNNING.value) else "queued"
 
     @property
     def may_be_retried(self) -> bool:
@@ -83,7 +110,24 @@ def view_sweep(store: Store, sweep: str) -> SweepView:
     cluster = store.read_cluster(sweep)
     name = str(cluster.get("name", "debug"))
     num_retries = int(cluster.get("num_retries", 0)) if name == "slurm" else 0
-    return SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+    view = SweepView(sweep_status(store, sweep, live), name, num_retries, processes, live.note or None)
+    allowed = cluster.get("allow_failure", ())
+    view = replace(view, called=read_about(store, sweep)["name"], allow_failure=tuple(map(str, allowed)))
+    return replace(view, status=_explained(view, store.read_plan(sweep), cluster.get("max_parallel")))
+
+
+def _explained(view: SweepView, plan: Plan, max_parallel: int | None) -> SweepStatus:
+    """The status, in which stages that have not begun tell what they wait for."""
+    if not any(stage.state in (State.QUEUED, State.BLOCKED) for stage in view.status.stages):
+        return view.status
+    told = explain(
+        plan,
+        {stage.key: stage for stage in view.status.stages},
+        max_parallel=max_parallel,
+        is_slurm=view.cluster == "slurm",
+        at_work=any(lives is not False for _, lives in view.runners),
+    )
+    return replace(view.status, stages=tuple(replace(stage, waits=told.get(stage.key)) for stage in view.status.stages))
 
 
 @contextmanager
@@ -99,14 +143,18 @@ def noted_runner(store: Store, sweep: str, cluster: str) -> Iterator[None]:
 
 def runners(store: Store, sweep: str) -> list[Process]:
     """The processes that have begun to carry out the sweep (cluster=debug, local) and have not said that they ended."""
-    told = [(Process.from_json(row.get("runner")), "ended" in row) for row in store.read_jobs(sweep)]
-    ended = {process for process, has_ended in told if has_ended}
-    begun = (process for process, _ in told if process is not None)
-    return [process for process in dict.fromkeys(begun) if process not in ended]
+    begun: dict[Process, None] = {}
+    for row in store.read_jobs(sweep):
+        process = Process.from_json(row.get("runner"))
+        if process is not None and "ended" in row:
+            begun.pop(process, None)  # it may carry it out once more
+        elif process is not None:
+            begun[process] = None
+    return list(begun)
 
 
 def find_sweep(root: Path, name: str | None) -> str:
-    """The sweep that `name` is, or is the beginning of; without a name the newest.
+    """The sweep that `name` is, that people call so, or that begins so; without a name the newest.
 
     Raises:
         ValueError: if there is none, or more than one begins so.
@@ -120,6 +168,8 @@ def find_sweep(root: Path, name: str | None) -> str:
         )
     if name is None or name in known:
         return name or known[0]
+    if (called := named(store, name)) is not None:
+        return called
     fitting = [sweep for sweep in known if sweep.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]

@@ -22,6 +22,7 @@ STYLES = {
     State.BLOCKED: "yellow",
     State.FAILED: "red",
     State.LOST: "red",
+    State.CANCELLED: "yellow",
 }
 
 
@@ -50,6 +51,15 @@ def human_time(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def human_bytes(number: float) -> str:
+    """A size with three digits: `0 B`, `1.23 kB`, `45.6 MB`, `7.89 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB" if number < 1000 else f"{number:,.0f} TB"
 
 
 def human_resources(resources: Mapping[str, Any], *, submitted: bool) -> str:
@@ -89,7 +99,7 @@ def _asked_of_site(resources: Mapping[str, Any]) -> list[str]:
 
 def state_bar(counts: Mapping[str, int], width: int) -> Text:
     """A bar whose parts are the shares of the states, finished first; every state that occurs is visible."""
-    order = (State.DONE, State.RUNNING, State.FAILED, State.LOST, State.BLOCKED, State.QUEUED)
+    order = (State.DONE, State.RUNNING, State.FAILED, State.LOST, State.CANCELLED, State.BLOCKED, State.QUEUED)
     present = [(state, counts[state.value]) for state in order if counts.get(state.value)]
     total = sum(number for _, number in present)
     bar = Text()

@@ -1,6 +1,5 @@
 """Pieces of what status and watch show of a sweep."""
 
-from collections import Counter
 from pathlib import Path
 
 from rich.table import Table
@@ -21,7 +20,7 @@ from spp.cli.table import (
     styled,
     title_of,
 )
-from spp.schedule.status import State
+from spp.schedule.status import StageStatus, State
 
 _BAR_WIDTH = 24
 _PROGRESS_WIDTH = 12
@@ -32,7 +31,10 @@ def headline(view: SweepView, root: Path) -> str:
     points = view.status.points
     num_done = sum(point.state is State.DONE for point in points)
     size = f"{num_done:,} of {count(len(points), 'point')} done, {count(len(view.status.stages), 'stage')}"
-    return f"[bold]{escape(view.status.sweep)}[/]  {size}, cluster={view.cluster}, store {escape(str(root))}"
+    called = f" ({escape(view.called)})" if view.called else ""
+    to_go = "" if view.to_go_s is None else f", about {human_time(view.to_go_s)} to go"
+    where = f"cluster={view.cluster}, store {escape(str(root))}"
+    return f"[bold]{escape(view.status.sweep)}[/]{called}  {size}{to_go}, {where}"
 
 
 def by_kind(view: SweepView) -> Table:
@@ -47,19 +49,54 @@ def by_kind(view: SweepView) -> Table:
     return table
 
 
+def points(view: SweepView, most: int) -> Table:
+    """One row per point: the unfinished first, with what has failed or runs of it."""
+    order = {State.FAILED: 0, State.LOST: 0, State.RUNNING: 1, State.BLOCKED: 2, State.QUEUED: 3, State.CANCELLED: 3}
+    ranked = sorted(view.status.points, key=lambda point: order.get(point.state, 4))
+    table = make_table("point", "state", "done>", "blocked by")
+    kinds = {stage.key: stage.kind for stage in view.status.stages}
+    for point in ranked[:most]:
+        done = f"{point.counts.get('done', 0)}/{sum(point.counts.values())}"
+        culprit = f"{kinds[point.culprit]} {point.culprit[:8]}" if point.culprit else ""
+        table.add_row(escape(point.name), styled(point.state), done, culprit)
+    if len(ranked) > most:
+        table.add_row(f"... and {len(ranked) - most:,} more")
+    return table
+
+
 def running(view: SweepView, most: int) -> Table | None:
     """The stages that run, with how far they are and where; None if there are none."""
     stages = [stage for stage in view.status.stages if stage.state is State.RUNNING]
     if not stages:
         return None
-    table = make_table("running", "key", "since>", "progress", "", "where")
+    table = make_table("running", "key", "since>", "progress", "", "loss>", "held out>", "where")
     for stage in stages[:most]:
         since = "" if stage.seconds is None else human_time(stage.seconds)
         bar = progress_bar(stage.progress, _PROGRESS_WIDTH)
         told = escape(progress_of(stage)) or "starting"
-        table.add_row(escape(title_of(stage)), stage.key[:8], since, bar, told, quiet(place_of(stage)))
+        newest = view.newest.get(stage.key)
+        loss, metric = ("", "") if newest is None else (newest.loss_text, escape(newest.metric_text))
+        table.add_row(escape(title_of(stage)), stage.key[:8], since, bar, told, loss, metric, quiet(place_of(stage)))
     if len(stages) > most:
         table.add_row(f"... and {len(stages) - most:,} more")
+    return table
+
+
+def waiting(view: SweepView, most: int) -> Table | None:
+    """What the stages that have not begun wait for, one line for equal reasons; None if there are none."""
+    reasons: dict[tuple[str, str], list[StageStatus]] = {}
+    for stage in view.status.stages:
+        if stage.waits:
+            # Inputs are named by their stages: those of a kind have the same reason.
+            kind = stage.waits if not stage.waits.startswith("inputs: ") else "inputs"
+            reasons.setdefault((stage.kind, kind), []).append(stage)
+    if not reasons:
+        return None
+    table = make_table("waiting", "stages>", "waits for", "such as")
+    for (kind, _), stages in list(reasons.items())[:most]:
+        table.add_row(kind, f"{len(stages):,}", escape(stages[0].waits or ""), quiet(stages[0].key[:8]))
+    if len(reasons) > most:
+        table.add_row(f"... and {len(reasons) - most:,} more")
     return table
 
 
@@ -77,20 +114,21 @@ def failed(view: SweepView, most: int) -> Table | None:
 
 
 def notes(view: SweepView, root: Path) -> list[str]:
-    """Why queued stages wait, in SLURM's words, and what to do where nobody works on what is left."""
+    """What to do next."""
     lines = []
     if view.problem:
         lines.append(f"[yellow]SLURM gives no answer[/], so this is what the files say: {escape(view.problem)}")
-    reasons = Counter(stage.error for stage in view.status.stages if stage.state is State.QUEUED and stage.error)
-    if reasons:
-        listed = ", ".join(f"{number:,} {escape(reason)}" for reason, number in reasons.most_common())
-        lines.append(f"waiting: {listed}")
+    if view.ok and view.failures:
+        lines.append(f"{count(len(view.failures), 'stage')} failed, as cluster.allow_failure lets them")
     if view.ok:
         lines.append(f"tables and figures: {escape(command('report all', view.status.sweep, root))}")
     elif view.abandoned:
         left = count(view.totals.get(State.QUEUED.value, 0), "stage")
         remedy = escape(command("retry", view.status.sweep, root))
         lines.append(f"[yellow]nobody works on {left} left to do[/]; go on with: {remedy}")
+    elif view.settled and not view.failures:
+        remedy = escape(command("retry", view.status.sweep, root))
+        lines.append(f"[yellow]cancelled[/]; go on with: {remedy}")
     elif view.settled:
         logs = escape(command("logs", view.failures[0].key[:8], root))
         failures = f"{count(len(view.failures), 'stage')} failed or lost"

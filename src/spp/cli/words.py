@@ -21,6 +21,7 @@ _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
 _PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
+_TEXT = re.compile(r"^\+{0,2}(name|note)=(.+)$", re.DOTALL)
 MAX_POINTS = 100_000
 """Of a sweep; a plan of so many takes minutes."""
 _SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
@@ -30,11 +31,11 @@ def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
     """Write out what is short for several words.
 
     `budget=macs:[0.5]` is a group and its values; a factory of one's own implies the group `own`; a dictionary that is
-    replaced or gets a new entry needs more than one word of Hydra's; a path is taken as it is typed, whatever its
-    letters mean to Hydra, but for choices where they are asked for (`multirun`).
+    replaced or gets a new entry needs more than one word of Hydra's; a path, a name and a note are taken as they are
+    typed, whatever their letters mean to Hydra, but for choices where they are asked for (`multirun`).
     """
     expanded: list[str] = []
-    for word in (_path_as_typed(word, multirun) for word in words):
+    for word in (_as_typed(word, multirun) for word in words):
         if match := _BUDGET_SHORTHAND.match(word):
             expanded += [f"budget={match[1]}", f"budget.values={match[2]}"]
         elif match := _OPEN_WHOLE.match(word):
@@ -48,8 +49,11 @@ def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
     return [*implied, *expanded]
 
 
-def _path_as_typed(word: str, multirun: bool) -> str:
-    """The word, with its value in quotes where Hydra would take it for something else than this path."""
+def _as_typed(word: str, multirun: bool) -> str:
+    """The word, with its value in quotes where Hydra would take it for something else than this path or text."""
+    if match := _TEXT.match(word):
+        # What people write there has commas and colons, and is never a choice.
+        return word if is_quoted(match[2]) or match[2] == "null" else f"{match[1]}={_quoted(match[2])}"
     match = _PATH.match(word)
     if match is None or "${" in match[2]:
         return word

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from spp.config import require
 from spp.data.config import DataConfig
 from spp.data.images.module import ImageData
 from spp.data.images.transforms import Augment
 from spp.data.module import DataModule
 from spp.data.own import OwnData
+from spp.data.registry import open_text, text_sources
+from spp.data.text.module import TextData
 
 
 def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
@@ -16,7 +19,9 @@ def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line.
     """
-    if config.factory is None:
+    if config.name in text_sources():
+        require(not any(augment.values()), "augment", dict(augment), "{}, as text is not augmented", "leave it out")
+    elif config.factory is None:
         Augment.read(augment)
     elif any(augment.values()):
         raise ValueError(
@@ -50,6 +55,10 @@ def open_data(
     if config.factory is not None:
         check_augment(config, augment)
         return OwnData(config, runtime, batch_size=batch_size, seed=seed, num_workers=num_workers)
+    if config.name in text_sources():
+        check_augment(config, augment)
+        text = open_text(config.name, runtime["root"], "data.name")
+        return TextData(config, text, batch_size=batch_size, seed=seed, num_workers=num_workers)
     assert config.img_size is not None
     return ImageData(
         name=str(config.name),

@@ -1,26 +1,25 @@
-"""The Lightning data module of every stage: loaders over one data set, whatever its samples are."""
+"""Loaders over one data set, whatever its samples are."""
 
 import signal
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import pytorch_lightning as pl
+import numpy as np
 import torch
-from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spp.data.facts import DataFacts
 from spp.data.sampling import Draw, EpochSampler
-from spp.data.split import Indices
+from spp.data.split import Indices, permutation
 
 Positions = Sequence[int] | Indices
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(ABC):
     """Loaders over one data set: train (shuffled, full batches), val (held out from train), test.
 
     What a loader yields depends on the data and on the arguments that shape it, not on `num_workers`, on what
@@ -31,15 +30,19 @@ class DataModule(pl.LightningDataModule):
         seed: seed of order and augmentation.
         num_workers: worker processes per loader; 0 loads in the process itself.
         num_repeats: copies of a training sample in a row, see spp.data.sampling.
+
+    Attributes:
+        pins_memory: whether loaders lay batches where a GPU copies them from while it computes.
     """
 
     def __init__(self, *, batch_size: int, seed: int, num_workers: int, num_repeats: int = 1) -> None:
-        super().__init__()
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
         self.num_repeats = num_repeats
+        self.pins_memory = False
         self._first_epoch = self._num_batches_done = 0
+        self._rank, self._num_replicas = 0, 1
 
     @property
     @abstractmethod
@@ -58,6 +61,10 @@ class DataModule(pl.LightningDataModule):
     def val_samples(self, positions: Positions) -> Dataset[Any]:
         """The validation samples at `positions`, always the same."""
 
+    def plain_train_samples(self, positions: Positions) -> Dataset[Any]:
+        """The training samples at `positions` without random changes, where these can be left out."""
+        return self.train_samples(positions)
+
     @abstractmethod
     def test_samples(self) -> Dataset[Any]:
         """The test set."""
@@ -65,6 +72,18 @@ class DataModule(pl.LightningDataModule):
     def start_at(self, epoch: int, num_batches: int) -> None:
         """Let the next train loader begin in `epoch`, behind its first `num_batches` batches."""
         self._first_epoch, self._num_batches_done = epoch, num_batches
+
+    def take_share(self, rank: int, num_replicas: int) -> None:
+        """From now on, loaders of train and val yield the share of one of several devices; (0, 1): everything."""
+        self._rank, self._num_replicas = rank, num_replicas
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must know of the samples seen so far."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        assert not state_dict
 
     @property
     def num_skipped(self) -> int | None:
@@ -74,7 +93,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def num_replicas(self) -> int:
         """Devices that share a batch: those of a training, while it runs."""
-        return self._place[1]
+        return self._num_replicas
 
     @property
     def num_train_samples(self) -> int:
@@ -102,7 +121,7 @@ class DataModule(pl.LightningDataModule):
             seed=self.seed,
             num_repeats=self.num_repeats,
             num_replicas=self.num_replicas,
-            rank=self._place[0],
+            rank=self._rank,
             first_epoch=self._first_epoch,
             num_done=self._num_batches_done * num_per_device,
         )
@@ -113,20 +132,18 @@ class DataModule(pl.LightningDataModule):
 
         The shares have every sample once: none is repeated to make them equally long.
         """
-        rank, num_replicas = self._place
-        share = self.split_indices[1][rank::num_replicas]
-        return self._loader(self.val_samples(share), self.batch_size // num_replicas)
+        share = self.split_indices[1][self._rank :: self.num_replicas]
+        return self._loader(self.val_samples(share), self.batch_size // self.num_replicas)
+
+    def some_train_dataloader(self, num_samples: int) -> DataLoader[Any]:
+        """Training samples drawn by the seed, in a fixed order, without random changes; all where there are fewer."""
+        positions = self.split_indices[0]
+        drawn = np.sort(permutation(len(positions), self.seed, len(positions))[:num_samples])
+        return self._loader(self.plain_train_samples(positions[drawn]), self.batch_size)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test set, in order."""
         return self._loader(self.test_samples(), self.batch_size)
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        """Rank of this process and number of them."""
-        if self.trainer is None or self.trainer.state.status != TrainerStatus.RUNNING:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
 
     def _check_batch_size(self) -> None:
         if self.batch_size > self.num_train_samples:
@@ -153,11 +170,10 @@ class DataModule(pl.LightningDataModule):
         # timm's create_loader makes a sampler of its own. Its PrefetchLoader could stand behind ours, but it erases on
         # the device with the device's random numbers, which are a batch's and not a sample's: a restart would change
         # them. Copies overlap the training all the same, from pinned memory.
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            pin_memory=on_gpu,
+            pin_memory=self.pins_memory,
             # A loader draws a seed for its workers even where it has none; not from the training's generator.
             generator=torch.Generator().manual_seed(self.seed),
             **options,

@@ -4,7 +4,8 @@ The factory takes `data.kwargs` and returns a dictionary of map-style torch data
 
     train          its random transforms, if any, draw from torch, numpy or random: every sample has a seed of its own
     test           looked at once, at the end
-    validation     optional: chooses weights and settings; without it `data.val_fraction` of train is held out
+    validation     optional: chooses weights and settings; without it `data.val_fraction` of train is held out, by
+                   `data.split_seed`
     class_names    optional: the names of the classes, for classification
     samples        optional: what samples are called in tables, such as "images"
     preprocessing  optional: how raw samples become inputs, as plain values, for those who use a network elsewhere
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from spp.config import require
 from spp.data.config import DataConfig
 from spp.data.facts import DataFacts
 from spp.data.module import DataModule, Positions, position_of
@@ -51,6 +53,8 @@ class OwnData(DataModule):
         self.config = config
         factory = load_factory(config.factory, runtime.get("folder"), config.source, "data.factory")
         self.made = _checked(call_factory(factory, config.kwargs, config.factory, "data.factory"), config.factory)
+        if self.made.get("validation") is not None:
+            _check_no_split(config)
         if config.num_train is not None and not 0 < config.num_train <= len(self.made["train"]):
             raise ValueError(
                 f"data.num_train: {config.num_train} is not allowed; allowed: 1 to {len(self.made['train'])}, or null "
@@ -86,6 +90,14 @@ class OwnData(DataModule):
 
     def test_samples(self) -> Dataset[Any]:
         return _SeededSamples(self.made["test"], range(len(self.made["test"])))
+
+
+def _check_no_split(config: DataConfig) -> None:
+    """Refuse settings of a split that is not made: they would tell apart what is the same work."""
+    for name in ("val_fraction", "split_seed"):
+        value, default = getattr(config, name), DataConfig.defaults()[name]
+        allowed = f"{default}, which is not used, as {config.factory!r} returns a validation set"
+        require(value == default, f"data.{name}", value, allowed, "leave it out")
 
 
 class _SeededSamples(Dataset[Any]):

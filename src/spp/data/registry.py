@@ -7,22 +7,24 @@ spp.data.own.
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Unpack, get_args
 
 from spp.config import require
 from spp.data import sources as sources_package
-from spp.data.config import DataConfig
-from spp.data.files import Identity
+from spp.data.config import FIXED_AUGMENT, DataConfig
+from spp.data.files import Identity, limit_train
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.split import num_held_out
+from spp.data.text import sources as text_sources_package
+from spp.data.text.source import Text
 from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
 
-_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column")
+_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column", "manifest")
 
 
 def sources() -> tuple[str, ...]:
@@ -30,12 +32,52 @@ def sources() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(sources_package.__path__)))
 
 
+def text_sources() -> tuple[str, ...]:
+    """Names of all texts."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(text_sources_package.__path__)))
+
+
+def open_text(name: str, root: str | None, field: str) -> Text:
+    """A text, ready to read.
+
+    Args:
+        name: one of `text_sources()`.
+        root: its folder; None for those that travel with Python.
+        field: whose value the name is, for messages.
+
+    Raises:
+        ValueError: one line, if it is not known or its files are not there.
+    """
+    if name not in text_sources():
+        raise ValueError(
+            f"{field}: {name!r} is not a text; allowed: {', '.join(text_sources())}; use pydocs, or textfiles"
+        )
+    text: Text = importlib.import_module(f"{text_sources_package.__name__}.{name}").open_text(root)
+    return text
+
+
+def find_text(name: str, root: str | None, data: str) -> tuple[str | None, Identity]:
+    """Where a text to calibrate with lies, and what it is.
+
+    Args:
+        name: one of `text_sources()`.
+        root: its folder; None: the folder of its name in `data`, where the text has one.
+        data: the folder of all data.
+
+    Raises:
+        ValueError: one line, as `open_text`.
+    """
+    folder = Path(root) if root is not None else Path(data, name)
+    found = str(folder.absolute()) if root is not None or folder.is_dir() else None
+    return found, {"name": name, **open_text(name, found, "calibration.name").fingerprint()}
+
+
 def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[str, Any]]:
     """Check the group `data`; imports no torch and runs no code of a factory.
 
     Args:
-        values: the group, with root, download, format, on_error, image_column and label_column beside the fields of a
-            DataConfig.
+        values: the group, with root, download, format, on_error, image_column, label_column and manifest (see
+            `registered`) beside the fields of a DataConfig.
         cache: folder in which to remember the identities and the indices of large folders.
 
     Returns:
@@ -48,10 +90,15 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
         raise ValueError("data.fingerprint: it is found when planning; allowed: nothing; remove it")
     config = DataConfig.read({name: value for name, value in values.items() if name not in _RUNTIME_FIELDS}, "data")
     if config.factory is not None:
+        for name in ("name", "img_size"):
+            value, remedy = getattr(config, name), "use data=own, and shape the samples in the factory"
+            require(value is None, f"data.{name}", value, "null beside data.factory", remedy)
         factory = find_factory(config.factory, "data.factory")
-        return replace(config, name=None, img_size=None, source=factory.source), {"folder": str(factory.folder)}
-    module = _module(config.name)
+        return replace(config, source=factory.source), {"folder": str(factory.folder)}
     require(not config.kwargs, "data.kwargs", config.kwargs, "{}, as they are for a data.factory", "leave it out")
+    if config.name in text_sources():
+        return _read_text(config, values)
+    module = _module(config.name)
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
     root = str(Path(values["root"]).absolute()) if values.get("root") else None
@@ -68,6 +115,12 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     return config, runtime
 
 
+def _read_text(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataConfig, dict[str, Any]]:
+    if config.length is None:
+        raise ValueError(f"data.length: None is not allowed for {config.name}; allowed: tokens of a window; use 512")
+    return config, {"root": str(Path(values["root"]).absolute()) if values.get("root") else None}
+
+
 def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """Identity of a data set's content, free of paths and times; quick: decodes no image, imports no torch.
 
@@ -82,8 +135,51 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """
     if config.factory is not None:
         return {"name": config.factory}
+    if config.name in text_sources():
+        return {"name": config.name, **open_text(config.name, runtime["root"], "data.name").fingerprint()}
     options: Any = {name: value for name, value in runtime.items() if name != "root"}
     return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What networks must know of a data set of images; `num_classes` of folders of images is that of ImageNet."""
+
+    in_chans: int
+    num_classes: int
+
+
+_FORMS = {"digits": Form(1, 10), "cifar10": Form(3, 10), "imagefolder": Form(3, 1000)}
+
+
+def form_of(config: Mapping[str, Any]) -> Form | None:
+    """The form of a data set by its config as a spec holds it; None where only opening the data tells."""
+    return None if config.get("factory") is not None else _FORMS.get(str(config.get("name")))
+
+
+def registered(config: DataConfig, runtime: Mapping[str, Any], manifest: Mapping[str, Any]) -> Identity:
+    """`fingerprint` of data that are not here, by what is registered of them.
+
+    Args:
+        config: of the data set.
+        runtime: what `read_data` returned.
+        manifest: {"splits": {"train": count, "test": count}, "sha256": hash}; without the hash the keys of a plan are
+            not those that it will have where the data are.
+
+    Raises:
+        ValueError: one line, if the manifest is not of this form.
+    """
+    splits, sha256 = manifest.get("splits"), manifest.get("sha256")
+    has_counts = isinstance(splits, Mapping) and all(isinstance(splits.get(name), int) for name in ("train", "test"))
+    allowed = "splits: {train: count, test: count}, and sha256: hash, where it is known"
+    require(has_counts, "data.manifest", dict(manifest), allowed, "copy it from spp plan --json where the data are")
+    assert isinstance(splits, Mapping)
+    num_used = limit_train(splits["train"], config.num_train)
+    identity: Identity = {"name": config.name, "splits": {"train": num_used, "test": splits["test"]}, "sha256": sha256}
+    columns = [runtime.get("image_column"), runtime.get("label_column")]
+    if any(columns):
+        identity["columns"] = columns
+    return identity if runtime.get("on_error") == "fail" else {**identity, "on_error": runtime.get("on_error")}
 
 
 def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> Identity:
@@ -99,7 +195,15 @@ def identify(name: str, root: str | Path | None, **options: Unpack[Options]) -> 
     """
     module = _module(name)
     access = _access(module, root, options)
-    identity: Identity = {"name": name, **module.fingerprint(access)}
+    try:
+        identity: Identity = {"name": name, **module.fingerprint(access)}
+    except OSError as error:
+        if root is None or not Path(error.filename or "").is_relative_to(root):
+            raise
+        raise ValueError(
+            f"data.root: {str(error.filename)!r} cannot be read ({error.strerror}); allowed: files that can be "
+            "read, and stay; check the path"
+        ) from None
     if access.columns:
         identity["columns"] = access.columns
     return identity if access.on_error == "fail" else {**identity, "on_error": access.on_error}
@@ -110,6 +214,11 @@ def open_source(name: str, root: str | Path | None, **options: Unpack[Options]) 
     module = _module(name)
     source: Source = module.open_source(_access(module, root, options))
     return source
+
+
+def fixed_augment(augment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe's `augment` also changes samples that are only looked at; a key set to null says nothing."""
+    return {name: augment[name] for name in FIXED_AUGMENT if augment.get(name) is not None}
 
 
 def num_train_samples(config: DataConfig) -> int | None:
@@ -150,8 +259,8 @@ def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, A
 
 def _module(name: str | None) -> ModuleType:
     if name not in sources():
+        allowed = ", ".join((*sources(), *text_sources()))
         raise ValueError(
-            f"data.name: {name!r} is not known; allowed: {', '.join(sources())}; use one of them or add "
-            f"spp/data/sources/{name}.py"
+            f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add spp/data/sources/{name}.py"
         )
     return importlib.import_module(f"{sources_package.__name__}.{name}")

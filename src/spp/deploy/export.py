@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from spp.deploy.folder import load, write_folder
+from spp.deploy.folder import write_folder
 from spp.deploy.onnx_file import cleaned
 from spp.deploy.quality import OpenedData
 from spp.deploy.quantize import NUM_CALIBRATION_BATCHES, quantize
@@ -56,6 +56,7 @@ def export(
     *,
     opset: int | None = None,
     int8: str | None = None,
+    runtime: Mapping[str, Any] | None = None,
     data: OpenedData | None = None,
     force: bool = False,
 ) -> Exported:
@@ -70,6 +71,7 @@ def export(
         out: the folder, or the file.
         opset: of ONNX; None: what torch writes.
         int8: dynamic or static, for an ONNX file whose products are of integers; None: for one of float32.
+        runtime: where to find the factory of one's own network; None: on Python's path.
         data: what the member is for: it is compared on its validation images, INT8 is calibrated on some of them and
             measured on its test set; None: random inputs.
         force: whether a member's folder may be overwritten.
@@ -78,11 +80,10 @@ def export(
         ValueError: one line, if the member cannot be read, onnx is not installed, or the file does not run or its
             outputs differ; nothing is left of it then.
     """
-    member = open_member(where)
+    member = open_member(where, runtime)
     batches = _random_batches(member.network) if data is None else list(islice(data.inputs(), NUM_CALIBRATION_BATCHES))
     if form == "safetensors":
-        write_folder(out, member.network, member.facts, force=force)
-        return Exported(out, None, _difference(member.network, load(out), batches))
+        return Exported(out, None, write_folder(out, member.network, member.facts, force=force))
     out.parent.mkdir(parents=True, exist_ok=True)
     # Under its name only when it has passed; the suffix is what torch knows its programs by.
     partial = out.with_name(f".partial-{out.name}")

@@ -87,7 +87,13 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
     opened = OpenedPath(store, request.source)
     member = _member(opened, request)
     measured, not_measured = ([], "") if not request.measures else _measure(opened, member, request.where)
-    facts = facts_of(member.architecture, origin=_origin(member, request), dense=member.dense, measured=measured)
+    facts = facts_of(
+        member.architecture,
+        origin=_origin(member, request),
+        dense=member.dense,
+        measured=measured,
+        runtime=member.runtime,
+    )
     write_folder(request.out, member.network, facts, force=request.force)
     return Extracted(
         folder=request.out,

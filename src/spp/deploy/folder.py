@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -53,6 +55,7 @@ class MemberFacts:
         preprocessing: how images become inputs, in timm's words (input_size, mean, std, interpolation, crop_pct).
         factory: my.module:make_model where the dense network is one's own; None for timm's.
         factory_kwargs: its arguments.
+        factory_folder: where its file lies, if Python does not know; the written folder does not say it.
         licence: of the weights that it was cut from, where known.
         dense: cost of the network that it was cut from, where known.
         measured: what it was measured to do, for the card.
@@ -63,6 +66,7 @@ class MemberFacts:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     factory: str | None = None
     factory_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    factory_folder: str | None = None
     licence: str | None = None
     dense: Cost | None = None
     measured: Sequence[MeasuredValue] = ()
@@ -104,11 +108,15 @@ def save_member(model: nn.Module, /, *where: Any, force: bool = False, **facts: 
     if given:
         facts.setdefault("dense", count_cost(network, example_inputs(network)))
         network = compact(network, given[0])
-    return write_folder(Path(folder), network, MemberFacts(**facts), force=force)
+    write_folder(Path(folder), network, MemberFacts(**facts), force=force)
+    return Path(folder)
 
 
-def write_folder(folder: Path, small: nn.Module, facts: MemberFacts, *, force: bool = False) -> Path:
+def write_folder(folder: Path, small: nn.Module, facts: MemberFacts, *, force: bool = False) -> float:
     """Write the folder of a compact network, whole or not at all; its outputs are compared with the network's.
+
+    Returns:
+        Their largest difference, relative to the largest output.
 
     Raises:
         ValueError: see `save_member`.
@@ -122,25 +130,27 @@ def write_folder(folder: Path, small: nn.Module, facts: MemberFacts, *, force: b
         partial = Path(made) / "folder"
         partial.mkdir()
         _write(partial, small, facts)
-        _compare(partial, small)
+        with _on_path(facts.factory_folder):
+            difference = _compare(partial, small)
         if folder.exists():
             os.replace(folder, Path(made) / "before")
         os.replace(partial, folder)
-    return folder
+    return difference
 
 
-def load(where: str | Path) -> nn.Module:
+def load(where: str | Path, *, runtime: Mapping[str, Any] | None = None) -> nn.Module:
     """The network of a member's folder, in evaluation mode, on the CPU: a plain torch module.
 
     Args:
         where: the folder that `spp extract` or `save_member` wrote; or the file of a member in a store.
+        runtime: of a file in a store: where to find the factory of one's own network; None: on Python's path.
 
     Raises:
         ValueError: one line, if a file is missing or is not the one that was written.
     """
     where = Path(where)
     if where.is_file() or (where / MEMBER_FILE).is_file():
-        return load_member(where)
+        return load_member(where, runtime=runtime)
     check_folder(where)
     return modeling_spp.load(where)
 
@@ -330,7 +340,7 @@ def _model_args(small: nn.Module, architecture: str) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _compare(folder: Path, small: nn.Module) -> None:
+def _compare(folder: Path, small: nn.Module) -> float:
     """Load what was written, and compare its outputs on random inputs.
 
     Raises:
@@ -352,6 +362,18 @@ def _compare(folder: Path, small: nn.Module) -> None:
             f"model: built again its outputs differ by {difference:.1e}; allowed: {TOLERANCE:.0e} of the largest; "
             f"{remedy}"
         )
+    return float(difference)
+
+
+@contextmanager
+def _on_path(folder: str | None) -> Iterator[None]:
+    """Let Python find what lies in a folder."""
+    before = list(sys.path)
+    sys.path[:0] = [] if folder is None else [folder]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _sha256(file: Path) -> str:

@@ -34,6 +34,8 @@ def quantize(file: Path, out: Path, how: str, inputs: str, batches: Iterable[Ten
         quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
         common: dict[str, Any] = {"op_types_to_quantize": _OPERATORS, "per_channel": True}
         common["weight_type"] = QuantType.QInt8
+        # The products of attention have no weights, and their softmax does not bear a fixed range.
+        common["extra_options"] = {"MatMulConstBOnly": True}
         if how == "dynamic":
             quantize_dynamic(str(prepared), str(out), **common)
         else:

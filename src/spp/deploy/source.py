@@ -33,7 +33,7 @@ class Member:
     outputs: str = "logits"
 
 
-def open_member(where: Path) -> Member:
+def open_member(where: Path, runtime: Mapping[str, Any] | None = None) -> Member:
     """Load a member from its folder, or from its file in a store.
 
     Raises:
@@ -44,8 +44,8 @@ def open_member(where: Path) -> Member:
         architecture = header["architecture"]
         samples = architecture.get("samples", {}).get("name", "images")
         origin = {name: header[name] for name in ("budget", "kept", "sparse") if header.get(name)}
-        facts = facts_of(architecture, origin=origin)
-        return Member(load_member(where), facts, samples, architecture.get("outputs", "logits"))
+        facts = facts_of(architecture, origin=origin, runtime=runtime or {})
+        return Member(load_member(where, runtime=runtime), facts, samples, architecture.get("outputs", "logits"))
     network, config, origin = load(where), read_config(where), read_origin(where)
     dense = origin.get("dense")
     factory = config["spp"].get("factory")
@@ -67,6 +67,7 @@ def facts_of(
     origin: Mapping[str, Any],
     dense: Cost | None = None,
     measured: Sequence[MeasuredValue] = (),
+    runtime: Mapping[str, Any],
 ) -> MemberFacts:
     """What a folder is to say of a member that was cut from the dense network of a description (spp.models.build)."""
     model, samples = architecture["model"], architecture.get("samples", {})
@@ -75,6 +76,7 @@ def facts_of(
         preprocessing=samples.get("preprocessing", {}),
         factory=model.get("factory"),
         factory_kwargs=model.get("kwargs", {}) if model.get("factory") else {},
+        factory_folder=runtime.get("folder"),
         licence=_licence(model),
         dense=dense,
         measured=measured,

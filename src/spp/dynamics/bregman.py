@@ -160,7 +160,7 @@ class BregmanOptimizer(Optimizer):
         state.watch.check(step, mask, new_mask, grad, group["rho"], step_bound(self.preset, group))
 
         torch._foreach_copy_(self._params, self._shaped(new_mask))
-        new_value = value + rate * (new_mask - gamma)
+        new_value = value + rate * ((mask if preset.simultaneous else new_mask) - gamma)
         state.tensors.update(buffers)
         state.tensors["entry"] = entry_time(
             state.tensors["entry"], step, value, new_value, group["lam"], preset.two_sided

@@ -2,7 +2,7 @@
 
 Every preset advances one step in the same order: the masks M by its own rule, then
 
-    V     <- V + c (M - Gamma)                            (new M, old Gamma)
+    V     <- V + c (M - Gamma)                            (old Gamma; the M before the step for `textbook`, else new)
     Gamma <- kappa * shrink(V, lam)                       (two-sided for `textbook`, else max(V - lam, 0))
 
 with c = lr*rho (`textbook`), the bias-corrected Adam step times rho (`released`) or eta (`priced`).
@@ -59,20 +59,22 @@ class Preset:
     """One variant of the dynamics.
 
     rule: the update of the masks; buffers: names of its moving averages; fields: its hyper-parameters;
-    two_sided: whether a negative V may enter the support; scaled: whether the gradient is divided by s*c_u.
+    two_sided: whether a negative V may enter the support; scaled: whether the gradient is divided by s*c_u;
+    simultaneous: whether V moves by the M before the step, as the paper and DessiLBI's slbi_opt.py write it.
     """
 
     rule: Rule
     buffers: tuple[str, ...]
     fields: tuple[str, ...]
-    two_sided: bool
-    scaled: bool
+    two_sided: bool = False
+    scaled: bool = False
+    simultaneous: bool = False
 
 
 PRESETS = {
-    "priced": Preset(_priced, ("ema",), ("lr", "kappa", "lam", "rho", "momentum", "eta"), False, True),
-    "textbook": Preset(_textbook, (), ("lr", "kappa", "lam", "rho"), True, False),
-    "released": Preset(_released, ("exp_avg", "exp_avg_sq"), ("lr", "kappa", "lam", "rho"), False, False),
+    "priced": Preset(_priced, ("ema",), ("lr", "kappa", "lam", "rho", "momentum", "eta"), scaled=True),
+    "textbook": Preset(_textbook, (), ("lr", "kappa", "lam", "rho"), two_sided=True, simultaneous=True),
+    "released": Preset(_released, ("exp_avg", "exp_avg_sq"), ("lr", "kappa", "lam", "rho")),
 }
 
 

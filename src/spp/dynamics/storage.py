@@ -92,7 +92,7 @@ def read(where: str | Path, tag: str) -> tuple[dict[str, Tensor], list[Pair], di
         raise ValueError(
             f"path: {file} is truncated or no safetensors file; copy it again or rerun the search"
         ) from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"path: {file} is damaged; copy it again or rerun the search") from error
     what = f"no {kind.noun}" if found is None else repr(found)
     raise ValueError(f"path: {file} is {what}, not {tag!r}; give a file that {kind.writer} wrote")
@@ -107,7 +107,7 @@ def is_ranking(where: str | Path) -> bool:
     try:
         with safe_open(_file(where), framework="pt") as opened:
             return bool(_header(opened).get("format") == RANKING_FORMAT)
-    except (SafetensorError, OSError, AttributeError, ValueError):
+    except (SafetensorError, OSError, AttributeError, ValueError, RecursionError):
         return False
 
 

@@ -8,7 +8,9 @@ The folder holds
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from spp.config import Config, require
@@ -36,6 +38,8 @@ class MethodConfig(Config):
     """Epochs beyond which a search learns nothing more; None: there is no such number."""
     selection_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that choose a member from what a search found; all others shape the search."""
+    preset_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = MappingProxyType({})
+    """By preset and recipe the fields that the preset wants otherwise, where neither conf/ nor the user sets them."""
 
     name: str
     """Name of the method."""
@@ -47,6 +51,20 @@ class MethodConfig(Config):
     def needs_heads(self) -> bool:
         """Whether units are told apart by heads, whatever model.per_head says."""
         return False
+
+    @property
+    def masks_first_maps(self) -> bool:
+        """Whether the masks of a search multiply what the first maps of the pairs put out; see MaskedModel."""
+        return False
+
+    @property
+    def num_revisions(self) -> int:
+        """How often the code of the searches has changed so that one with these settings finds something else.
+
+        Counted by hand; it is part of the version of the stages that search, so that what they found before counts no
+        more.
+        """
+        return 0
 
     @property
     def min_units(self) -> int:

@@ -4,6 +4,7 @@ Nothing of a file is run: torch's weights_only loads it, with a few harmless typ
 """
 
 import argparse
+import collections
 import logging
 import pathlib
 import re
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spp.models.config import AVERAGES
+from spp.text import visible
 
 _WEIGHTS = ("state_dict", "model", "model_state_dict", "teacher", "module")
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "net.")
@@ -25,10 +27,17 @@ _WRAPPERS = ("_orig_mod.", "module.", "model.", "net.")
 _HARMLESS: tuple[Any, ...] = (
     argparse.Namespace,
     pathlib.PosixPath,
+    (pathlib.PosixPath, "pathlib._local.PosixPath"),  # as Python 3.13 calls it
     np.dtype,
     scalar,
     *map(type, map(np.dtype, "fdilq?")),
+    dict,
+    list,
+    int,
+    collections.defaultdict,
+    Any,
 )
+_NUM_SHOWN = 3
 
 _ALLOWED = "a .safetensors file, or a torch checkpoint that loads with weights_only"
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -66,9 +75,15 @@ def read_checkpoint(file: Path, *, ema: bool = True) -> dict[str, Tensor]:
 def without_wrappers(weights: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
     """The weights under the names that a network itself gives them: without the prefixes of wrappers.
 
+    Where a file holds more than the network, such as the loss of a Lightning module, the part that has all wanted names
+    is taken, and what is left out is said.
+
     Args:
         weights: by name.
         wanted: names of the network's weights; as soon as one is met nothing more is taken off.
+
+    Raises:
+        ValueError: one line, if several parts have all wanted names.
     """
     names = {name: name for name in weights}
     while not set(wanted) & set(names.values()):
@@ -78,14 +93,46 @@ def without_wrappers(weights: Mapping[str, Tensor], wanted: Collection[str]) -> 
         names = {old: name.removeprefix(shared) for old, name in names.items()}
     if not set(wanted) & set(names.values()) or any("._orig_mod." in name for name in names.values()):
         names = {old: name.replace("_orig_mod.", "") for old, name in names.items()}
-    return {name: weights[old] for old, name in names.items()}
+    bare = {name: weights[old] for old, name in names.items()}
+    return bare if set(wanted) & set(bare) else _network_within(bare, wanted)
+
+
+def _network_within(weights: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """The weights below the one prefix under which all wanted ones are; all of them where there is none."""
+    longest = max(wanted, key=len, default="")
+    prefixes = [name.removesuffix(longest) for name in weights if name.endswith(f".{longest}")]
+    fitting = [prefix for prefix in prefixes if all(f"{prefix}{name}" in weights for name in wanted)]
+    if len(fitting) > 1:
+        places = ", ".join(map(visible, fitting))
+        raise ValueError(
+            f"model.weights: it holds {len(fitting)} such networks, as {places}; allowed: one; save the state_dict of "
+            "the one that you mean"
+        )
+    if not fitting:
+        return weights
+    left_out = [name for name in weights if not name.startswith(fitting[0])]
+    shown = ", ".join(map(visible, left_out[:_NUM_SHOWN]))
+    more = f" and {len(left_out) - _NUM_SHOWN} more" if len(left_out) > _NUM_SHOWN else ""
+    _log.warning("the weights under %r are taken, without %s%s", visible(fitting[0]), shown, more)
+    return {name.removeprefix(fitting[0]): value for name, value in weights.items() if name.startswith(fitting[0])}
 
 
 def _load(file: Path) -> Any:
     if file.suffix.lower() == ".safetensors":
         return load_file(file)
-    with torch.serialization.safe_globals(list(_HARMLESS)):
+    with torch.serialization.safe_globals([*_HARMLESS, *_of_lightning()]):
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _of_lightning() -> list[Any]:
+    """What Lightning keeps hyperparameters in: containers of values, which do nothing when they are built."""
+    from lightning_fabric.utilities.data import AttributeDict
+    from omegaconf import DictConfig, ListConfig, base, nodes
+
+    values = (nodes.AnyNode, nodes.BooleanNode, nodes.FloatNode, nodes.IntegerNode, nodes.StringNode, nodes.PathNode)
+    names = ("lightning_fabric", "lightning.fabric")
+    held = [(AttributeDict, f"{name}.utilities.data.AttributeDict") for name in names]
+    return [*held, DictConfig, ListConfig, base.ContainerMetadata, base.Metadata, *values]
 
 
 def _find_weights(content: Any, ema: bool, file: Path) -> dict[str, Tensor] | None:

@@ -26,13 +26,26 @@ TIMM_KWARGS = (
 """What a network of timm may be built with. Others would bring in files that no key knows (checkpoint_path,
 pretrained_cfg, cache_dir) or make something else than a network that classifies (features_only)."""
 
+CAUSAL_NAMES = ("llama", "opt")
+"""Language models of Hugging Face by their `model_type`; timm has none of these names."""
+CAUSAL_KWARGS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "ffn_dim", "word_embed_proj_dim", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"),
+    *("rms_norm_eps", "tie_word_embeddings", "attention_bias", "mlp_bias", "hidden_act", "activation_function"),
+    *("do_layer_norm_before", "enable_bias", "dropout", "attention_dropout"),
+)
+"""What a language model that is trained here may be built with; a pretrained one brings its own."""
+DTYPES = ("float32", "bfloat16", "float16")
+PACKAGE = "package:"
+"""How `weights` begins where an installed Python package holds them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
     """A network of a library by its name, or one's own by a factory."""
 
     name: str | None = None
-    """Name of the architecture in timm, for example deit_small_patch16_224."""
+    """Name of the architecture in timm, for example deit_small_patch16_224, or of a language model: llama or opt."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its constructor, for example {depth: 6, embed_dim: 64}; of a factory all arguments."""
     factory: str | None = None
@@ -41,7 +54,8 @@ class ModelConfig(Config):
     """sha256 of the factory's source, filled in when planning."""
     weights: str = TRAIN
     """Where the dense weights come from: train, pretrained (the library's, or what the factory's network has), or a
-    checkpoint's path, hashed as sha256:..."""
+    checkpoint's path, hashed as sha256:...; of a language model train, the folder of a Hugging Face model, or
+    package:NAME."""
     per_head: bool = False
     """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""
     tag: str | None = later(None, neutral=None)
@@ -49,19 +63,28 @@ class ModelConfig(Config):
     ema: bool = later(True, neutral=False)
     """Of a checkpoint that holds weights and their moving average, take the average; false in the key of one without.
     """
+    dtype: str | None = later(None, neutral=None)
+    """Numbers in which a language model computes: float32 (null is the same), bfloat16 or float16."""
 
     def __post_init__(self) -> None:
         if self.factory is not None:
             return
+        is_causal = self.library == "causal"
+        allowed = "null, as only language models have it" if not is_causal else f"null, {', '.join(DTYPES)}"
+        is_known = self.dtype is None or (is_causal and self.dtype in DTYPES)
+        require(is_known, "dtype", self.dtype, allowed, "leave it out")
+        known = CAUSAL_KWARGS if is_causal else TIMM_KWARGS
         for name, value in self.kwargs.items():
             remedy = f"leave {name} out; a file is only named by model.weights"
-            require(name in TIMM_KWARGS, f"kwargs.{name}", value, ", ".join(TIMM_KWARGS), remedy)
+            require(name in known, f"kwargs.{name}", value, ", ".join(known), remedy)
             require(_is_plain(value), f"kwargs.{name}", value, "numbers, words, and lists of them", "give it as one")
 
     @property
     def library(self) -> str:
-        """Which builder makes it: own or timm."""
-        return "timm" if self.factory is None else "own"
+        """Which builder makes it: own, causal or timm."""
+        if self.factory is not None:
+            return "own"
+        return "causal" if self.name in CAUSAL_NAMES else "timm"
 
     @property
     def label(self) -> str:

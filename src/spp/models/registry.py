@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spp.config import require
 from spp.factory import find_factory
 from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig
+from spp.models.pretrained import find_pretrained, require_transformers
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _SOURCES = ("url", "hf_hub_id", "file", "state_dict")
@@ -24,8 +26,12 @@ MAX_DEPTH, MAX_WIDTH = 1000, 100_000
 """More blocks, and larger other numbers in the arguments of a constructor, than any network has."""
 
 
-def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
+def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[ModelConfig, dict[str, Any]]:
     """Check the group `model`.
+
+    Args:
+        values: the group.
+        cache: folder in which to remember the hashes of large files, and for weights in another form.
 
     Returns:
         The config with the hash of given weights and of a factory's source, and how a worker finds both.
@@ -38,9 +44,12 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
             f"model.tag: {values['tag']!r} is not allowed; allowed: what planning finds; say model.name=NAME.TAG"
         )
     config, runtime = ModelConfig.read(values, "model"), dict[str, Any]()
+    if config.library == "causal":
+        return _read_causal(replace(config, ema=False), cache)
     if config.factory is not None:
+        require(config.name is None, "model.name", config.name, "null beside model.factory", "use model=own")
         factory = find_factory(config.factory, "model.factory")
-        config = replace(config, name=None, source=factory.source)
+        config = replace(config, source=factory.source)
         runtime["folder"] = str(factory.folder)
     else:
         _check_name(str(config.name))
@@ -53,6 +62,18 @@ def read_model(values: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
         runtime["weights_file"] = str(file)
         return config, runtime
     return replace(config, ema=False), runtime
+
+
+def _read_causal(config: ModelConfig, cache: str | None) -> tuple[ModelConfig, dict[str, Any]]:
+    """The config of a language model with the hash of its weights, and how a worker finds them."""
+    require_transformers()
+    if config.weights == TRAIN:
+        _check_sizes(config.kwargs)
+        return config, {}
+    require(not config.kwargs, "model.kwargs", config.kwargs, "{}: a pretrained model has its own", "leave it out")
+    assert config.name is not None
+    digest, runtime = find_pretrained(config.name, config.weights, None if cache is None else Path(cache))
+    return replace(config, weights=f"sha256:{digest}"), runtime
 
 
 def sha256_of(file: Path) -> str:
@@ -99,7 +120,7 @@ def _check_name(name: str) -> None:
 def _check_sizes(kwargs: Mapping[str, Any]) -> None:
     """Refuse numbers that no network has: making it would take all memory, or days."""
     for name, value in kwargs.items():
-        most = MAX_DEPTH if name.startswith("depth") else MAX_WIDTH
+        most = MAX_DEPTH if name.startswith(("depth", "num_hidden_layers")) else MAX_WIDTH
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, int | float) and abs(number) > most:
                 raise ValueError(

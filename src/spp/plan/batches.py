@@ -1,10 +1,10 @@
 """Whether the batches of a point's recipes can be made, as far as that is known without opening the data."""
 
 from spp.plan.recipes import PassConfig
-from spp.plan.setup import Setup
+from spp.plan.setup import PointSetup
 
 
-def check_batches(setup: Setup, num_train: int | None) -> None:
+def check_batches(setup: PointSetup, num_train: int | None) -> None:
     """Refuse a batch that its processes cannot share, or for which there are too few samples.
 
     Args:
@@ -33,7 +33,7 @@ def _check_batch(name: str, recipe: PassConfig, num_processes: int, num_train: i
         )
 
 
-def _num_processes(setup: Setup, kind: str) -> int:
+def _num_processes(setup: PointSetup, kind: str) -> int:
     """Processes that share a batch of the stages of a kind."""
     if setup.cluster.name == "debug":
         return 1

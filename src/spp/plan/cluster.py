@@ -1,5 +1,6 @@
 """Where stages run and what each asks for there; none of it enters a key."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,8 @@ class ResourcesConfig(Config):
     """Machines that train together."""
     gpus_per_node: int | None = None
     """GPUs on each of them; null: one where this machine has any and accelerator is not cpu, else none."""
+    gpu_name: str | None = None
+    """What these GPUs are, such as A100, for estimates alone; null: as in the records of the store, else A100."""
     tasks_per_node: int | None = None
     """Processes that train together on each node; null: one per GPU, or one."""
     cpus_per_task: int = 1
@@ -91,17 +94,25 @@ class ClusterConfig(Config):
     """Factor on memory after running out of it, and on time after a time limit without progress (slurm)."""
     max_array_size: int | None = None
     """Largest number of tasks in a job array; null: what the site says (slurm)."""
+    clusters: str | None = None
+    """SLURM cluster to submit to, at a site with several (sbatch --clusters); null: that of this machine (slurm)."""
+    max_jobs: int | None = None
+    """Jobs at a time over all sweeps of the user (slurm); null: as many as the site allows."""
+    allow_failure: list[Any] = field(default_factory=list)
+    """Kinds of stages, such as finetune, that may fail without the sweep counting as failed."""
     wait: bool = False
     """Stay until everything has ended instead of returning after the submission (slurm)."""
 
     def __post_init__(self) -> None:
         require(self.name in CLUSTERS, "name", self.name, ", ".join(CLUSTERS), "use debug")
-        for name in ("max_parallel", "max_array_size"):
+        for name in ("max_parallel", "max_array_size", "max_jobs"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "null, or 1 or more", "use 2")
         for name in ("checkpoint_minutes", "backoff_min", "num_retries", "max_timeouts"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1")
         require(self.signal_delay_s >= 1, "signal_delay_s", self.signal_delay_s, "1 or more", "use 180")
+        is_name = self.clusters is None or re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", self.clusters) is not None
+        require(is_name, "clusters", self.clusters, "the name of one cluster", "see sacctmgr show clusters")
         require(self.growth >= 1, "growth", self.growth, "1 or more", "use 1.5")
         for kind, values in self.resources.items():
             require(isinstance(values, Mapping), f"resources.{kind}", values, "fields of resources", "name them")

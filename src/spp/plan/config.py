@@ -14,6 +14,7 @@ LOGGER_MODES = ("offline", "online", "disabled")
 MAX_PROCESSES = 256
 """More threads or loading processes of one stage than any machine has cores: a mistake that would exhaust it."""
 BUDGET_KINDS = ("macs", "params", "units")
+REPAIR_KINDS = ("full", "second", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,28 @@ class BudgetConfig(Config):
         require(self.multiple_of >= 1, "multiple_of", self.multiple_of, "1 or more", "use 8")
         sizes = [parse_size(value, "values") for value in self.values]
         object.__setattr__(self, "values", sorted(set(sizes), reverse=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig(Config):
+    """The repair of every member after the cut, in closed form and without labels."""
+
+    kind: str
+    """full (second maps, queries and keys), second (second maps alone) or none."""
+    num_samples: int = 256
+    """Training samples that it looks at, drawn by the seed; all where there are fewer."""
+    batch_size: int = 64
+    """Samples that go through the networks at a time; results differ in their last bits."""
+
+    def __post_init__(self) -> None:
+        require(self.kind in REPAIR_KINDS, "kind", self.kind, ", ".join(REPAIR_KINDS), "use full")
+        for name in ("num_samples", "batch_size"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more", "leave it out")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a repair at all."""
+        return self.kind != "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +87,8 @@ class RuntimeConfig(Config):
     """Processes that load data."""
     num_threads: int = 1
     """Threads of the process on the CPU; sums differ in their last bits between numbers of threads."""
+    measure_batch_size: int = 64
+    """Samples per step where a network is measured; sums differ in their last bits between numbers of samples."""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu or gpu."""
     devices: int = 1
@@ -81,6 +106,8 @@ class RuntimeConfig(Config):
         require(1 <= threads <= MAX_PROCESSES, "num_threads", threads, f"1 to {MAX_PROCESSES}", "use 1")
         require(self.devices >= 1, "devices", self.devices, "1 or more", "use 1")
         require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "1 or more", "use 1")
+        size = self.measure_batch_size
+        require(size >= 1, "measure_batch_size", size, "1 or more", "use 64")
         minutes = self.checkpoint_minutes
         require(minutes > 0, "checkpoint_minutes", minutes, "a positive number of minutes", "use 15")
         require(

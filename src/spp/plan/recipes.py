@@ -4,9 +4,9 @@ A default is stated here and nowhere else; conf/recipe/ sets what differs from d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from spp.config import Config, require
 
@@ -69,6 +69,13 @@ class PassConfig(Config):
     def distills(self) -> bool:
         """Whether the dense network teaches; a stage with such a recipe has it as its input `dense`."""
         return self.distill_weight > 0
+
+    def with_own_targets(self) -> Self:
+        """The same pass with targets as the data have them: neither smoothed nor mixed.
+
+        For scores of units: a loss that asks for less confidence would score them by what they do to that.
+        """
+        return replace(self, label_smoothing=0, mixup=0, cutmix=0)
 
 
 @dataclass(frozen=True, kw_only=True)

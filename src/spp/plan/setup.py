@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spp.config import Config, require
+from spp.plan.about import ABOUT_FIELDS
 from spp.plan.cluster import DEFAULT, ClusterConfig
-from spp.plan.config import BudgetConfig, LoggerConfig, RuntimeConfig
+from spp.plan.config import BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
 from spp.plan.numbers import format_size
 from spp.plan.recipes import RECIPES, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
@@ -21,12 +22,25 @@ if TYPE_CHECKING:
     from spp.models.config import ModelConfig
     from spp.tasks.config import TaskConfig
 
-STAGE_VERSIONS = {"dense": 1, "update": 2, "search": 1, "prune": 1, "finetune": 1, "measure": 1}
+STAGE_VERSIONS = {
+    "dense": 1,
+    "update": 2,
+    "search": 1,
+    "prune": 1,
+    "repair": 1,
+    "finetune": 1,
+    "tokens": 1,
+    "sparsify": 1,
+    "measure": 2,
+}
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
+SEARCHES = ("update", "search")
+"""The kinds whose results depend on the code of the method, too; its revisions are added to their version."""
+
 GENERAL_FIELDS = (
-    "accelerator", "budget", "cluster", "data", "logger", "method", "model", "num_threads", "num_workers", "paths",
-    "pipeline", "rest_of_walk", "seed", "store", "task",
+    "accelerator", "budget", "calibration", "cluster", "data", "logger", "method", "model", "num_threads",
+    "num_workers", "paths", "pipeline", "repair", "rest_of_walk", "seed", "sparsity", "store", "task",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 
@@ -41,27 +55,26 @@ class Readers:
     """How the groups of other rooms become configs; plan calls on nobody, so they come from outside.
 
     `task`, `model` and `data` return the config and how its files are found here (`RuntimeConfig`); the last argument
-    of `data` is the folder for its caches. `fingerprint` gets what `data` returned.
+    of `data` is the folder for its caches. `fingerprint` gets what `data` returned. `fixed_augment` returns what of a
+    recipe's `augment` also changes samples that are only looked at.
     """
 
     task: "Callable[[dict[str, Any]], tuple[TaskConfig, dict[str, Any]]]"
     model: "Callable[[dict[str, Any]], tuple[ModelConfig, dict[str, Any]]]"
     data: "Callable[[dict[str, Any], str], tuple[DataConfig, dict[str, Any]]]"
     fingerprint: "Callable[[DataConfig, dict[str, Any]], dict[str, Any]]"
+    fixed_augment: "Callable[[Mapping[str, Any]], dict[str, Any]]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Everything a pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
+class PointSetup:
+    """What every pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
 
     task: "TaskConfig"
     model: "ModelConfig"
     data: "DataConfig"
-    method: "MethodConfig"
-    budget: BudgetConfig
     seed: int
     recipes: Mapping[str, PassConfig]
-    rest_of_walk: bool
     runtime: RuntimeConfig
     cluster: ClusterConfig
     default_gpus: int
@@ -70,6 +83,72 @@ class Setup:
     def dense(self) -> RecipeConfig:
         """The recipe of the dense network."""
         return self._recipe("dense", RecipeConfig)
+
+    def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
+        if name not in self.recipes:
+            raise ValueError(
+                f"pipeline: it uses the recipe {name!r}; allowed: those that its RECIPES name; add {name!r} to them"
+            )
+        recipe = self.recipes[name]
+        assert isinstance(recipe, kind)
+        return recipe
+
+    def stage(
+        self,
+        kind: str,
+        *,
+        label: str,
+        inputs: Mapping[str, Stage] | None = None,
+        **config: Config | Mapping[str, Any] | float | str,
+    ) -> Stage:
+        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
+        plain = {
+            name: value if isinstance(value, Mapping | int | float | str) else value.identity()
+            for name, value in config.items()
+        }
+        runtime, resources = self._placement_of(kind)
+        return Stage(
+            kind=kind,
+            config=plain,
+            inputs=dict(inputs or {}),
+            version=STAGE_VERSIONS[kind] + self.num_revisions(kind),
+            label=label,
+            runtime=runtime,
+            resources=resources,
+        )
+
+    def num_revisions(self, kind: str) -> int:
+        """What the point's method adds to the version of a kind of stages."""
+        return 0
+
+    def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How and with what the stages of a kind run."""
+        if kind not in self._placements:
+            resources = self.cluster.resources_of(kind, self.default_gpus)
+            runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
+            self._placements[kind] = runtime.plain(), resources.plain()
+        return self._placements[kind]
+
+    @cached_property
+    def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(PointSetup):
+    """Everything that a pipeline which prunes units may use.
+
+    `measured_augment` is what the recipe of the finetuning says of samples that are only looked at.
+    """
+
+    method: "MethodConfig"
+    budget: BudgetConfig
+    measured_augment: Mapping[str, Any]
+    rest_of_walk: bool
+    repair: RepairConfig
+
+    def num_revisions(self, kind: str) -> int:
+        return self.method.num_revisions if kind in SEARCHES else 0
 
     @property
     def update(self) -> UpdateConfig:
@@ -91,55 +170,10 @@ class Setup:
         """The recipe of the training after the cut."""
         return self._recipe("finetune", RecipeConfig)
 
-    def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
-        if name not in self.recipes:
-            raise ValueError(
-                f"pipeline: it uses the recipe {name!r}; allowed: those that its RECIPES name; add {name!r} to them"
-            )
-        recipe = self.recipes[name]
-        assert isinstance(recipe, kind)
-        return recipe
-
     @property
     def shared(self) -> dict[str, Any]:
         """What the config of every stage that trains holds."""
         return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
-
-    def stage(
-        self,
-        kind: str,
-        *,
-        label: str,
-        inputs: Mapping[str, Stage] | None = None,
-        **config: Config | Mapping[str, Any] | float | str,
-    ) -> Stage:
-        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
-        plain = {
-            name: value if isinstance(value, Mapping | int | float | str) else value.identity()
-            for name, value in config.items()
-        }
-        runtime, resources = self._placement_of(kind)
-        return Stage(
-            kind=kind,
-            config=plain,
-            inputs=dict(inputs or {}),
-            version=STAGE_VERSIONS[kind],
-            label=label,
-            runtime=runtime,
-            resources=resources,
-        )
-
-    def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """How and with what the stages of a kind run."""
-        if kind not in self._placements:
-            resources = self.cluster.resources_of(kind, self.default_gpus)
-            runtime = replace(self.runtime, devices=resources.num_tasks_per_node, num_nodes=resources.num_nodes)
-            self._placements[kind] = runtime.plain(), resources.plain()
-        return self._placements[kind]
-
-    @cached_property
-    def _placements(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-        return {}
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
@@ -153,13 +187,12 @@ class Setup:
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
         What is left over goes to the walk or, where there is none, to the finetuning (`finetune_of`): all methods have
-        equal epochs in all. Where the weights stand still the labels are clean, as in `update`: a loss that asks for
-        less confidence would score the units by what they do to that.
+        equal epochs in all. Where the weights stand still the targets are the data's own, as in `update`.
         """
         needed = self.search.epochs - self._unspent_epochs
         search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
         if not self.method.trains_weights:
-            search = replace(search, label_smoothing=0, mixup=0, cutmix=0)
+            search = search.with_own_targets()
         more = self._unspent_epochs if self.prune.epochs > 0 else 0
         return search, replace(self.prune, epochs=self.prune.epochs + more)
 
@@ -193,12 +226,12 @@ class Setup:
         return replace(self.finetune, epochs=self.finetune.epochs + rest)
 
     def finetune_and_measure(self, family: Stage, dense: Stage, size: float, recipe: RecipeConfig) -> Stage:
-        """The end of every chain: the member of `family` at a budget is trained on and then measured beside `dense`.
+        """The end of every chain: the members of `family` are repaired, that at a budget is trained on and measured.
 
-        Where the recipe has no epochs there is nothing to train, and the member is measured as it was cut.
+        Where the recipe has no epochs there is nothing to train, and the member is measured as it was repaired or cut.
         """
         budget = {"kind": self.budget.kind, "value": size}
-        member = family
+        member = family = self._repaired(family, dense)
         if recipe.epochs > 0:
             teacher = {"dense": dense} if recipe.distills else {}
             label, inputs = f"member {format_size(size)}", {"family": family, **teacher}
@@ -206,12 +239,35 @@ class Setup:
         inputs = {"member": member, "reference": self._measured("dense", {"member": dense})}
         return self._measured(f"member {format_size(size)}", inputs, budget=budget)
 
-    def _measured(self, label: str, inputs: Mapping[str, Stage], **budget: Mapping[str, Any]) -> Stage:
-        """A look at the test set, with the batches of the finetuning."""
-        recipe = {"batch_size": self.finetune.batch_size, "augment": self.finetune.augment}
+    def _repaired(self, family: Stage, dense: Stage) -> Stage:
+        """The family with the weights of every member re-fitted to the dense network, or as it is."""
+        if not self.repair.is_on:
+            return family
+        inputs = {"family": family, "dense": dense}
         return self.stage(
-            "measure", label=label, inputs=inputs, task=self.task, data=self.data, recipe=recipe, **budget
+            "repair",
+            label=family.label,
+            inputs=inputs,
+            task=self.task,
+            data=self.data,
+            seed=self.seed,
+            augment=self.measured_augment,
+            repair=self.repair,
         )
+
+    def _measured(self, label: str, inputs: Mapping[str, Stage], **budget: Mapping[str, Any]) -> Stage:
+        """A look at the test set, at samples that look like those of the finetuning."""
+        stage = self.stage(
+            "measure",
+            label=label,
+            inputs=inputs,
+            task=self.task,
+            data=self.data,
+            augment=self.measured_augment,
+            **budget,
+        )
+        # As many as the finetuning has fit into memory; how many they are is no part of what is measured.
+        return replace(stage, runtime={**stage.runtime, "measure_batch_size": self.finetune.batch_size})
 
 
 def check_fields(cfg: Mapping[str, Any]) -> None:
@@ -220,7 +276,7 @@ def check_fields(cfg: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line.
     """
-    known = (*GENERAL_FIELDS, *RECIPES)
+    known = (*GENERAL_FIELDS, *ABOUT_FIELDS, *RECIPES)
     for name, value in cfg.items():
         if name not in known:
             raise ValueError(f"{name}: {value!r} is an unknown field; allowed: {', '.join(known)}; remove it")
@@ -256,6 +312,31 @@ def read_setup(
     Raises:
         ValueError: one line that names the field, the value, what is allowed and the remedy.
     """
+    common = read_common(cfg, recipes, readers, default_gpus)
+    budget = BudgetConfig.read(cfg["budget"], "budget")
+    ranks = method.kinds[0] != "budget"
+    allowed = f"1 for method={method.name}, whose search ends in one member"
+    require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
+    finetune = common["recipes"].get("finetune")
+    setup = Setup(
+        **common,
+        method=method,
+        budget=budget,
+        measured_augment=readers.fixed_augment(finetune.augment) if finetune is not None else {},
+        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
+        repair=RepairConfig.read(cfg["repair"], "repair"),
+    )
+    model = replace(setup.model, per_head=True) if method.needs_heads else setup.model
+    # Last, as it looks at files: what else is wrong has been said by then.
+    return replace(setup, model=model, data=with_fingerprint(setup, readers))
+
+
+def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers, default_gpus: int) -> dict[str, Any]:
+    """The fields of a PointSetup, checked but for the fingerprint of the data (`with_fingerprint`).
+
+    Raises:
+        ValueError: one line.
+    """
     cluster = _read_cluster(cfg["cluster"])
     task, task_runtime = readers.task(dict(cfg["task"]))
     model, model_runtime = readers.model(dict(cfg["model"]))
@@ -273,25 +354,21 @@ def read_setup(
         },
         "",
     )
-    budget = BudgetConfig.read(cfg["budget"], "budget")
-    ranks = method.kinds[0] != "budget"
-    allowed = f"1 for method={method.name}, whose search ends in one member"
-    require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
-    setup = Setup(
-        task=task,
-        model=replace(model, per_head=True) if method.needs_heads else model,
-        data=data,
-        method=method,
-        budget=budget,
-        seed=_read_seed(cfg["seed"]),
-        recipes={name: _read_recipe(cfg, name) for name in recipes},
-        rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
-        runtime=runtime,
-        cluster=cluster,
-        default_gpus=default_gpus,
-    )
-    # Last, as it looks at files: what else is wrong has been said by then.
-    return replace(setup, data=replace(data, fingerprint=readers.fingerprint(data, data_runtime)))
+    return {
+        "task": task,
+        "model": model,
+        "data": data,
+        "seed": _read_seed(cfg["seed"]),
+        "recipes": {name: _read_recipe(cfg, name) for name in recipes},
+        "runtime": runtime,
+        "cluster": cluster,
+        "default_gpus": default_gpus,
+    }
+
+
+def with_fingerprint(setup: PointSetup, readers: Readers) -> "DataConfig":
+    """The data of a setup with the identity of their files, which is looked for now."""
+    return replace(setup.data, fingerprint=readers.fingerprint(setup.data, setup.runtime.data))
 
 
 def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
@@ -299,6 +376,8 @@ def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     for kind in cluster.resources:
         kinds = (DEFAULT, *STAGE_VERSIONS)
         require(kind in kinds, "cluster.resources", kind, ", ".join(kinds), "take one of these")
+    for kind in cluster.allow_failure:
+        require(kind in STAGE_VERSIONS, "cluster.allow_failure", kind, ", ".join(STAGE_VERSIONS), "take one of these")
     return cluster
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from spp.plan.spec import Stage
 
-MEASURE, FINETUNE, PATH_SEARCH = "measure", "finetune", "update"
-"""Kinds of stages: what looks at the test set, what trains a member, the search that leaves a solution path."""
+MEASURE, FINETUNE, REPAIR, PATH_SEARCH = "measure", "finetune", "repair", "update"
+"""Kinds of stages: what looks at the test set, what trains a member, what re-fits members in closed form, the search
+that leaves a solution path."""
 
 
 def measures_member(kind: str, config: Mapping[str, Any]) -> bool:
@@ -21,7 +22,8 @@ class Lineage:
 
     Attributes:
         measure: has measured the member.
-        member: has made the network that was measured: finetune, else the family itself.
+        member: has made the network that was measured: finetune, else the repair, else the family itself.
+        repair: has re-fitted the members of the family; None where they stay as they were cut.
         family: has cut the members out of the dense network: prune, or a search that hands out its member itself.
         search: has found what to keep; the family where that searched for itself.
         dense: the network before pruning.
@@ -30,6 +32,7 @@ class Lineage:
 
     measure: Stage
     member: Stage
+    repair: Stage | None
     family: Stage
     search: Stage
     dense: Stage
@@ -40,8 +43,10 @@ class Lineage:
         """The lineage of the member that a stage measures (`measures_member`)."""
         member = measure.inputs["member"]
         family = member.inputs["family"] if member.kind == FINETUNE else member
+        repair = family if family.kind == REPAIR else None
+        family = repair.inputs["family"] if repair else family
         search = family.inputs.get("path", family)
-        return cls(measure, member, family, search, family.inputs["dense"], measure.inputs["reference"])
+        return cls(measure, member, repair, family, search, family.inputs["dense"], measure.inputs["reference"])
 
     @property
     def finetune(self) -> Stage | None:

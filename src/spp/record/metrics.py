@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Literal
 
-AFTER, BEFORE, DENSE = "metrics", "metrics_before", "dense_metrics"
-"""Columns of a row: of the finished member, of the same weights as they were cut, of the dense network."""
+AFTER, BEFORE, REPAIRED, DENSE = "metrics", "metrics_before", "metrics_repaired", "dense_metrics"
+"""Columns of a row: of the finished member, of the member as it was cut, of the same repaired in closed form and not
+trained on (where it was), of the dense network."""
 
 NUM_DIGITS = 3
 """Significant digits of values that are no percentages."""

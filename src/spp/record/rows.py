@@ -36,11 +36,13 @@ class RowMaker:
     def row(self, point: Point, sweep: str, variant: str, lineage: Lineage) -> Row:
         """The row of a finished member of `point`.
 
-        Sizes are counts (macs per sample, params). `metrics`, `metrics_before` (the same weights as they were cut),
-        `dense_metrics` and `val_metrics` hold by name value, unit, better, count, of and label, on the test set but for
-        the last; `headline` names the one to compare by (`spp.record.metrics`). `search_seconds` are those of search
-        and walk, shared by `num_members_of_search` members, `walk_seconds` those of the walk alone. `key`, `folder` and
-        `git_commit` are of the stage that measured the member, `config` and `device` of the one that made it.
+        Sizes are counts (macs per sample, params). `metrics`, `metrics_before` (the member as it was cut),
+        `metrics_repaired` (the same re-fitted in closed form and not trained on; empty without a repair) and
+        `dense_metrics` hold by name value, unit, better, count, of and label, on the test set; `val_metrics` and so on
+        on the validation split. `headline` names the one to compare by (`spp.record.metrics`). `search_seconds` are
+        those of search and walk, shared by `num_members_of_search` members, as are `repair_seconds`; `walk_seconds`
+        those of the walk alone. `key`, `folder` and `git_commit` are of the stage that measured the member, `config`
+        and `device` of the one that made it.
         """
         return {
             "point": point.name,
@@ -55,7 +57,7 @@ class RowMaker:
     def _measured(self, lineage: Lineage) -> Row:
         summary = self._summary(lineage.measure.kind, lineage.measure.key)
         reference = self._summary(lineage.reference.kind, lineage.reference.key)
-        metrics = summary["metrics"]
+        metrics, is_repaired = summary["metrics"], lineage.repair is not None
         return {
             "budget_kind": summary["budget"]["kind"],
             "budget_asked": summary["budget"]["value"],
@@ -66,8 +68,11 @@ class RowMaker:
             "headline": summary["headline"],
             "metrics": metrics["test"],
             "metrics_before": metrics.get("before", metrics["test"]),
+            "metrics_repaired": metrics.get("repaired", metrics["test"] if is_repaired else {}),
             "dense_metrics": reference["metrics"]["test"],
             "val_metrics": metrics.get("val", {}),
+            "val_metrics_before": metrics.get("val_before", metrics.get("val", {})),
+            "val_metrics_repaired": metrics.get("val_repaired", metrics.get("val", {}) if is_repaired else {}),
         }
 
     def _cost(self, lineage: Lineage) -> Row:
@@ -77,6 +82,7 @@ class RowMaker:
         trained = self._summary(finetune.kind, finetune.key) if finetune else _NO_COST
         recipe = finetune.config["recipe"] if finetune else {}
         data = lineage.measure.config["data"]
+        repaired = self._summary(lineage.repair.kind, lineage.repair.key) if lineage.repair else _NO_COST
         return {
             "epochs_update": searched["epochs"],
             "epochs_prune": walked["epochs"],
@@ -91,6 +97,8 @@ class RowMaker:
             "walk_seconds": walked["seconds"],
             "walk_gpu_seconds": walked["gpu_seconds"],
             "num_members_of_search": len(self._summary(family.kind, family.key)["members"]),
+            "repair": lineage.repair.config["repair"]["kind"] if lineage.repair else "none",
+            "repair_seconds": repaired["seconds"],
             "finetune_seconds": trained["seconds"],
             "finetune_gpu_seconds": trained["gpu_seconds"],
             "device": self._summary(lineage.member.kind, lineage.member.key)["device"],

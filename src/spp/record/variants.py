@@ -8,8 +8,11 @@ from spp.plan.spec import Stage
 from spp.record.lineage import Lineage
 from spp.record.settings import Settings, SettingsReader, differing_settings
 
-PLACE_WORDS = ("paths.store=", "store.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=")
-"""How words begin that say where and how something runs, not what."""
+PLACE_WORDS = (
+    "paths.store=", "store.", "cluster", "logger", "num_workers=", "num_threads=", "accelerator=",
+    "name=", "tags=", "note=",
+)  # fmt: skip
+"""How words begin that say where and how something runs and what people call it, not what it is."""
 
 UNNAMED_WORDS = (*PLACE_WORDS, "paths.")
 """How words begin that neither the name of a point nor a variant has: also those that say where its inputs are."""

@@ -148,7 +148,7 @@ def _read_folder(folder: Path) -> Iterator[_Segment]:
                     _update(config, record.config)
                 elif kind == "summary":
                     _update(summary, record.summary)
-        except (DecodeError, ValueError):
+        except (DecodeError, ValueError, RecursionError):
             pass  # what came before the damage counts
         if run_id:
             yield _Segment(run_id, started, folder, config, summary)

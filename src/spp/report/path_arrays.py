@@ -55,7 +55,7 @@ def read_path(folder: Path) -> PathArrays:
         raise ValueError(f"path: {error}") from None
     try:
         return _read(file)
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"path: {file} is damaged ({error}); allowed: that of a finished update stage") from None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spp.schedule.queue import find_by_name
+from spp.schedule.queue import find_by_name, number, task_of
 from spp.store.claim import lock
 from spp.store.forms import check_address, is_job
 from spp.store.store import Store
@@ -39,10 +39,12 @@ class BatchRecord:
     tasks: Mapping[int, tuple[str, str]]
     resources: Mapping[str, Any]
     attempts: Mapping[str, int]
+    cluster: str = ""
+    """Name of the SLURM cluster, where it is not that of the submitting machine."""
 
     def job_of(self, index: int) -> str | None:
         """Id of the task with this index."""
-        return self.job if self.job is None or len(self.tasks) == 1 else f"{self.job}_{index}"
+        return self.job if self.job is None or len(self.tasks) == 1 else task_of(self.job, index)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def _checked(content: Mapping[str, Any], sweep: str, batch: str) -> dict[str, An
         tasks = {int(index): (kind, key) for index, (kind, key) in content["tasks"].items()}
         for kind, key in tasks.values():
             check_address(kind, key)
+        cluster = str(content.get("cluster") or "")
         resources, attempts, announced = content["resources"], content["attempts"], float(content["time"])
         is_whole = bool(tasks) and isinstance(resources, dict) and isinstance(attempts, dict)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -114,7 +117,7 @@ def _checked(content: Mapping[str, Any], sweep: str, batch: str) -> dict[str, An
             f"batch: {batch} of sweep {sweep} is damaged; allowed: what spp run wrote; remove the row that names it "
             "from the sweep's jobs.jsonl"
         )
-    return {"tasks": tasks, "resources": resources, "attempts": attempts, "time": announced}
+    return {"tasks": tasks, "resources": resources, "attempts": attempts, "time": announced, "cluster": cluster}
 
 
 def reconcile(store: Store, sweep: str) -> None:
@@ -127,7 +130,10 @@ def reconcile(store: Store, sweep: str) -> None:
         return
     oldest, newest = (choose(record.time for record in open_records.values()) for choose in (min, max))
     while True:
-        found = find_by_name(open_records, since=oldest)
+        found: dict[str, str] = {}
+        for cluster in {record.cluster for record in open_records.values()}:
+            names = {name for name, record in open_records.items() if record.cluster == cluster}
+            found |= find_by_name(names, since=oldest, cluster=cluster)
         # The caller of an sbatch may be dead while the sbatch itself is still on its way.
         if len(found) == len(open_records) or time.time() - newest > SETTLE_SECONDS:
             break
@@ -165,7 +171,7 @@ def submitted_tasks(
 
 def submission_log_of(store: Store, task: Task) -> Path:
     """What a job printed to stderr before the log of its stage was open, once it has an id."""
-    return jobs_folder(store, task.record.sweep, task.record.batch) / f"{task.job}_0_log.err"
+    return jobs_folder(store, task.record.sweep, task.record.batch) / f"{number(task.job or '')}_0_log.err"
 
 
 def submission_log(store: Store, kind: str, key: str) -> Path | None:

@@ -1,9 +1,10 @@
 """What a scheduler tells while it works, and what it hands back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spp.plan.graph import Plan
 from spp.plan.spec import Stage
 
 
@@ -52,3 +53,8 @@ class Outcome:
     def ok(self) -> bool:
         """Whether all stages are done."""
         return not self.failed and not self.blocked
+
+    def ok_but_for(self, plan: Plan, allow_failure: Collection[str]) -> bool:
+        """Whether all stages are done but for those of the kinds that may fail, and for what needs these."""
+        culprits = {*self.failed, *self.blocked.values()}
+        return all(plan.stages[key].kind in allow_failure for key in culprits)

@@ -1,7 +1,6 @@
 """The book that the schedulers of one machine keep: what is ready, awaited, done, failed or blocked."""
 
 import bisect
-import os
 import time
 
 from spp.plan.graph import Plan
@@ -135,10 +134,7 @@ class Ledger:
         bisect.insort(self._ready, self._plan.position[key])
 
     def _names(self, stage: Stage) -> list[str]:
-        try:
-            return os.listdir(self._store.stage_dir(stage.kind, stage.key))
-        except FileNotFoundError:
-            return []
+        return self._store.stage_files(stage.kind, stage.key)
 
     def _tell(self, what: What, key: str, detail: str = "") -> None:
         self._observe(Event(what, self._plan.stages[key], detail))

@@ -1,7 +1,8 @@
 """What SLURM knows about jobs: one bulk squeue, and sacct where the site has it.
 
 Jobs are asked for by id and told apart by id and name, since a controller that lost its last seconds gives ids
-again. "12" is a plain job, "12_3" a task of an array, whose base is "12".
+again. "12" is a plain job, "12_3" a task of an array, whose base is "12"; "12_3@alpha" is one of the cluster alpha,
+where that is not the one of this machine.
 """
 
 import os
@@ -67,49 +68,58 @@ def squeue(jobs: Iterable[str], patience_seconds: float | None = None) -> dict[s
 
     Raises Unreachable if the controller gives no answer for so long: nothing is known then.
     """
-    bases = sorted({base(job) for job in jobs}, key=int)
     found: dict[str, Job] = {}
-    for start in range(0, len(bases), _IDS_PER_CALL):
-        ids = ",".join(bases[start : start + _IDS_PER_CALL])
-        command = ["squeue", "-h", "-r", "-t", "all", "-j", ids, "-o", "%i|%T|%j|%r"]
-        for line in _ask(command, patience_seconds).splitlines():
-            job, state, name, reason = line.split("|", 3)
-            found[job] = Job(job, name, state, reason)
+    for cluster, bases in _by_cluster(map(base, jobs)).items():
+        for start in range(0, len(bases), _IDS_PER_CALL):
+            ids = ",".join(bases[start : start + _IDS_PER_CALL])
+            command = ["squeue", *_at(cluster), "-h", "-r", "-t", "all", "-j", ids, "-o", "%i|%T|%j|%r"]
+            for job, state, name, reason in _rows(_ask(command, patience_seconds), 4):
+                found[at(job, cluster)] = Job(at(job, cluster), name, state, reason)
     return found
 
 
-def find_by_name(names: Collection[str], since: float, patience_seconds: float | None = None) -> dict[str, str]:
-    """Base ids of the jobs with these names that were submitted after `since` (seconds since 1970).
+def commented(prefix: str, cluster: str = "", patience_seconds: float | None = None) -> dict[str, str]:
+    """The comment of each of the user's own jobs that wait or run and whose comment begins so, by id.
+
+    Raises Unreachable if the controller gives no answer.
+    """
+    text = _ask(["squeue", *_at(cluster), "-h", "-r", "--me", "-o", "%i|%k"], patience_seconds)
+    return {at(job, cluster): comment for job, comment in _rows(text, 2) if comment.startswith(prefix)}
+
+
+def find_by_name(
+    names: Collection[str], since: float, patience_seconds: float | None = None, cluster: str = ""
+) -> dict[str, str]:
+    """Base ids of the jobs of a cluster with these names that were submitted after `since` (seconds since 1970).
 
     Raises Unreachable if the controller gives no answer.
     """
     if not names:
         return {}
     words = ",".join(names)
-    text = _ask(["squeue", "-h", "-t", "all", "-n", words, "-o", "%i|%j"], patience_seconds)
+    text = _ask(["squeue", *_at(cluster), "-h", "-t", "all", "-n", words, "-o", "%i|%j"], patience_seconds)
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
-    text = (_sacct(["--name", words, "-S", start, "-o", "JobID,JobName"]) or "") + text
-    rows = [line.split("|", 1) for line in text.splitlines()]
-    return {name: base(job) for job, name in rows if name in names}
+    text = (_sacct([*_at(cluster), "--name", words, "-S", start, "-o", "JobID,JobName"]) or "") + text
+    return {name: at(base(job), cluster) for job, name in _rows(text, 2) if name in names}
 
 
 def sacct(jobs: Iterable[str]) -> dict[str, Accounted] | None:
     """What accounting knows of these jobs, by id; None where there is none or it is not for this user."""
-    bases = sorted({base(job) for job in jobs}, key=int)
-    if not bases:
-        return {}
-    text = _sacct(["-j", ",".join(bases), "-o", "JobID,State,ReqMem,JobName"])
-    if text is None:
-        return None
-    rows = (line.split("|", 3) for line in text.splitlines())
-    return {job: Accounted(job, name, state, mem) for job, state, mem, name in rows}
+    found: dict[str, Accounted] = {}
+    for cluster, bases in _by_cluster(map(base, jobs)).items():
+        text = _sacct([*_at(cluster), "-j", ",".join(bases), "-o", "JobID,State,ReqMem,JobName"])
+        if text is None:
+            return None
+        for job, state, mem, name in _rows(text, 4):
+            found[at(job, cluster)] = Accounted(at(job, cluster), name, state, mem)
+    return found
 
 
 def scancel(jobs: Collection[str], patience_seconds: float | None = None) -> None:
     """End jobs; none is fine. Raises Unreachable if the controller gives no answer."""
-    tasks = sorted(jobs)
-    for start in range(0, len(tasks), _IDS_PER_CALL):
-        _ask(["scancel", *tasks[start : start + _IDS_PER_CALL]], patience_seconds)
+    for cluster, tasks in _by_cluster(jobs).items():
+        for start in range(0, len(tasks), _IDS_PER_CALL):
+            _ask(["scancel", *_at(cluster), *tasks[start : start + _IDS_PER_CALL]], patience_seconds)
 
 
 def job_liveness(patience_seconds: float = 0.0) -> Liveness:
@@ -138,7 +148,47 @@ def job_liveness(patience_seconds: float = 0.0) -> Liveness:
 
 def base(job: str) -> str:
     """Id of the job that a task belongs to."""
-    return job.partition("_")[0]
+    return at(number(job).partition("_")[0], cluster_of(job))
+
+
+def number(job: str) -> str:
+    """The id as the job's own cluster has it: "12_3" of "12_3@alpha"."""
+    return job.partition("@")[0]
+
+
+def cluster_of(job: str) -> str:
+    """The cluster of a job; empty for that of this machine."""
+    return job.partition("@")[2]
+
+
+def at(job: str, cluster: str) -> str:
+    """The id of a job of a cluster."""
+    return f"{job}@{cluster}" if cluster else job
+
+
+def task_of(job: str, index: int) -> str:
+    """The id of a task of an array."""
+    return at(f"{number(job)}_{index}", cluster_of(job))
+
+
+def _at(cluster: str) -> list[str]:
+    return [f"--clusters={cluster}"] if cluster else []
+
+
+def _by_cluster(jobs: Iterable[str]) -> dict[str, list[str]]:
+    """The numbers of jobs by their cluster, in order and each once."""
+    found: dict[str, set[str]] = {}
+    for job in jobs:
+        found.setdefault(cluster_of(job), set()).add(number(job))
+    return {
+        cluster: sorted(ids, key=lambda one: [int(part) for part in one.split("_")]) for cluster, ids in found.items()
+    }
+
+
+def _rows(text: str, num_fields: int) -> list[list[str]]:
+    """The rows of an answer; asked of a named cluster, SLURM says its name first."""
+    rows = (line.split("|", num_fields - 1) for line in text.splitlines())
+    return [row for row in rows if len(row) == num_fields]
 
 
 def is_away(message: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan
 from spp.schedule.batch_records import Task, jobs_folder, submission_log_of
-from spp.schedule.queue import Accounted, base, sacct
+from spp.schedule.queue import Accounted, base, number, sacct
 from spp.schedule.submitter import JobRequest
 from spp.schedule.sweep_state import SweepState
 from spp.store.store import Store
@@ -97,7 +97,7 @@ def _fate_by_files(store: Store, task: Task) -> Fate:
     """What submitit left behind tells apart what SLURM calls FAILED, or does not remember."""
     folder = jobs_folder(store, task.record.sweep, task.record.batch)
     # The result is a pickle, which is not for opening; the text in it stands as it is.
-    left = b"".join(_tail(folder / f"{task.job}_0_{name}") for name in ("result.pkl", "log.err"))
+    left = b"".join(_tail(folder / f"{number(task.job or '')}_0_{name}") for name in ("result.pkl", "log.err"))
     if _OUT_OF_TIME in left:
         return Fate.TIME
     return Fate.MEMORY if any(sign in left for sign in _OUT_OF_MEMORY) else Fate.MACHINE

@@ -16,6 +16,7 @@ from spp.plan.cluster import ClusterConfig, ResourcesConfig
 from spp.schedule import queue
 from spp.schedule.batches import array_text
 from spp.schedule.queue import Unreachable, find_by_name, is_away
+from spp.store.claim import CLUSTER_VARIABLE
 from spp.store.snapshot import checked_command
 
 _TENDER_MINUTES = 30
@@ -51,8 +52,11 @@ def submit_batch(
     begin_min: float,
     code: Path | None,
     trusted: str = "user",
+    lane: str | None = None,
 ) -> str:
     """Submit a job, or an array if there are several indices; all its tasks call `function`. Returns the id.
+
+    `lane` is the comment by which later jobs find this one, to wait for it (`spp.schedule.lanes`).
 
     Raises:
         ValueError: if sbatch refuses; one line.
@@ -70,6 +74,12 @@ def submit_batch(
     setup = [_SETUP.format(folder=shlex.quote(str(folder.absolute())), pickle=pickle.name)]
     setup += _code_lines(code, trusted)
     options: dict[str, Any] = {"requeue": True}
+    if cluster.clusters is not None:
+        options["clusters"] = cluster.clusters
+        setup.append(f"export {CLUSTER_VARIABLE}={cluster.clusters}")
+    if lane is not None:
+        # One that waits for what will never come would keep its lane for ever.
+        options |= {"comment": lane, "kill-on-invalid-dep": "yes"}
     if len(indices) > 1:
         limit = "" if cluster.max_parallel is None else f"%{cluster.max_parallel}"
         options["array"] = array_text(indices) + limit
@@ -101,7 +111,7 @@ def submit_batch(
     )
     # Sites that keep a list of these keys refuse one that is not on it.
     script.write_text(text.replace("#SBATCH --wckey=submitit\n", ""))
-    return _sbatch(["sbatch", str(script)], name)
+    return _sbatch(["sbatch", str(script)], name, cluster.clusters or "")
 
 
 def submit_tender(
@@ -110,6 +120,7 @@ def submit_tender(
     folder: Path,
     name: str,
     resources: ResourcesConfig,
+    cluster: str,
     jobs: Sequence[str],
     code: Path | None,
     trusted: str = "user",
@@ -125,7 +136,7 @@ def submit_tender(
     )
     options = {
         "job-name": name,
-        "dependency": "?".join(f"afternotok:{job}" for job in jobs),
+        "dependency": "?".join(f"afternotok:{queue.number(job)}" for job in jobs),
         "kill-on-invalid-dep": "yes",
         "nodes": 1,
         "ntasks": 1,
@@ -135,15 +146,17 @@ def submit_tender(
         "partition": resources.partition,
         "account": resources.account,
         "qos": resources.qos,
+        "clusters": cluster or None,
     }
     words = [f"--{option}={value}" for option, value in options.items() if value is not None]
-    return _sbatch(["sbatch", "--requeue", *words, str(script)], name)
+    return _sbatch(["sbatch", "--requeue", *words, str(script)], name, cluster)
 
 
-def max_array_size() -> int:
-    """The site's limit on job arrays; SLURM's default if the controller does not tell."""
+def max_array_size(cluster: str = "") -> int:
+    """The limit of a cluster on job arrays; SLURM's default if the controller does not tell."""
+    words = ["scontrol", *([f"--clusters={cluster}"] if cluster else []), "show", "config"]
     try:
-        answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=30)
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=30)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return _DEFAULT_MAX_ARRAY_SIZE
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
@@ -187,7 +200,7 @@ def _given(resources: ResourcesConfig) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _sbatch(command: list[str], name: str) -> str:
+def _sbatch(command: list[str], name: str, cluster: str) -> str:
     since = time.time()
     deadline = time.monotonic() + queue.PATIENCE_SECONDS
     pause = 1.0
@@ -196,7 +209,7 @@ def _sbatch(command: list[str], name: str) -> str:
             answer = subprocess.run(command, capture_output=True, text=True)
         found = re.search(r"job (\d+)", answer.stdout)
         if answer.returncode == 0 and found:
-            return found[1]
+            return queue.at(found[1], cluster)
         problem = " ".join((answer.stderr or answer.stdout).split()).removeprefix("sbatch: error: ")
         if not is_away(problem):
             raise ValueError(
@@ -208,7 +221,7 @@ def _sbatch(command: list[str], name: str) -> str:
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
         # An answer that was lost on its way does not mean that the job was.
-        existing = find_by_name([name], since)
+        existing = find_by_name([name], since, cluster=cluster)
         if name in existing:
             return existing[name]
 

@@ -12,6 +12,7 @@ from spp.schedule.events import Observe
 from spp.schedule.queue import Unreachable, scancel, squeue
 from spp.schedule.retry import requests_for_retry
 from spp.schedule.sbatch import require_commands
+from spp.schedule.status import was_cancelled
 from spp.schedule.submitter import JobFactory, JobRequest, Submission, Submitter, waiting_tenders
 from spp.schedule.sweep_state import awaited_jobs, in_queue, live_of, read_sweep_state
 from spp.store.store import Store, utc_now
@@ -77,7 +78,7 @@ def retry(
     with submitting(store), _one_line():
         state = read_sweep_state(store, plan, sweep)
         requests = requests_for_retry(plan, store, cluster, state, automatic=automatic)
-        if automatic and _is_cancelled(store, sweep):
+        if automatic and was_cancelled(store.read_jobs(sweep)):
             requests = {}
         return submitter.send(state, requests)
 
@@ -125,12 +126,6 @@ def _needed_elsewhere(store: Store, plan: Plan, sweep: str, key_of: dict[str, st
         needed_keys |= fresh
         stack.extend(fresh)
     return {job for job, key in key_of.items() if key in needed_keys}
-
-
-def _is_cancelled(store: Store, sweep: str) -> bool:
-    """Whether nothing was submitted since somebody cancelled the sweep."""
-    last = [word for row in store.read_jobs(sweep) for word in ("cancelled", "batch") if word in row]
-    return bool(last) and last[-1] == "cancelled"
 
 
 @contextmanager

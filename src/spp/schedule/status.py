@@ -13,6 +13,7 @@ from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
 from spp.store.claim import Liveness, holder_of
 from spp.store.marker import DONE, damage, read_marker
+from spp.store.own_line import message
 from spp.store.store import FAILED, Progress, Store
 
 ERROR_LINES = 5
@@ -30,11 +31,14 @@ class State(StrEnum):
     BLOCKED = "blocked"
     """Needs a failed or lost stage, the `culprit`."""
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """Not done when somebody cancelled its sweep, or its job."""
     LOST = "lost"
     """Started or submitted, and gone without a marker."""
 
 
-_WORST_FIRST = (State.FAILED, State.LOST, State.BLOCKED, State.RUNNING, State.QUEUED)
+_CULPRITS = (State.FAILED, State.LOST, State.CANCELLED)
+_WORST_FIRST = (State.FAILED, State.LOST, State.CANCELLED, State.BLOCKED, State.RUNNING, State.QUEUED)
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,9 @@ class Live:
 class StageStatus:
     """State of one stage.
 
-    `seconds`: how long it took or has been running; `error`: the last lines of the traceback, or why a job waits;
-    `culprit`: key of the stage that blocks it; `code_hash`: of the code that made a finished stage;
+    `seconds`: how long it took or has been running; `error`: the user's own line of the traceback and what was wrong,
+    or why a job waits; `waits`: what it waits for, in words; `culprit`: key of the stage that blocks it;
+    `code_hash`: of the code that made a finished stage;
     `job`: the SLURM job, if it has one.
     """
 
@@ -73,6 +78,7 @@ class StageStatus:
     progress: Progress | None = None
     seconds: float | None = None
     error: str | None = None
+    waits: str | None = None
     host: str | None = None
     job: str | None = None
     code_hash: str | None = None
@@ -105,7 +111,7 @@ class SweepStatus:
 def sweep_status(store: Store, sweep: str, live: Live | None = None) -> SweepStatus:
     """State of a sweep that was written down. Raises ValueError if there is no such sweep."""
     plan = store.read_plan(sweep)
-    stages = plan_status(store, plan, live)
+    stages = plan_status(store, plan, live, is_cancelled=was_cancelled(store.read_jobs(sweep)))
     counts: dict[str, Counter[str]] = {}
     for status in stages.values():
         counts.setdefault(status.kind, Counter())[status.state.value] += 1
@@ -113,8 +119,16 @@ def sweep_status(store: Store, sweep: str, live: Live | None = None) -> SweepSta
     return SweepStatus(sweep, tuple(stages.values()), points, {kind: dict(c) for kind, c in counts.items()})
 
 
-def plan_status(store: Store, plan: Plan, live: Live | None = None) -> dict[str, StageStatus]:
-    """State of every stage of a plan by key, in topological order."""
+def was_cancelled(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether nobody has begun or submitted anything since a sweep was cancelled; by the rows of its jobs.jsonl."""
+    last = [word for row in rows for word in ("cancelled", "batch", "began") if word in row]
+    return bool(last) and last[-1] == "cancelled"
+
+
+def plan_status(
+    store: Store, plan: Plan, live: Live | None = None, *, is_cancelled: bool = False
+) -> dict[str, StageStatus]:
+    """State of every stage of a plan by key, in topological order. `is_cancelled`: so is what nobody works on."""
     live = live or Live({})
     stages = list(plan.stages.values())
     chunks = [stages[i : i + _STAGES_PER_TASK] for i in range(0, len(stages), _STAGES_PER_TASK)]
@@ -122,7 +136,9 @@ def plan_status(store: Store, plan: Plan, live: Live | None = None) -> dict[str,
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for seen in pool.map(lambda chunk: [_look(store, stage, live) for stage in chunk], chunks):
             statuses.update({status.key: status for status in seen})
-    return _with_culprits(plan, statuses)
+    if is_cancelled:
+        statuses = {key: _given_up(status, live) for key, status in statuses.items()}
+    return {key: _ended_by_hand(status) for key, status in _with_culprits(plan, statuses).items()}
 
 
 def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
@@ -156,12 +172,33 @@ def _look(store: Store, stage: Stage, live: Live) -> StageStatus:
     if job is not None and job.state == "running":
         return replace(status, state=State.RUNNING, error=job.reason or None)
     if FAILED in names:
-        failure = store.failure(stage.kind, stage.key) or {"traceback": "", "host": None}
-        error = "\n".join(failure["traceback"].splitlines()[-ERROR_LINES:])
+        failure = store.failure(stage.kind, stage.key) or {"traceback": "", "where": "", "host": None}
+        error = "\n".join(_told(failure))
         return replace(status, state=State.FAILED, error=error, host=failure["host"] or None, progress=None)
     if job is not None:
         return replace(status, state=State.LOST, error=job.reason or None)
     return status if holder is None else replace(status, state=State.LOST)
+
+
+def _told(failure: Mapping[str, str]) -> list[str]:
+    """The user's own line, and what was wrong; of a traceback without frames its last lines."""
+    if not failure["where"]:
+        return failure["traceback"].splitlines()[-ERROR_LINES:]
+    return [failure["where"], *message(failure["traceback"])[-ERROR_LINES:]]
+
+
+def _given_up(status: StageStatus, live: Live) -> StageStatus:
+    """A stage of a cancelled sweep: cancelled as well, unless it has ended or somebody still works on it."""
+    job = live.jobs.get(status.key)
+    waits = status.state is State.QUEUED and job is not None and job.state == "pending"
+    is_left = status.state in (State.QUEUED, State.LOST) and not waits
+    return replace(status, state=State.CANCELLED, progress=None) if is_left else status
+
+
+def _ended_by_hand(status: StageStatus) -> StageStatus:
+    """A stage whose job SLURM says was cancelled."""
+    is_it = status.state is State.LOST and (status.error or "").rpartition("\n")[2].startswith("CANCELLED")
+    return replace(status, state=State.CANCELLED) if is_it else status
 
 
 def _with_culprits(plan: Plan, statuses: dict[str, StageStatus]) -> dict[str, StageStatus]:
@@ -177,14 +214,14 @@ def _with_culprits(plan: Plan, statuses: dict[str, StageStatus]) -> dict[str, St
 
 def _culprit(status: StageStatus) -> str | None:
     """Key of the stage to blame when this one does not get done; None if it may still."""
-    return status.key if status.state in (State.FAILED, State.LOST) else status.culprit
+    return status.key if status.state in _CULPRITS else status.culprit
 
 
 def _point_status(plan: Plan, point: Point, stages: Mapping[str, StageStatus]) -> PointStatus:
     needed = [stages[key] for key in plan.stages_of(point)]
     counts = Counter(status.state.value for status in needed)
     state = next((state for state in _WORST_FIRST if counts[state.value]), State.DONE)
-    culprit = next((status.key for status in needed if status.state in (State.FAILED, State.LOST)), None)
+    culprit = next((status.key for status in needed if status.state in _CULPRITS), None)
     if all(stages[stage.key].state is State.DONE for stage in point.stages):
         state, culprit = State.DONE, None
     return PointStatus(point.name, point.overrides, state, dict(counts), culprit)

@@ -14,7 +14,8 @@ from spp.plan.graph import Plan
 from spp.schedule.batch_records import announce, job_name, jobs_folder, settle
 from spp.schedule.batches import Batch, make_batches
 from spp.schedule.events import Event, Observe, What
-from spp.schedule.queue import base, scancel, squeue
+from spp.schedule.lanes import Lanes
+from spp.schedule.queue import base, cluster_of, number, scancel, squeue, task_of
 from spp.schedule.sbatch import max_array_size, submit_batch, submit_tender, tender_command
 from spp.schedule.sweep_state import NUM_THREADS, SweepState
 from spp.store.forms import is_job
@@ -79,17 +80,34 @@ class Submitter:
         # They would stay in the queue for ever, and keep their arrays from ending.
         scancel(state.stale)
         self._note_awaited(state)
-        limit = self.cluster.max_array_size or (max_array_size() if len(requests) > 1 else 1)
-        batches = make_batches(self.plan, {key: request.group for key, request in requests.items()}, state.live, limit)
+        cluster = self.cluster.clusters or ""
+        self._check_clusters(state.live, cluster)
+        limit = self.cluster.max_array_size or (max_array_size(cluster) if len(requests) > 1 else 1)
+        lanes = None if self.cluster.max_jobs is None or not requests else Lanes.read(self.cluster.max_jobs, cluster)
+        # Each job of a lane waits for another one, so none can share an array.
+        groups = {key: f"{request.group} {key}" if lanes else request.group for key, request in requests.items()}
+        live = {key: number(job) for key, job in state.live.items()}
+        batches = make_batches(self.plan, groups, live, limit)
         names: list[str] = []
         jobs: list[str] = []
         for batch in batches:
             names.append(f"{len(names):03d}-{secrets.token_hex(3)}")
-            jobs.append(self._send_batch(batch, names[-1], jobs, state, requests))
+            jobs.append(number(self._send_batch(batch, names[-1], jobs, state, requests, lanes)))
         self._send_tender(state, jobs)
         num_jobs = sum(len(batch.tasks) for batch in batches)
         cached = tuple(key for key in self.plan.stages if key in state.done)
         return Submission(num_jobs, len(batches), cached, tuple(state.live), tuple(names))
+
+    def _check_clusters(self, live: Mapping[str, str], cluster: str) -> None:
+        """Refuse to wait for jobs of another cluster, which SLURM cannot do."""
+        for key, job in live.items():
+            if cluster_of(job) != cluster:
+                stage = self.plan.stages[key]
+                here, there = cluster or "this machine's", cluster_of(job) or "this machine's"
+                raise ValueError(
+                    f"cluster.clusters: {stage.kind} {key} is done by job {job} of {there} cluster, for which jobs of "
+                    f"{here} cannot wait; allowed: the same cluster; submit there, or later"
+                )
 
     def _tell(self, state: SweepState) -> None:
         for key, stage in self.plan.stages.items():
@@ -109,7 +127,13 @@ class Submitter:
             self.store.append_job(self.sweep, {"awaits": awaits, "time": time.time()})
 
     def _send_batch(
-        self, batch: Batch, name: str, jobs: Sequence[str], state: SweepState, requests: Mapping[str, JobRequest]
+        self,
+        batch: Batch,
+        name: str,
+        jobs: Sequence[str],
+        state: SweepState,
+        requests: Mapping[str, JobRequest],
+        lanes: Lanes | None,
     ) -> str:
         stages = {index: self.plan.stages[key] for index, key in batch.tasks.items()}
         request = requests[next(iter(batch.tasks.values()))]
@@ -117,6 +141,7 @@ class Submitter:
             "time": time.time(),
             "tasks": {index: [stage.kind, stage.key] for index, stage in stages.items()},
             "resources": dict(request.resources),
+            "cluster": self.cluster.clusters,
             "attempts": {key: requests[key].attempt for key in batch.tasks.values() if requests[key].attempt},
         }
 
@@ -128,6 +153,10 @@ class Submitter:
             note = {"sweep": self.sweep, "batch": name, "index": index, "name": job_name(self.sweep, name)}
             self.store.write_submitted(stage.kind, stage.key, note)
 
+        dependency = batch.dependency(jobs)
+        lane = None if lanes is None else lanes.choose(dependency or "")
+        if lane is not None:
+            dependency = lane.after(dependency)
         announce(self.store, self.sweep, name, content)
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             list(pool.map(prepare, stages))
@@ -139,17 +168,20 @@ class Submitter:
                 indices=sorted(stages),
                 resources=ResourcesConfig.read(request.resources, "resources"),
                 cluster=self.cluster,
-                dependency=batch.dependency(jobs),
+                dependency=dependency,
                 begin_min=request.begin_min,
                 code=self.code,
                 trusted=self.trusted,
+                lane=None if lane is None else lane.comment,
             )
         except ValueError:
             settle(self.store, self.sweep, name, None)
             raise
         settle(self.store, self.sweep, name, job)
+        if lanes is not None and lane is not None:
+            lanes.took(lane, number(job))
         for index, stage in stages.items():
-            self.observe(Event(What.SUBMITTED, stage, f"{job}_{index}" if batch.is_array else job))
+            self.observe(Event(What.SUBMITTED, stage, task_of(job, index) if batch.is_array else job))
         return job
 
     def _send_tender(self, state: SweepState, jobs: Sequence[str]) -> None:
@@ -167,6 +199,7 @@ class Submitter:
             folder=jobs_folder(self.store, self.sweep, "tender"),
             name=name,
             resources=self.cluster.resources_of(DEFAULT),
+            cluster=self.cluster.clusters or "",
             jobs=sorted(guarded),
             code=self.code,
             trusted=self.trusted,

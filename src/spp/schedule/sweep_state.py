@@ -1,6 +1,5 @@
 """Where a sweep on SLURM stands: what is done, what jobs are doing, what is missing."""
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +55,9 @@ def read_sweep_state(store: Store, plan: Plan, sweep: str) -> SweepState:
     reconcile(store, sweep)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         stages = list(plan.stages.values())
-        names = dict(zip(plan.stages, pool.map(lambda stage: _names(store, stage), stages), strict=True))
+        names = dict(
+            zip(plan.stages, pool.map(lambda stage: store.stage_files(stage.kind, stage.key), stages), strict=True)
+        )
         done = frozenset(pool.map(lambda stage: _done_key(store, stage, names[stage.key]), stages)) - {""}
     open_stages = [stage for stage in stages if stage.key not in done]
     tasks = _last_tasks(store, sweep, [s for s in open_stages if "submitted.json" in names[s.key]])
@@ -123,7 +124,11 @@ def _with_late_ids(tasks: Mapping[str, Task]) -> dict[str, Task]:
     """The tasks, where whoever submitted was killed before the id was written down: with that, or left out."""
     late = {task.record.name: task.record for task in tasks.values() if task.job is None}
     late = {name: record for name, record in late.items() if time.time() - record.time > SETTLING_SECONDS}
-    found = find_by_name(late, min((record.time for record in late.values()), default=0.0), 3.0)
+    since = min((record.time for record in late.values()), default=0.0)
+    found: dict[str, str] = {}
+    for cluster in {record.cluster for record in late.values()}:
+        names = {name for name, record in late.items() if record.cluster == cluster}
+        found |= find_by_name(names, since, 3.0, cluster)
     return {
         key: replace(task, record=replace(task.record, job=found.get(task.record.name, task.record.job)))
         for key, task in tasks.items()
@@ -158,13 +163,6 @@ def _done_key(store: Store, stage: Stage, names: list[str]) -> str:
         return ""
     remove_leftovers(store, stage.kind, stage.key, names)
     return stage.key
-
-
-def _names(store: Store, stage: Stage) -> list[str]:
-    try:
-        return os.listdir(store.stage_dir(stage.kind, stage.key))
-    except FileNotFoundError:
-        return []
 
 
 def _last_tasks(store: Store, sweep: str, stages: list[Stage]) -> dict[str, Task]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from spp.stages.ranks import link_or_copy
-from spp.store.atomic import temporary
+from spp.store.atomic import remove, temporary
 from spp.store.store import CHECKPOINT, PARTIAL
 
 FORMAT = 2
@@ -93,13 +93,17 @@ class CheckpointFile:
             link_or_copy(self._kept(name, digest), self._artifacts / name)
             self._hashes[name] = digest
 
-    def discard(self) -> None:
-        """Remove it, and the artifacts that came from it."""
-        self.path.unlink(missing_ok=True)
-        shutil.rmtree(self._partial, ignore_errors=True)
+    def drop_last(self) -> None:
+        """Forget the last checkpoint, and the artifacts that came from it; the one before stays."""
+        remove(self.path)
         self._hashes.clear()
         for path in self._artifacts.iterdir():
             path.unlink()
+
+    def drop_all(self) -> None:
+        """Forget every checkpoint, and the artifacts that came from them."""
+        self.drop_last()
+        shutil.rmtree(self._partial, ignore_errors=True)
 
     def _keep_previous(self) -> None:
         if not self.path.exists():

@@ -1,5 +1,6 @@
 """What a stage may see and touch while it runs."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spp.plan.config import RuntimeConfig
+from spp.record.lines import line_of
 from spp.record.wandb_mirror import Mirror
 from spp.stages.finite import require_finite_numbers
 from spp.stages.interruption import Interruptions
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PROGRESS_INTERVAL_SECONDS = 0.5
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass
 class StageRun:
@@ -32,10 +36,11 @@ class StageRun:
         interruptions: the signals that ask it to stop.
         checkpoint: where its state goes.
         saved: the state to go on from; None at a fresh start, and again once the training has taken it.
-        is_claim_lost: whether another process has taken over the stage.
+        is_claim_lost: whether another process has taken over the stage; with True it looks, with False it may be late.
         fit_seconds: time of its training, that before interruptions included.
         data: the data that it works on, once it has opened them.
         earlier_code: hashes of other code that has done a part of it, before interruptions.
+        tried: the states that it has begun from, by the seconds that they had taken.
     """
 
     store: Store
@@ -48,10 +53,11 @@ class StageRun:
     ranks: Ranks = field(default_factory=Ranks)
     interruptions: Interruptions = field(default_factory=Interruptions)
     saved: dict[str, Any] | None = None
-    is_claim_lost: Callable[[], bool] = lambda: False
+    is_claim_lost: Callable[[bool], bool] = lambda looks: False
     fit_seconds: float = field(default=0.0, init=False)
     data: "DataModule | None" = field(default=None, init=False)
     earlier_code: list[str] = field(default_factory=list, init=False)
+    tried: list[float] = field(default_factory=list, init=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
     _last_progress: float = field(default=0.0, init=False)
@@ -83,15 +89,16 @@ class StageRun:
         return self.store.summary(ref["kind"], ref["key"])
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append a row to the record; W&B gets a copy.
+        """Append a row to the record; W&B gets a copy. Where the stage is no longer ours nothing is written.
 
         Raises:
             NotFiniteError: a number in it is NaN or infinite.
         """
         require_finite_numbers(row, self.kind)
-        if self.ranks.is_leader:
+        if self.ranks.is_leader and not self.is_superseded(about_to_write=True):
             self.store.append_metrics(self.kind, self.key, dict(row))
             self.mirror.log(row, step=len(self._rows))
+            _log.info("%s: %s", self.kind, line_of(row))
             self._rows.append(dict(row))
 
     def write_record(self) -> None:
@@ -104,9 +111,11 @@ class StageRun:
         return time.monotonic() - self._last_progress >= PROGRESS_INTERVAL_SECONDS
 
     def progress(self, done: int, total: int, unit: str, message: str = "") -> None:
-        """Tell how far the stage is; written at most twice a second, and at the end."""
+        """Tell how far the stage is, as long as it is ours; written at most twice a second, and at the end."""
         if self.ranks.is_leader and (done >= total or self.progress_is_due):
             self._last_progress = time.monotonic()
+            if self.is_superseded(about_to_write=True):
+                return
             self.store.write_progress(self.kind, self.key, done=done, total=total, unit=unit, message=message)
 
     def leave_to_leader(self) -> None:
@@ -114,10 +123,14 @@ class StageRun:
         if not self.ranks.is_leader:
             raise NotLeaderError
 
-    def is_superseded(self, about_to_save: bool) -> bool:
-        """Whether the stage is no longer ours: another process has its claim or, asked before saving, finished it."""
+    def is_superseded(self, about_to_write: bool) -> bool:
+        """Whether the stage is no longer ours: another process has its claim or, asked before writing, finished it.
+
+        A process that was stopped for a while knows of neither until it looks, and what it would write into the stage's
+        folder would be taken for its successor's.
+        """
         return self.ranks.is_leader and (
-            self.is_claim_lost() or (about_to_save and self.store.is_done(self.kind, self.key))
+            self.is_claim_lost(about_to_write) or (about_to_write and self.store.is_done(self.kind, self.key))
         )
 
     def restart(self, saved: dict[str, Any] | None) -> None:
@@ -127,6 +140,7 @@ class StageRun:
         self.saved = saved
         ours: Mapping[str, Any] = {"rows": [], "seconds": 0.0} if saved is None else saved[OURS]
         self._started = time.monotonic() - ours["seconds"]
+        self.tried.append(ours["seconds"])
         self.earlier_code = [code for code in ours.get("codes", ()) if code != code_hash()]
         if self.ranks.is_leader:
             self._rows = list(ours["rows"])

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
-
 from spp.models.build import build
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_given, save_weights
 from spp.plan.recipes import RecipeConfig
+from spp.stages import dense_language
 from spp.stages.context import StageRun
+from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
 from spp.stages.opening import describe_dense, open_samples
 from spp.stages.training import WeightTraining, train
@@ -22,10 +22,12 @@ GIVEN_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
 def run(stage: StageRun) -> dict[str, Any]:
     """Train or load the dense network, and write its weights."""
     config = ModelConfig.from_spec(stage.config["model"], "model")
+    if config.library == "causal":
+        return dense_language.run(stage)
     seed = stage.config.get("seed", 0)
     is_given = "recipe" not in stage.config
     recipe = GIVEN_RECIPE if is_given else RecipeConfig.from_spec(stage.config["recipe"], "dense")
-    pl.seed_everything(seed, verbose=False)
+    seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     architecture = describe_dense(config, data, task)
     model = build(architecture, stage.runtime.model)

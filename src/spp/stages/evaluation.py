@@ -1,42 +1,67 @@
-"""How well a network does its task on a whole set of samples."""
+"""How well networks do their task on a whole set of samples."""
 
-from collections.abc import Sized
+from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
+import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from spp.stages.context import StageRun
+from spp.stages.devices import find_device, to_device
 from spp.stages.finite import require_finite_numbers
-from spp.stages.fitting import build_trainer, known_warnings
 from spp.structure.inputs import call
-from spp.tasks.task import Batch, Task
+from spp.tasks.task import Task
+
+Metrics = dict[str, dict[str, Any]]
+"""Metrics by name, as the record holds them (Task.describe)."""
 
 
-def evaluate(model: nn.Module, loader: Sized, task: Task, run: StageRun) -> dict[str, dict[str, Any]]:
-    """The task's metrics of a network over all samples of a loader, as the record holds them (Task.describe).
+def evaluate(model: nn.Module, loader: DataLoader[Any], task: Task, run: StageRun) -> Metrics:
+    """The task's metrics of a network over all samples of a loader.
 
     Raises:
         NotFiniteError: a metric is NaN or infinite.
     """
-    module = _Evaluation(model, task, len(loader), run)
-    trainer = build_trainer(run.runtime, precision="32-true", inference_mode=True)
-    with known_warnings():
-        trainer.test(module, dataloaders=loader, verbose=False)
-    values = module.evaluator.compute()
-    require_finite_numbers(values, f"{run.kind}: metrics")
-    return task.describe(values, module.evaluator.num_samples)
+    return evaluate_all({"": model}, loader, task, run)[""]
 
 
-class _Evaluation(pl.LightningModule):
-    def __init__(self, model: nn.Module, task: Task, num_batches: int, run: StageRun) -> None:
-        super().__init__()
-        self.model = model
-        self.task = task
-        self.num_batches = num_batches
-        self.run = run
-        self.evaluator = task.evaluator()
+def evaluate_all(
+    models: Mapping[str, nn.Module],
+    loader: DataLoader[Any],
+    task: Task,
+    run: StageRun,
+    dense: nn.Module | None = None,
+) -> dict[str, Metrics]:
+    """The task's metrics of several networks, by their names, in one pass over the samples of a loader.
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluator.update(call(self.model, self.task.inputs(batch)), batch)
-        self.run.progress(batch_idx + 1, self.num_batches, "batches", "measuring")
+    Args:
+        dense: a network whose outputs theirs are compared with, where the task can; None: there is none.
+
+    Raises:
+        NotFiniteError: a metric is NaN or infinite.
+    """
+    device = find_device(run.runtime.accelerator)
+    evaluators = {name: task.evaluator() for name in models}
+    networks = [*models.values(), *([] if dense is None else [dense])]
+    for network in networks:
+        network.to(device).eval()
+    with torch.inference_mode():
+        for index, batch in enumerate(loader):
+            on_device = to_device(batch, device)
+            inputs = task.inputs(on_device)
+            wanted = None if dense is None else call(dense, inputs)
+            for model, evaluator in zip(models.values(), evaluators.values(), strict=True):
+                outputs = call(model, inputs)
+                evaluator.update(outputs, on_device)
+                if wanted is not None:
+                    evaluator.compare(outputs, wanted)
+            run.progress(index + 1, len(loader), "batches", "measuring")
+    for network in networks:
+        network.cpu()
+    found = {}
+    for name, evaluator in evaluators.items():
+        values = evaluator.compute()
+        require_finite_numbers(values, f"{run.kind}: metrics")
+        found[name] = task.describe(values, evaluator.num_samples)
+    return found

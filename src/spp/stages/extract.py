@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
+from spp.models.build import masks_per_head, with_config
+from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.spec import StageRef
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member
@@ -42,6 +44,7 @@ class CutMember:
         network: the compact network, on the CPU, in evaluation mode.
         masks: the units of the dense network that it kept, by pair.
         architecture: of the dense network, see spp.models.build.
+        runtime: where to find the factory of one's own network.
         dense: cost of the dense network.
         weights: whose weights it has, in words.
         keys: of the stages that it comes from, by kind.
@@ -51,6 +54,7 @@ class CutMember:
     network: nn.Module
     masks: dict[str, Tensor]
     architecture: dict[str, Any]
+    runtime: dict[str, Any]
     dense: Cost
     weights: str
     keys: dict[str, str]
@@ -82,7 +86,8 @@ class OpenedPath:
         self.dense_key = store.spec(self.ref.kind, self.ref.key)["inputs"]["dense"]["key"]
         summary = store.summary("dense", self.dense_key)
         self.dense = Cost(summary["macs"], summary["params"])
-        self.architecture = {**summary["architecture"], "model": searched_with["model"]}
+        model = ModelConfig.from_spec(searched_with["model"], "model")
+        self.architecture = with_config(summary["architecture"], model)
         self._runtime = store.spec(self.ref.kind, self.ref.key)["runtime"].get("model", {})
 
     def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
@@ -174,6 +179,7 @@ class OpenedPath:
             network=network.eval(),
             masks=masks,
             architecture=self.architecture,
+            runtime=self._runtime,
             dense=self.dense,
             weights=weights,
             keys={"dense": self.dense_key, self.ref.kind: self.ref.key, **keys},
@@ -243,9 +249,8 @@ def _smallest_containing(families: list[_CutFamily], masks: Mapping[str, Tensor]
     fitting: list[tuple[int, Path]] = []
     for file in (file for family in families for file in family.members):
         description = describe_member(file)
-        per_head = description["architecture"]["model"]["per_head"]
-        kept = description["kept"]
-        if not per_head and all(set(mask.nonzero().flatten().tolist()) <= set(kept[n]) for n, mask in masks.items()):
+        is_shared, kept = not masks_per_head(description["architecture"]), description["kept"]
+        if is_shared and all(set(mask.nonzero().flatten().tolist()) <= set(kept[n]) for n, mask in masks.items()):
             fitting.append((description["params"], file))
     return min(fitting)[1] if fitting else None
 

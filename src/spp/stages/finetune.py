@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from spp.plan.recipes import RecipeConfig
 from spp.stages.context import StageRun
+from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
 from spp.stages.member import FILE_NAME, describe_member, load_member, member_file, write_member
 from spp.stages.opening import open_samples, open_teacher
@@ -60,7 +60,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     """Train a member by the recipe."""
     recipe = RecipeConfig.from_spec(stage.config["recipe"], "finetune")
     budget, seed = stage.config["budget"], stage.config["seed"]
-    pl.seed_everything(seed, verbose=False)
+    seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     source = stage.input_artifacts("family") / member_file(budget["value"])
     description = describe_member(source)

@@ -24,11 +24,13 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from spp.data.module import DataModule
 from spp.plan.config import RuntimeConfig
 from spp.stages.checkpoint import OURS, UnusableCheckpointError, random_state, set_random_state
 from spp.stages.context import StageRun
+from spp.stages.devices import seed_everything
 from spp.stages.finite import FiniteSteps
 from spp.store.claim import AlreadyClaimed
 from spp.store.store import CHECKPOINT
@@ -109,11 +111,13 @@ def run_fit(module: Trainable, data: DataModule, run: StageRun, **arguments: Any
     run.saved = None
     try:
         with known_warnings(), run.interruptions.deferred():
-            trainer.fit(module, datamodule=data, ckpt_path=CHECKPOINT if is_resumed else None)
+            trainer.fit(module, datamodule=LightningData(data), ckpt_path=CHECKPOINT if is_resumed else None)
     except Exception as error:
         if is_resumed and not watch.has_started and _is_of_loading(error):
             raise UnusableCheckpointError(str(error)) from error
         raise
+    finally:
+        data.take_share(0, 1)
     # Only here: after an error it could wait for ranks that are gone, and it would tell them before the marker does.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -187,6 +191,28 @@ class _NoSignals(_SignalConnector):
         pass
 
 
+class LightningData(pl.LightningDataModule):
+    """The samples as Lightning's fit takes them: every device trains on its share."""
+
+    def __init__(self, data: DataModule) -> None:
+        super().__init__()
+        self.data = data
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The share of this process."""
+        assert self.trainer is not None
+        self.data.take_share(self.trainer.global_rank, self.trainer.world_size)
+        return self.data.train_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the data keep in a checkpoint."""
+        return self.data.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.data.load_state_dict(state_dict)
+
+
 class _FromMemory(CheckpointIO):
     """Hands Lightning the checkpoint that has been read and checked already."""
 
@@ -237,7 +263,7 @@ class _Watch(pl.Callback):
             set_random_state(states[rank]["random"], trainer.strategy.root_device)
         elif rank > 0:
             # Ranks see different samples, which shall not share their noise and their mixing.
-            pl.seed_everything(torch.initial_seed() + rank, verbose=False)
+            seed_everything((torch.initial_seed() + rank) % 2**32)
         self._saved = None
 
     def on_train_batch_start(

@@ -35,7 +35,7 @@ def log_members(mirror: Mirror, config: Mapping[str, Any], summary: Mapping[str,
 
     All such tables have the same columns, so that W&B joins those of a group.
     """
-    if "members" in summary:
+    if "members" in summary and "budget" in config:
         members = [
             [config["budget"]["kind"], float(budget), member["macs"], member["params"], None, None, None, None, None]
             for budget, member in summary["members"].items()

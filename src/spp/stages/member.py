@@ -9,8 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from spp.models.build import build
-from spp.models.config import TRAIN
+from spp.models.build import build_for_weights, problem_of
 from spp.models.weights import load_weights, save_weights
 from spp.structure.compact import scale_by_kept_width, shrink_like, widths_of
 from spp.structure.cost import Cost, count_cost
@@ -105,11 +104,9 @@ def _read_header(text: str) -> tuple[str, dict[str, Any]]:
         return "that is no JSON", {}
     if not isinstance(header, dict):
         return f"that is a {type(header).__name__}", {}
-    architecture, widths = header.get("architecture"), header.get("widths")
-    if not isinstance(architecture, dict) or not isinstance(architecture.get("model"), dict):
-        return "without the architecture's model", {}
-    if not isinstance(architecture.get("inputs"), dict) or "num_outputs" not in architecture:
-        return "without the architecture's inputs and num_outputs", {}
+    problem, widths = problem_of(header.get("architecture")), header.get("widths")
+    if problem:
+        return problem, {}
     if not isinstance(widths, dict) or not all(map(_is_width, widths.values())):
         return "without a number of units for each pair in widths", {}
     return "", header
@@ -123,7 +120,7 @@ def _is_width(value: Any) -> bool:
 
 def build_untrained(architecture: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> nn.Module:
     """The dense network of a description (spp.models.build), for weights to be loaded into; no stochastic depth."""
-    network = build({**architecture, "model": {**architecture["model"], "weights": TRAIN}}, runtime)
+    network = build_for_weights(architecture, runtime)
     set_drop_path(network, 0.0)
     return network
 

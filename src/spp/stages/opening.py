@@ -1,9 +1,9 @@
 """What stages open before they work: data, task, the dense network and its pairs, a teacher."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 from safetensors.torch import load_file
 from torch import nn
 
@@ -12,11 +12,12 @@ from spp.data.loaders import open_data
 from spp.data.module import DataModule
 from spp.methods.method import MethodConfig
 from spp.methods.registry import config_class
-from spp.models.build import Architecture, architecture_of
+from spp.models.build import Architecture, architecture_of, with_config
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.recipes import PassConfig
 from spp.stages.context import StageRun
+from spp.stages.devices import find_device, seed_everything
 from spp.stages.member import build_untrained
 from spp.structure.find import find_pairs, set_drop_path
 from spp.structure.pair import Pair
@@ -51,6 +52,7 @@ def open_samples(stage: StageRun, batch_size: int, augment: dict[str, Any], seed
     data = open_data(
         config, runtime.data, batch_size=batch_size, augment=augment, seed=seed, num_workers=runtime.num_workers
     )
+    data.pins_memory = find_device(runtime.accelerator).type == "cuda"
     stage.data = data
     task = build_task(TaskConfig.from_spec(stage.config["task"], "task"), runtime.task, data.facts)
     return data, task
@@ -60,30 +62,39 @@ def describe_dense(config: ModelConfig, data: DataModule, task: Task) -> Archite
     """The description of the dense network for some data and task."""
     facts = data.facts
     samples = {"name": facts.samples, "class_names": facts.class_names, "preprocessing": dict(facts.preprocessing)}
-    return {**architecture_of(config, facts.inputs, task.num_outputs), "samples": samples, "outputs": task.outputs}
+    return architecture_of(config, facts.inputs, task.num_outputs, samples=samples, outputs=task.outputs)
 
 
 def masked_architecture(stage: StageRun) -> Architecture:
     """What members of the stage's dense network are cut from, with the way in which the stage masks it."""
-    return {**stage.input_summary("dense")["architecture"], "model": stage.config["model"]}
+    return with_config(stage.input_summary("dense")["architecture"], _model_of(stage))
+
+
+def _model_of(stage: StageRun) -> ModelConfig:
+    return ModelConfig.from_spec(stage.config["model"], "model")
 
 
 def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
     """What every search and walk starts from, seeded."""
     seed = stage.config["seed"]
-    pl.seed_everything(seed, verbose=False)
+    seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     model = load_dense_of(stage, "dense")
-    config = ModelConfig.from_spec(stage.config["model"], "model")
-    pairs = find_pairs(model, per_head=config.per_head)
+    pairs = find_pairs(model, per_head=_model_of(stage).per_head)
     set_drop_path(model, recipe.drop_path)
     return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe))
 
 
 def load_dense_of(stage: StageRun, role: str) -> nn.Module:
     """The finished network of a stage's input, which is a dense stage; without stochastic depth."""
-    model = build_untrained(stage.input_summary(role)["architecture"], stage.runtime.model)
-    load_weights(model, load_file(stage.input_artifacts(role) / WEIGHTS_FILE), "the dense stage")
+    return load_dense(stage, stage.spec["inputs"][role])
+
+
+def load_dense(stage: StageRun, ref: Mapping[str, str]) -> nn.Module:
+    """The finished network of a dense stage, by its kind and key; without stochastic depth."""
+    architecture = stage.store.summary(ref["kind"], ref["key"])["architecture"]
+    model = build_untrained(architecture, stage.runtime.model)
+    load_weights(model, load_file(stage.store.artifacts_dir(ref["kind"], ref["key"]) / WEIGHTS_FILE), "the dense stage")
     return model
 
 

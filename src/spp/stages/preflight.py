@@ -12,12 +12,15 @@ from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest
-from spp.models.build import architecture_of, build
+from spp.models.build import build
+from spp.models.config import TRAIN
 from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
+from spp.plan.one_shot import OneShotSetup
 from spp.plan.recipes import PassConfig
-from spp.plan.setup import Setup
+from spp.plan.setup import PointSetup, Setup
 from spp.stages.finite import tensors_of
+from spp.stages.opening import describe_dense
 from spp.structure.find import find_pairs
 from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
@@ -31,7 +34,7 @@ MEASURED_LIKE = "finetune"
 """The recipe whose inputs the measuring has, also where nothing is finetuned."""
 
 
-def check_all(setups: Mapping[str, Setup]) -> dict[str, dict[float, str]]:
+def check_all(setups: Mapping[str, PointSetup]) -> dict[str, dict[float, str]]:
     """Build model, data and dynamics of the points of a sweep, and compare the sizes within reach with the budgets.
 
     Each question is asked once: a thousand learning rates for one network build that network once.
@@ -57,7 +60,11 @@ class _Preflight:
         self._data: dict[str, DataModule] = {}
         self._networks: dict[str, MaskedModel] = {}
 
-    def check(self, setup: Setup) -> dict[float, str]:
+    def check(self, setup: PointSetup) -> dict[float, str]:
+        if isinstance(setup, OneShotSetup):
+            self._check_one_shot(setup)
+            return {}
+        assert isinstance(setup, Setup)
         data_key = canonical_json([setup.data.plain(), setup.runtime.data])
         if data_key not in self._data:
             self._data[data_key] = _open_data(setup)
@@ -79,6 +86,16 @@ class _Preflight:
             self._refused[question] = _build_search(setup, masked, num_steps)
         return self._refused[question]
 
+    def _check_one_shot(self, setup: OneShotSetup) -> None:
+        model = setup.model.plain()
+        if setup.model.weights == TRAIN and self._is_new("language", setup.data.plain(), setup.runtime.data, model):
+            data = _open_data(setup)
+            _check_recipe(setup, "dense", setup.dense, data)
+            with torch.random.fork_rng():
+                task = _open_task(setup, data)
+                network = build(describe_dense(setup.model, data, task), setup.runtime.model)
+            _check_fit(network, data, task)
+
     def _is_new(self, *question: Any) -> bool:
         line = canonical_json(question)
         is_new = line not in self._asked
@@ -86,15 +103,15 @@ class _Preflight:
         return is_new
 
 
-def _open_data(setup: Setup) -> DataModule:
+def _open_data(setup: PointSetup) -> DataModule:
     return open_data(setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0)
 
 
-def _open_task(setup: Setup, data: DataModule) -> Task:
+def _open_task(setup: PointSetup, data: DataModule) -> Task:
     return build_task(setup.task, setup.runtime.task, data.facts)
 
 
-def _check_recipe(setup: Setup, name: str, recipe: PassConfig, data: DataModule) -> None:
+def _check_recipe(setup: PointSetup, name: str, recipe: PassConfig, data: DataModule) -> None:
     """Refuse what data or task do not know, and a batch larger than data whose number only opening them tells."""
     if recipe.epochs == 0 and name != MEASURED_LIKE:
         return
@@ -135,7 +152,7 @@ def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[flo
 def _build(setup: Setup, data: DataModule) -> MaskedModel:
     task = _open_task(setup, data)
     with torch.random.fork_rng():
-        model = build(architecture_of(setup.model, data.facts.inputs, task.num_outputs), setup.runtime.model)
+        model = build(describe_dense(setup.model, data, task), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
     # First, as whoever counts its cost has it look at a sample, too.

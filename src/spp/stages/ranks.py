@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.store.atomic import read_json, write_json
 from spp.store.claim import slurm_job
+from spp.store.leftovers import RANKS_PREFIX
 from spp.store.marker import DONE
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Meeting:
     def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._ranks = ranks
         self._folder = folder
-        self._file = folder / f"ranks-{ranks.name}.json" if ranks.world_size > 1 else None
+        self._file = folder / f"{RANKS_PREFIX}{ranks.name}.json" if ranks.world_size > 1 else None
         self._num_waits = 0
         self._is_told = False
 
@@ -95,7 +96,7 @@ class Meeting:
 
     def pin(self, checkpoint: Path) -> Path:
         """First rank: a name for the checkpoint under which all ranks find the same one, whoever writes the next."""
-        if self._file is None or not checkpoint.exists():
+        if self._file is None or not checkpoint.is_file():
             return checkpoint
         pinned = self._file.with_suffix(".ckpt")
         link_or_copy(checkpoint, pinned)
@@ -104,7 +105,7 @@ class Meeting:
     def go(self, checkpoint: Path | None) -> None:
         """First rank, which holds the claim: work, and go on from `checkpoint`."""
         self._is_told = True
-        for left in self._folder.glob("ranks-*"):
+        for left in self._folder.glob(f"{RANKS_PREFIX}*"):
             if self._file is None or left.stem != self._file.stem:
                 left.unlink(missing_ok=True)
         self._write({"verdict": "go", "checkpoint": None if checkpoint is None else checkpoint.name})

@@ -10,6 +10,7 @@ from spp.dynamics.path import SolutionPath
 from spp.methods.method import MethodConfig
 from spp.methods.registry import load_method
 from spp.methods.search import BudgetSearch, OrderSearch, Search, SearchRequest
+from spp.models.build import with_arguments
 from spp.models.weights import WEIGHTS_FILE, save_weights
 from spp.plan.recipes import PassConfig, SearchConfig, UpdateConfig
 from spp.stages.context import StageRun
@@ -99,7 +100,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     num_steps = recipe.epochs * opened.data.steps_per_epoch
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
     request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
-    search = load_method(config.name).build_search(config, MaskedModel(opened.model, opened.pairs), request)
+    masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
+    search = load_method(config.name).build_search(config, masked, request)
     opened.model.requires_grad_(config.trains_weights)
     if num_steps > 0:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)
@@ -142,9 +144,7 @@ def _write_member(search: Search, config: MethodConfig, stage: StageRun) -> dict
     budget, architecture = stage.config["budget"], masked_architecture(stage)
     masks = {name: mask.cpu() for name, mask in search.final_masks().items()}
     model, kwargs = search.final_network()
-    if kwargs:
-        of_dense = architecture["model"]
-        architecture["model"] = {**of_dense, "kwargs": {**of_dense["kwargs"], **kwargs}}
+    architecture = with_arguments(architecture, kwargs)
     model, kept_weights = model.cpu(), search.final_weights()
     with torch.no_grad():
         for name, kept in kept_weights.items():

@@ -24,6 +24,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from spp.stages.quick_imports import quick_imports
+
 
 def main() -> int:
     """Serve until the requests end; stages that run then go on without this process."""
@@ -49,7 +51,7 @@ def main() -> int:
 
 def preload() -> None:
     """Import this package and with it torch. An import that fails does so again in the stage, which says so."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception), quick_imports():
         for module in pkgutil.iter_modules([str(Path(__file__).parent)], "spp.stages."):
             importlib.import_module(module.name)
 

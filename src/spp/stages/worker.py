@@ -8,6 +8,7 @@ import importlib
 import logging
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -15,19 +16,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
+from spp.stages.quick_imports import quick_imports
 
-from spp.plan.config import RuntimeConfig
-from spp.record.wandb_mirror import Mirror, open_mirror
-from spp.stages.checkpoint import CheckpointFile, UnusableCheckpointError
-from spp.stages.context import StageRun
-from spp.stages.finite import require_finite_numbers
-from spp.stages.interruption import Interruptions
-from spp.stages.media import log_members
-from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
-from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
-from spp.store.provenance import collect
-from spp.store.store import Store
+with quick_imports():
+    import torch
+
+    from spp.plan.config import RuntimeConfig
+    from spp.record.wandb_mirror import Mirror, open_mirror
+    from spp.stages.checkpoint import OURS, CheckpointFile, UnusableCheckpointError
+    from spp.stages.context import StageRun
+    from spp.stages.finite import require_finite_numbers
+    from spp.stages.interruption import Interruptions
+    from spp.stages.log import write_log
+    from spp.stages.media import log_members
+    from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
+    from spp.store.atomic import remove
+    from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
+    from spp.store.provenance import collect
+    from spp.store.store import Store
 
 POLL_SECONDS = 2.0
 """How often a worker that waits for another one looks for it."""
@@ -96,9 +102,10 @@ def _lead(
         work = store.begin(kind, key)
         if work is None:
             return
+        _log.info("%s %s begins on %s", kind, key, socket.gethostname())
         try:
             stage = _open(store, kind, key, work, ranks, interruptions)
-            stage.is_claim_lost = lambda: held.lost
+            stage.is_claim_lost = lambda looks: held.look() if looks else held.lost
             _work(stage, meeting)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
@@ -129,7 +136,7 @@ def _follow(store: Store, kind: str, key: str, ranks: Ranks, interruptions: Inte
         torch.set_num_threads(stage.runtime.num_threads)
         stage.restart(None if checkpoint is None else stage.checkpoint.read(checkpoint))
         with contextlib.suppress(NotLeaderError):
-            importlib.import_module(f"spp.stages.{kind}").run(stage)
+            _run(stage)
     except AlreadyClaimed:
         if not store.is_done(kind, key):
             raise
@@ -182,9 +189,10 @@ def _work(stage: StageRun, meeting: Meeting) -> None:
         stage.mirror.set_result(summary)
     finally:
         stage.mirror.finish()
-    if not stage.is_superseded(about_to_save=True):
+    if not stage.is_superseded(about_to_write=True):
         stage.write_record()
     store.finish(kind, key, summary)
+    _log.info("%s %s is done in %.1f s", kind, key, summary["seconds"])
 
 
 def _restart(stage: StageRun, meeting: Meeting) -> Path:
@@ -197,7 +205,7 @@ def _restart(stage: StageRun, meeting: Meeting) -> Path:
             saved = checkpoint.read(pinned)
         except UnusableCheckpointError as error:
             problems.append(str(error))
-            path.unlink()  # or it would become the one before the next
+            remove(path)  # or it would become the one before the next
         if saved is not None:
             break
     if problems:
@@ -221,18 +229,41 @@ def _check(stage: StageRun) -> None:
 
 
 def _run(stage: StageRun) -> dict[str, Any]:
-    """The stage's own work, from its checkpoint or, where that turns out not to fit, from the start."""
-    run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{stage.kind}").run
+    """The stage's own work, from its checkpoint or, where that turns out not to fit, from the one before or the start.
+
+    Every rank does this: what does not fit does so on none of them, as all have read the same file.
+    """
+    run = work_of(stage.kind)
+    while True:
+        try:
+            return run(stage)
+        except UnusableCheckpointError as error:
+            saved = _state_before(stage)
+            if stage.ranks.is_leader:
+                then = "starts anew" if saved is None else "goes on from the checkpoint before"
+                reason = (str(error).splitlines() or [""])[0]
+                _log.warning("%s does not fit the stage (%s); it %s", stage.checkpoint.path, reason, then)
+                if saved is None:
+                    stage.checkpoint.drop_all()
+                else:
+                    stage.checkpoint.drop_last()
+            stage.restart(saved)
+
+
+def _state_before(stage: StageRun) -> dict[str, Any] | None:
+    """The checkpoint before the last one, unless it cannot be used or has been tried."""
     try:
-        return run(stage)
-    except UnusableCheckpointError as error:
-        stage.checkpoint.discard()
-        if stage.ranks.world_size > 1:
-            raise
-        reason = (str(error).splitlines() or [""])[0]
-        _log.warning("%s does not fit the stage (%s); it starts anew", stage.checkpoint.path, reason)
-        stage.restart(None)
-        return run(stage)
+        saved = stage.checkpoint.read(stage.checkpoint.previous)
+    except UnusableCheckpointError:
+        return None
+    return None if saved is None or saved[OURS]["seconds"] in stage.tried else saved
+
+
+def work_of(kind: str) -> Callable[[StageRun], dict[str, Any]]:
+    """What a kind of stages does; each imports what it needs and no more."""
+    with quick_imports():
+        run: Callable[[StageRun], dict[str, Any]] = importlib.import_module(f"spp.stages.{kind}").run
+    return run
 
 
 def _spent(stage: StageRun) -> dict[str, Any]:
@@ -268,7 +299,7 @@ def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> d
         "job_type": spec["kind"],
         "run_id": spec["key"],
         "name": spec["label"],
-        "tags": [spec["kind"]],
+        "tags": [spec["kind"], *(point or {}).get("tags", ())],
         "config": {**config, "point": point, "provenance": dict(provenance)},
     }
 
@@ -276,6 +307,7 @@ def _mirror_options(spec: Mapping[str, Any], provenance: Mapping[str, Any]) -> d
 def main() -> int:
     """Entry point of a worker process."""
     root, kind, key = sys.argv[1:]
+    write_log()
     try:
         run_stage(Path(root), kind, key)
     except AlreadyClaimed as claimed:

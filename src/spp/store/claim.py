@@ -17,7 +17,8 @@ Beats carry the time of the file server, and it is by that server's clock that t
 the holder's machine nor that of the one that waits matters. A beat from the future is of a time before the server's
 clock was set back, and as old as it is ahead.
 
-A holder that was taken for dead but lives (a node that was cut off) finds `Claim.lost` set at its next beat.
+A holder that was taken for dead but lives (a node that was cut off, a process that was stopped) finds `Claim.lost` set
+at its next beat. Before it writes where its successor writes, it asks `Claim.look`.
 """
 
 import json
@@ -31,7 +32,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spp.store.atomic import read_json
+from spp.store.atomic import naming, read_json
 from spp.store.clock import server_time
 from spp.store.forms import is_job
 from spp.store.process import Process, is_alive, this_process
@@ -44,6 +45,9 @@ UNSIGNED_SECONDS = 60.0
 
 EXIT_CLAIMED = 75
 """Exit code of a worker process that met AlreadyClaimed (EX_TEMPFAIL of sysexits.h): not a failure."""
+
+CLUSTER_VARIABLE = "SPP_SLURM_CLUSTER"
+"""Where a job finds the name of its cluster, if it was submitted to another one than that of the submitting machine."""
 
 CLAIM_PREFIX = "claim-"
 _NAME = re.compile(r"claim-(\d{1,18})(\.released)?", re.ASCII)
@@ -91,8 +95,18 @@ class Claim:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over: stop, and leave no FAILED marker behind."""
+        """Whether another process has taken over: stop, and leave no FAILED marker behind; as of the last look."""
         return self._lost.is_set()
+
+    def look(self) -> bool:
+        """Look now whether another process has taken over, or somebody has given the claim back (spp unlock).
+
+        Raises OSError where the file server is away.
+        """
+        newest = _newest(os.listdir(self.path.parent))
+        if newest is None or newest[1] or self.path.name != _name(newest[0]):
+            self._lost.set()
+        return self.lost
 
 
 @contextmanager
@@ -218,6 +232,8 @@ def slurm_job() -> tuple[str, int]:
         job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     else:
         job = env.get("SLURM_JOB_ID", "")
+    if job and env.get(CLUSTER_VARIABLE):
+        job = f"{job}@{env[CLUSTER_VARIABLE]}"
     return job, int(env.get("SLURM_RESTART_COUNT", "0"))
 
 
@@ -237,10 +253,7 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
         generation = 1 if newest is None else newest[0] + 1
         path = folder / _name(generation)
         try:
-            with open(path, "x") as file:
-                json.dump(asdict(Holder(this_process(), job, restarts, time.time())), file)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(path, Holder(this_process(), job, restarts, time.time()))
         except FileExistsError:
             # Where a folder listing lags behind (NFS), the new generation may take a moment to show.
             time.sleep(0.01)
@@ -250,6 +263,18 @@ def _take(folder: Path, kind: str, key: str, alive: Liveness | None, stale_secon
             _remove_older(folder, names, generation)
             return path
         path.unlink()
+
+
+def _write(path: Path, holder: Holder) -> None:
+    """Raises FileExistsError if there is such a claim; after another error there is none."""
+    with naming(path), open(path, "x") as file:
+        try:
+            json.dump(asdict(holder), file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -267,10 +292,7 @@ def _beating(mine: Claim, beat_seconds: float) -> Iterator[None]:
 def _beat(mine: Claim, stopped: threading.Event, beat_seconds: float) -> None:
     while not stopped.wait(beat_seconds):
         try:
-            newest = _newest(os.listdir(mine.path.parent))
-            # Also one that somebody has given back for it (spp unlock).
-            if newest is None or newest[1] or mine.path.name != _name(newest[0]):
-                mine._lost.set()
+            if mine.look():
                 return
             os.utime(mine.path)
         except OSError:

@@ -17,7 +17,7 @@ MAX_NAME_BYTES = 255
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BATCH = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
-_JOB = re.compile(r"\d{1,19}(_\d{1,19})?", re.ASCII)
+_JOB = re.compile(r"\d{1,19}(_\d{1,19})?(@[\w-]{1,64})?", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _SPEC_FIELDS: Mapping[str, type] = {
@@ -55,7 +55,7 @@ def check_batch(name: object) -> None:
 
 
 def is_job(job: object) -> bool:
-    """Whether it can be the id of a SLURM job, or of a task of an array."""
+    """Whether it can be the id of a SLURM job, or of a task of an array: "12", "12_3", elsewhere "12_3@alpha"."""
     return isinstance(job, str) and _JOB.fullmatch(job) is not None
 
 

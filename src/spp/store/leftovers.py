@@ -1,11 +1,18 @@
-"""What dead workers leave behind beside a DONE marker: claims, and what they were writing."""
+"""What dead workers leave behind: claims, and what they were writing."""
 
 import contextlib
 from collections.abc import Iterable
+from pathlib import Path
 
-from spp.store.atomic import is_temporary, remove_abandoned
+from spp.store.atomic import is_temporary, remove, remove_abandoned, scan
 from spp.store.claim import CLAIM_PREFIX, Liveness, holder_of
-from spp.store.store import Store
+from spp.store.store import NOT_BESIDE_DONE, Store
+
+RANKS_PREFIX = "ranks-"
+"""How the files begin by which the processes of a stage meet."""
+
+_FORGET_SECONDS = 24 * 3600.0
+"""After so long a process of another machine no longer writes what it has begun to write."""
 
 
 def remove_leftovers(store: Store, kind: str, key: str, names: Iterable[str], alive: Liveness | None = None) -> None:
@@ -18,15 +25,30 @@ def remove_leftovers(store: Store, kind: str, key: str, names: Iterable[str], al
         names: what is in its folder.
         alive: whether a claim's holder on another machine lives; what a living one has stays.
     """
-    claims = [name for name in names if name.startswith(CLAIM_PREFIX)]
-    if not claims and not any(map(is_temporary, names)):
+    left = [name for name in names if _is_left(name)]
+    if not left:
         return
     folder = store.stage_dir(kind, key)
     # In a store that others have written, or that is read only, it stays, which does no harm.
     with contextlib.suppress(OSError):
-        if holder_of(folder, claims, alive)[1]:
+        if holder_of(folder, left, alive)[1]:
             return
-        for name in claims:
-            (folder / name).unlink(missing_ok=True)
-        # No claim is left, so whoever was at it has lost it, or is gone.
+        # No claim is held, so whoever was at it has lost it, or is gone.
+        for name in left:
+            if not is_temporary(name):
+                remove(folder / name)
         remove_abandoned(folder, after_seconds=0.0)
+
+
+def remove_unfinished(store: Store, sweep: str) -> None:
+    """Remove what dead processes were writing beside the stages: into a sweep, among the copies of the code, and where
+    the time of the file server is asked for."""
+    root = store.root
+    folders = [root / "code", *store.sweep_places(sweep), *(Path(entry.path) for entry in scan(root / "stages"))]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            remove_abandoned(folder, after_seconds=_FORGET_SECONDS, is_alone=False)
+
+
+def _is_left(name: str) -> bool:
+    return is_temporary(name) or name in NOT_BESIDE_DONE or name.startswith((CLAIM_PREFIX, RANKS_PREFIX))

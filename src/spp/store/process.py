@@ -12,8 +12,9 @@ from pathlib import Path
 class Process:
     """One process for all time: a process id alone comes back after a while, and on every machine.
 
-    `machine` is a hash of the boot and of the process id namespace, so that neither the time before a reboot
-    nor another container under the same host name is taken for this machine. `start` is the start time in
+    `machine` is a hash of the boot and of the process id namespace, so that neither the time before a reboot nor
+    another container under the same host name is taken for this machine; where the system does not tell them, of the
+    host's name. The name itself may change while a machine runs. `start` is the start time in
     clock ticks after the boot (0 where the system does not tell).
     """
 
@@ -57,7 +58,7 @@ def process_of(pid: int) -> Process:
 
 def is_alive(process: Process) -> bool | None:
     """Whether a process lives; None if it is one of another machine. A zombie does not live."""
-    if (process.host, process.machine) != (socket.gethostname(), _machine()):
+    if process.machine != _machine():
         return None
     start = _start_ticks(process.pid)
     if start is not None:
@@ -79,7 +80,7 @@ def _machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        boot = namespace = ""
+        boot, namespace = socket.gethostname(), ""
     return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
 
 

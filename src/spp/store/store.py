@@ -11,7 +11,7 @@ repeats that record, so it comes out the same whoever writes it, and where a wor
 one makes up for it.
 """
 
-import json
+import contextlib
 import os
 import shutil
 import time
@@ -24,9 +24,11 @@ from typing import Any
 from spp.plan.spec import Stage, StageRef
 from spp.store.atomic import (
     append_line,
+    json_line,
     missing,
     read_json,
     read_lines,
+    remove,
     remove_abandoned,
     require_json,
     scan,
@@ -55,6 +57,7 @@ from spp.store.marker import (
     read_summary,
     set_aside,
 )
+from spp.store.own_line import own_line
 from spp.store.process import this_process
 from spp.store.sweeps import Sweeps
 
@@ -62,6 +65,9 @@ FAILED = "FAILED"
 CHECKPOINT = "last.ckpt"
 PARTIAL = "partial"
 """Artifacts that belong to the checkpoint."""
+
+NOT_BESIDE_DONE = (FAILED, "progress.json", CHECKPOINT, PARTIAL)
+"""What a stage that is done needs no more."""
 
 _FORGET_WORK_SECONDS = 7 * 24 * 3600.0
 _TRACEBACK_LINES = 40
@@ -94,6 +100,13 @@ class Store(Sweeps):
         """
         check_address(kind, key)
         return Path(self.root, "stages", kind, key)
+
+    def stage_files(self, kind: str, key: str) -> list[str]:
+        """Names of what is in the folder of a stage; nothing if it is not there."""
+        try:
+            return os.listdir(self.stage_dir(kind, key))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def artifacts_dir(self, kind: str, key: str) -> Path:
         """The finished artifacts of a stage."""
@@ -154,12 +167,14 @@ class Store(Sweeps):
         return marker
 
     def failure(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The FAILED marker, if any: error (one line), traceback (its last lines), time, host, pid."""
+        """The FAILED marker, if any: error (one line), traceback (its last lines), where (the line of
+        the user's own code, or empty), time, host, pid."""
         path = self.stage_dir(kind, key) / FAILED
         if not path.exists():
             return None
         told = read_json(path) or {"error": "its FAILED marker is not whole"}
         texts = {name: str(told.get(name, "")) for name in ("error", "traceback", "time", "host")}
+        texts["where"] = str(told.get("where") or "")
         return {**told, **texts, "traceback": texts["traceback"] or texts["error"]}
 
     def summary(self, kind: str, key: str) -> dict[str, Any]:
@@ -195,7 +210,7 @@ class Store(Sweeps):
         finished and is damaged is set aside, and made again.
         """
         folder = self.stage_dir(kind, key)
-        if (folder / DONE).exists():
+        if os.path.lexists(folder / DONE):
             problem = damage(folder)
             if problem is None:
                 remove_abandoned(folder, after_seconds=0.0)
@@ -247,7 +262,9 @@ class Store(Sweeps):
             return
         _publish(folder, record)
         cost = {"key": key, "seconds": summary.get("seconds"), "gpu_seconds": summary.get("gpu_seconds")}
-        append_line(folder.parent / "recent.jsonl", cost)
+        # The stage is done, whether or not this can be written.
+        with contextlib.suppress(OSError):
+            append_line(folder.parent / "recent.jsonl", cost)
 
     def fail(self, kind: str, key: str, text: str) -> None:
         """Write the FAILED marker, but not over DONE; `text` is a traceback, its last line the error."""
@@ -260,6 +277,7 @@ class Store(Sweeps):
         marker = {
             "error": lines[-1].strip(),
             "traceback": "\n".join(lines[-_TRACEBACK_LINES:]),
+            "where": own_line(text),
             "time": utc_now(),
             "host": me.host,
             "pid": me.pid,
@@ -269,8 +287,8 @@ class Store(Sweeps):
     def clear_failed(self, kind: str, key: str) -> None:
         """Forget an earlier failure and its progress."""
         folder = self.stage_dir(kind, key)
-        (folder / FAILED).unlink(missing_ok=True)
-        (folder / "progress.json").unlink(missing_ok=True)
+        remove(folder / FAILED)
+        remove(folder / "progress.json")
 
     def recent_costs(self, kind: str, last: int) -> list[dict[str, Any]]:
         """key, seconds and gpu_seconds of the stages of a kind that were finished last, newest last."""
@@ -304,14 +322,14 @@ class Store(Sweeps):
         """Append a row to metrics.jsonl."""
         append_line(self.stage_dir(kind, key) / "metrics.jsonl", row)
 
-    def write_metrics(self, kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metrics.jsonl: a stage that goes on from a checkpoint has the rows of that moment."""
-        text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
-        write_text(self.stage_dir(kind, key) / "metrics.jsonl", text)
-
     def read_metrics(self, kind: str, key: str) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl in the order of writing; a line torn by a crash is left out."""
         return read_lines(self.stage_dir(kind, key) / "metrics.jsonl")
+
+    def write_metrics(self, kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl: a stage that goes on from a checkpoint has the rows of that moment."""
+        path = self.stage_dir(kind, key) / "metrics.jsonl"
+        write_text(path, "".join(json_line(row, path) for row in rows))
 
     def write_progress(self, kind: str, key: str, *, done: float, total: float, unit: str, message: str = "") -> None:
         """Tell how far a running stage is."""
@@ -328,6 +346,14 @@ class Store(Sweeps):
         return Progress(**numbers, unit=str(told.get("unit", "")), message=str(told.get("message", "")))
 
 
+def stage_of(artifact: Path) -> tuple[Store, StageRef] | None:
+    """The stage that a file is an artifact of, and its store; None for a file that lies elsewhere."""
+    folder = next((parent.parent for parent in artifact.absolute().parents if parent.name == ARTIFACTS), None)
+    if folder is None or not (folder / "spec.json").exists():
+        return None
+    return Store(folder.parents[2]), StageRef(folder.parent.name, folder.name)
+
+
 def utc_now() -> str:
     """The time as it stands in markers: ISO 8601, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -335,10 +361,8 @@ def utc_now() -> str:
 
 def _publish(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / "summary.json", record["summary"])
-    (folder / FAILED).unlink(missing_ok=True)
-    (folder / "progress.json").unlink(missing_ok=True)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    for name in NOT_BESIDE_DONE:
+        remove(folder / name)
     write_json(folder / DONE, marker_of(record))
 
 

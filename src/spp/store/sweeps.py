@@ -24,6 +24,11 @@ class Sweeps:
         check_sweep(sweep)
         return self.root / "sweeps" / sweep
 
+    def sweep_places(self, sweep: str) -> tuple[Path, ...]:
+        """The folders that files of a sweep are written into."""
+        folder = self.sweep_dir(sweep)
+        return folder, folder / "jobs"
+
     def write_plan(self, sweep: str, plan: Plan, cluster: Mapping[str, Any] | None = None) -> None:
         """Write down a sweep and the config of its cluster; points.json comes last and makes it visible to
         `list_sweeps`."""

@@ -38,14 +38,15 @@ def count_cost(model: nn.Module, example: Inputs) -> Cost:
             the batch size.
     """
     counter = FlopCounterMode(display=False)
-    with _evaluation_mode(model), _frozen(model), _unfused_attention(), uncompiled(model), torch.no_grad(), counter:
+    with evaluation_mode(model), _frozen(model), _unfused_attention(), uncompiled(model), torch.no_grad(), counter:
         call(model, example)
     macs = counter.get_total_flops() / 2 / num_samples(example)
     return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model; the training flags of its modules are restored afterwards."""
     training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

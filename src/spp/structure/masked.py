@@ -43,7 +43,10 @@ class MaskedModel(nn.Module):
     The mask of a "qk" pair multiplies the query, bias included: scores are X W_Q diag(m) W_K^T X^T. That of
     a "vo" pair multiplies the input of the projection, A X W_V diag(m), and that of an "mlp" pair the input
     of fc2, after the activation. A shared mask is repeated over the heads. Scores stay scaled by the full
-    width of a head, and fused attention stays fused.
+    width of a head, and fused attention stays fused. With `at_first_maps` the masks multiply what the first map of a
+    pair puts out instead, bias included: that of a "qk" pair queries and keys, X W_Q diag(m)^2 W_K^T X^T, that of an
+    "mlp" pair the output of fc1, before the activation (for a "vo" pair both places are one function). At masks of 0
+    and 1 the places make no difference where the activation of 0 is 0.
 
     Forward hooks do this, and only while this module's own forward runs: calling `model` directly is dense.
     Masks are kept in float32 or better, also by `half()`, and cast to the dtype of the activation: half precision
@@ -53,12 +56,13 @@ class MaskedModel(nn.Module):
         model: a model with an adapter; it is held, not copied. What torch.compile or DataParallel have wrapped is held
             without the wrapper; a compiled part of it runs uncompiled while the masks are on.
         pairs: pairs of that model, found or made by hand under their names; units of the others are left alone.
+        at_first_maps: where the masks multiply.
 
     Raises:
         ValueError: a pair does not fit the model.
     """
 
-    def __init__(self, model: nn.Module, pairs: Iterable[Pair]) -> None:
+    def __init__(self, model: nn.Module, pairs: Iterable[Pair], *, at_first_maps: bool = False) -> None:
         super().__init__()
         self.model = model = unwrapped(model)
         self.pairs = list(pairs)
@@ -73,14 +77,15 @@ class MaskedModel(nn.Module):
                     f"pairs: {pair.name} is not allowed: must be a pair of this {type(model).__name__};"
                     " use find_pairs(model)"
                 )
-            point = adapter.mask_point(model, known[pair.name])
+            find_point = adapter.first_mask_point if at_first_maps else adapter.mask_point
+            point = find_point(model, known[pair.name])
             num_copies = 1 if pair.per_head else known[pair.name].num_heads
             if pair.size * num_copies != point.width:
                 raise ValueError(
                     f"pairs: {pair.name} with {pair.size} units is not allowed: must have"
                     f" {point.width // num_copies}; use find_pairs(model)"
                 )
-            self._num_copies[pair.name] = num_copies
+            self._num_copies[pair.name] = num_copies * point.num_copies
             self._points[pair.name] = point
             self.mask_parameters[_key(pair.name)] = _ones(pair.size, model.get_submodule(point.linear))
         self._token_points: list[TokenPoint] = []

@@ -265,21 +265,30 @@ def attention_sizes(attention: Any) -> dict[str, Any]:
     }
 
 
-def with_heads(attention: Any, num_heads: int, qk_width: int, v_width: int) -> nn.Module:
+def numbers_of_heads(attention: Any) -> list[int]:
+    """The numbers that the heads of an attention have in the network that no head had left, as far as it is known."""
+    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention.num_heads)))
+    return numbers
+
+
+def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
     """The attention for linears that are cut already: of the stock class where it can have these widths.
 
     Args:
         attention: of timm, or one of those here; it is used up.
-        num_heads: number of heads that are left.
+        heads: ascending numbers of the heads that are left.
         qk_width: channels of a query or key head that are left.
         v_width: channels of a value head that are left.
     """
-    stock_width = getattr(attention, "head_dim", None)
-    if type(attention) is Attention and num_heads and qk_width == v_width == stock_width:
-        attention.num_heads, attention.attn_dim = num_heads, num_heads * stock_width
-        return attention
-    made: nn.Module = COMPACT_CLASSES.get(type(attention), type(attention))(attention, num_heads, qk_width, v_width)
-    return made
+    numbers, stock_width = numbers_of_heads(attention), getattr(attention, "head_dim", None)
+    made: Any = attention
+    if type(attention) is Attention and len(heads) and qk_width == v_width == stock_width:
+        made.num_heads, made.attn_dim = len(heads), len(heads) * stock_width
+    else:
+        compact_class = COMPACT_CLASSES.get(type(attention), type(attention))
+        made = compact_class(attention, len(heads), qk_width, v_width)
+    made.kept_heads = [numbers[head] for head in heads]
+    return made  # type: ignore[no-any-return]
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -372,7 +381,7 @@ def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: i
     if hasattr(attention, "relative_position_bias_table"):
         table = attention.relative_position_bias_table
         attention.relative_position_bias_table = nn.Parameter(table.new_empty(len(table), num_heads))
-    made: Any = with_heads(attention, num_heads, qk_width, v_width)
+    made: Any = with_heads(attention, range(num_heads), qk_width, v_width)
     made.scale = scale
     return made  # type: ignore[no-any-return]
 

@@ -24,6 +24,8 @@ class Classification(Task):
         Metric("top1", "top-1", "%", HIGHER),
         Metric("top5", "top-5", "%", HIGHER),
         Metric("loss", "cross entropy", "nats", LOWER),
+        Metric("kl", "KL to dense", "nats", LOWER),
+        Metric("agreement", "agreement with dense", "%", HIGHER),
     )
     headline = "top1"
     outputs = "logits"
@@ -99,11 +101,16 @@ def _mixup(recipe: Any, num_classes: int) -> Mixup | None:
 
 
 class ClassificationEvaluator(Evaluator):
-    """Counts the right answers, and sums the cross entropy."""
+    """Counts the right answers, and sums the cross entropy; beside the dense network also how far it is from that.
+
+    The divergence is KL(dense || network) of the classes' probabilities, which tells members apart that have the same
+    accuracy; agreement is the share of samples for which both have the same first class.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._sums: Tensor = torch.zeros(4, dtype=torch.float64)
+        self._distances: Tensor = torch.zeros(3, dtype=torch.float64)
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         labels: Tensor = batch[1]
@@ -111,15 +118,30 @@ class ClassificationEvaluator(Evaluator):
         is_among_top = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices == labels[:, None]
         loss = F.cross_entropy(outputs.float(), labels, reduction="sum")
         count = torch.tensor(len(labels), device=loss.device)
-        sums = torch.stack([is_first.sum(), is_among_top.sum(), loss, count])
-        if sums.device.type == "mps":  # knows no float64
-            sums = sums.cpu()
-        self._sums = self._sums.to(sums.device) + sums.double()
+        self._sums = _added(self._sums, torch.stack([is_first.sum(), is_among_top.sum(), loss, count]))
         self.num_samples += len(labels)
+
+    def compare(self, outputs: Tensor, dense_outputs: Tensor) -> None:
+        own, wanted = (F.log_softmax(scores.float(), dim=1) for scores in (outputs, dense_outputs))
+        distance = F.kl_div(own, wanted, reduction="sum", log_target=True)
+        agreeing = (outputs.argmax(1) == dense_outputs.argmax(1)).sum()
+        count = torch.tensor(len(outputs), device=distance.device)
+        self._distances = _added(self._distances, torch.stack([distance, agreeing, count]))
 
     def compute(self) -> dict[str, float]:
         first, among_top, loss, count = sum_over_devices(self._sums).tolist()
-        return {"top1": 100 * first / count, "top5": 100 * among_top / count, "loss": loss / count}
+        values = {"top1": 100 * first / count, "top5": 100 * among_top / count, "loss": loss / count}
+        distance, agreeing, num_compared = sum_over_devices(self._distances).tolist()
+        if num_compared:
+            # Rounding may leave a divergence of equal outputs below 0.
+            values |= {"kl": max(0.0, distance / num_compared), "agreement": 100 * agreeing / num_compared}
+        return values
+
+
+def _added(sums: Tensor, values: Tensor) -> Tensor:
+    if values.device.type == "mps":  # knows no float64
+        values = values.cpu()
+    return sums.to(values.device) + values.double()
 
 
 TASK = Classification

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spp.data.facts import DataFacts
     from spp.tasks.task import Task
 
-_NO_TASKS = ("config", "registry", "task")
+_NO_TASKS = ("config", "recall", "registry", "task")
 
 
 def task_names() -> list[str]:

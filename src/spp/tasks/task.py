@@ -56,9 +56,13 @@ class Evaluator(ABC):
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for one batch; counts its samples in `num_samples`."""
 
+    def compare(self, outputs: Any, dense_outputs: Any) -> None:  # noqa: B027 - not every task can
+        """Take in what the dense network puts out for the batch that `update` has just had."""
+
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics by name over the samples of all devices; called on all at once (see `sum_over_devices`)."""
+        """The metrics by name over the samples of all devices; called on all at once (see `sum_over_devices`,
+        `gather_over_devices`)."""
 
 
 class TrainingLoss(ABC):
@@ -174,3 +178,20 @@ def sum_over_devices(values: Tensor) -> Tensor:
         values = values.clone()
         torch.distributed.all_reduce(values)
     return values
+
+
+def gather_over_devices(rows: Tensor) -> Tensor:
+    """The rows (n, ...) of all processes that train together, those of the first one first; `rows` where there is one.
+
+    For metrics of a whole gallery; the processes may have different numbers of rows.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    sizes = [int(count) for count in counts]
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -9,6 +9,7 @@ import pytest
 
 from spp.cli.commands.cancel import end_processes
 from spp.cli.main import main
+from spp.cli.sweeps import noted_runner
 from spp.store.process import Process, this_process
 from spp.store.store import Store
 
@@ -35,6 +36,16 @@ def test_the_process_ends_and_says_so(sweep, start, capsys):
     result = json.loads(capsys.readouterr().out)
     assert (result["processes_ended"], result["jobs_ended"]) == ([pid], [])
     assert process.wait(60) == 143
+    # Who has cancelled wants to see that it is cancelled, until somebody goes on.
+    assert main(["status", "--json", f"paths.store={store.root}"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["state"] == "cancelled"
+    assert {stage["state"] for stage in status["stages"]} == {"cancelled"}
+    assert main(["watch", f"paths.store={store.root}"]) == 1
+    assert "4 cancelled" in capsys.readouterr().out
+    with noted_runner(store, name, "local"):
+        assert main(["status", "--json", f"paths.store={store.root}"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "queued"
     assert main(["cancel", name, f"paths.store={store.root}"]) == 0
     assert "nothing of it was queued or running" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spp.cli.commands import logs as module
 from spp.cli.commands.logs import tail
 from spp.cli.main import main
+from spp.store.claim import claim
 
 
 def write_log(store, stage, name, text):
@@ -50,17 +51,52 @@ def test_the_newest_log_of_the_stage_that_the_letters_begin(chain, sweep, capsys
         "key": stage.key,
         "file": str(file),
         "lines": ["three"],
+        "note": None,
     }
 
 
 def test_a_failure_in_the_process_of_spp_run_is_shown_though_it_has_no_log(chain, sweep, capsys):
     store, _ = sweep
     stage = next(iter(chain.stages.values()))
-    assert main(["logs", stage.key, f"paths.store={store.root}"]) == 2
-    assert "has no log" in capsys.readouterr().err
+    where = f"paths.store={store.root}"
+    assert main(["logs", stage.key, where]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "has no log, and has recorded nothing: it is queued, it waits for nobody works on the sweep" in said.err
+    store.append_metrics(stage.kind, stage.key, {"epoch": 1, "loss": 2.25})
     store.fail(stage.kind, stage.key, "Traceback\nValueError: no")
-    assert main(["logs", stage.key, f"paths.store={store.root}"]) == 0
-    assert capsys.readouterr().out == "Traceback\nValueError: no\n"
+    for words in ([stage.key], []):  # without a name what has failed in the newest sweep
+        assert main(["logs", *words, where]) == 0
+        assert capsys.readouterr().out == "epoch 1: loss 2.25\nTraceback\nValueError: no\n"
+
+
+def test_a_log_that_is_empty_is_said_to_be_and_the_record_stands_in(chain, sweep, capsys):
+    store, name = sweep
+    stage = next(iter(chain.stages.values()))
+    write_log(store, stage, "1.log", "\n")
+    store.append_metrics(stage.kind, stage.key, {"epoch": 7, "loss": 0.5})
+    assert main(["logs", stage.key[:9], "--json", f"paths.store={store.root}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["lines"] == ["epoch 7: loss 0.5"]
+    assert "has printed nothing into" in told["note"]
+    assert main(["logs", name[:5], f"paths.store={store.root}"]) == 0
+    assert capsys.readouterr().out
+
+
+def test_without_a_name_it_is_what_runs_and_then_what_was_done_last(chain, sweep, finish, capsys):
+    store, _ = sweep
+    first, second, *_ = chain.stages.values()
+    finish(store, first)
+    for stage in (first, second):
+        write_log(store, stage, "1.log", f"this is {stage.kind}\n")
+    where = f"paths.store={store.root}"
+    assert main(["logs", where]) == 0
+    assert capsys.readouterr().out == "this is dense\n"
+    with claim(store, second.kind, second.key):
+        assert main(["logs", where]) == 0
+    said = capsys.readouterr()
+    assert said.out == "this is update\n"
+    assert "running" in said.err
 
 
 def test_letters_that_fit_several_stages_list_them(sweep, capsys):

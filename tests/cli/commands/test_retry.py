@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 
 import pytest
 
 from spp.cli.main import main
+from spp.store.atomic import read_json, write_json
 from spp.store.store import Store
 
 
@@ -42,9 +44,27 @@ def test_what_fails_again_is_no_success(broken, capsys):
     store, sweep, stage = broken
     # The spec of the plan is what counts: a recipe that no program can follow.
     plan_file = store.sweep_dir(sweep) / "plan.json"
-    content = json.loads(plan_file.read_text())
+    content = read_json(plan_file)
     (spec,) = (spec for spec in content["stages"] if spec["key"] == stage.key)
     spec["config"]["recipe"] = {}
-    plan_file.write_text(json.dumps(content))
+    write_json(plan_file, content)
     assert main(["retry", sweep, f"paths.store={store.root}"]) == 1
     assert f"finetune {stage.key} failed" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("place", ["plan.json", ""])
+def test_the_plan_of_somebody_else_is_not_carried_out(place, broken, capsys):
+    store, sweep, stage = broken
+    os.chown(store.sweep_dir(sweep) / place, 4711, 4720)
+    assert main(["retry", sweep, f"paths.store={store.root}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("spp: store.trust: 'user' does not fit ")
+    assert said.count("\n") == 1
+    assert not store.is_done(stage.kind, stage.key)
+    os.setgroups([*(before := os.getgroups()), 4720])
+    try:
+        assert main(["retry", sweep, "store.trust=group", f"paths.store={store.root}"]) == 0
+    finally:
+        os.setgroups(before)
+    assert store.is_done(stage.kind, stage.key)

@@ -43,6 +43,8 @@ def test_identity(photographs, tmp_path, form):
     root = photographs.make(form)
     identity = identify("imagefolder", root, cache=tmp_path / "cache")
     assert identity["splits"] == {"train": 24, "test": 9}
+    # To be raised with every change of how a file becomes pixels (tests/data/images/test_pixels.py).
+    assert identity["decoding"] == 2
     assert identity == identify("imagefolder", photographs.make(form, "copy"))
     assert identity == identify("imagefolder", root, format=form, cache=tmp_path / "cache")
     assert identify("imagefolder", root, num_train=5)["splits"] == {"train": 5, "test": 9}
@@ -99,6 +101,23 @@ def test_the_index_is_kept_in_the_cache_and_not_beside_the_data(photographs, tmp
     torn = next(file for file in times if file.name.startswith("index-"))
     torn.write_bytes(torn.read_bytes()[:50])
     assert contents(read(root, cache).split("test")) == expected
+
+
+def test_a_flipped_bit_of_the_index_is_noticed(photographs, tmp_path):
+    root, cache = photographs.make("shards"), tmp_path / "cache"
+    expected = read(root, cache).split("train").labels.tolist()
+    (index,) = cache.glob("index-*-train-*.npy")
+    content = index.read_bytes()
+    for place in range(0, len(content), 37):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        index.write_bytes(flipped)
+        assert read(root, cache).split("train").labels.tolist() == expected
+
+
+def test_a_root_that_cannot_be_read_is_named():
+    with pytest.raises(ValueError, match=r"^data\.root: [^\n]*; allowed: [^\n]*; [^\n]*$"):
+        identify("imagefolder", "/proc")
 
 
 @every_form

@@ -1,15 +1,14 @@
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerStatus
 
 from spp.data.images.broken import BrokenImageError
 from spp.data.images.module import ImageData
 from spp.data.registry import open_source
+from spp.stages.fitting import LightningData
 
 RECIPE = {"crop": "pad4", "hflip": 0.5, "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25}
 
@@ -226,11 +225,9 @@ class Recorder(pl.LightningModule):
         self.seen.append((self.current_epoch, batch[1].tolist()))
         return torch.nn.functional.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])
 
-    def validation_step(self, batch, batch_idx):
-        self.training_step((batch[0], batch[1]), batch_idx)
+    def test_step(self, batch, batch_idx):
+        self.training_step(batch, batch_idx)
         self.seen.pop()
-
-    test_step = validation_step
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -249,8 +246,8 @@ def test_lightning_announces_the_epoch_and_does_not_warn(tmp_path):
         default_root_dir=tmp_path,
     )
     module = Recorder()
-    trainer.fit(module, datamodule=data)
-    trainer.test(module, datamodule=data, verbose=False)
+    trainer.fit(module, datamodule=LightningData(data))
+    trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
     loader = image_data(batch_size=270).train_dataloader()
     expected = [(epoch, labels.tolist()) for epoch in range(2) for _, labels in loader]
     assert module.seen == expected
@@ -263,21 +260,14 @@ def test_broken_images_are_counted_across_an_interruption(photographs, tmp_path)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     quiet |= {"max_epochs": 3, "limit_val_batches": 0, "enable_checkpointing": False, "default_root_dir": tmp_path}
     trainer, data = pl.Trainer(**quiet), image_data(**shape)
-    trainer.fit(Recorder(3 * 32 * 32), datamodule=data)
+    trainer.fit(Recorder(3 * 32 * 32), datamodule=LightningData(data))
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     assert data.num_skipped > 0
     trainer, resumed = pl.Trainer(**quiet), image_data(**shape)
-    trainer.fit(Recorder(3 * 32 * 32), datamodule=resumed, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    trainer.fit(
+        Recorder(3 * 32 * 32), datamodule=LightningData(resumed), ckpt_path=tmp_path / "a.ckpt", weights_only=True
+    )
     assert resumed.num_skipped == data.num_skipped
-
-
-class Place:
-    """Stands where the trainer of one of several devices stands."""
-
-    def __init__(self, rank, world_size, status=TrainerStatus.RUNNING):
-        self.global_rank, self.world_size = rank, world_size
-        self.state = SimpleNamespace(status=status)
-        self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("num_devices", [2, 4])
@@ -285,7 +275,7 @@ def test_devices_share_the_validation_without_a_repeat(num_devices):
     shares = []
     for rank in range(num_devices):
         data = image_data()
-        data.trainer = Place(rank, num_devices)
+        data.take_share(rank, num_devices)
         loader = data.val_dataloader()
         assert loader.batch_size == 64 // num_devices
         shares.append(batches(loader)[0])
@@ -296,7 +286,8 @@ def test_devices_share_the_validation_without_a_repeat(num_devices):
 
 def test_after_the_training_one_device_sees_all():
     data = image_data()
-    data.trainer = Place(0, 2, TrainerStatus.FINISHED)
+    data.take_share(0, 2)
+    data.take_share(0, 1)
     assert len(batches(data.val_dataloader())[0]) == 150
     assert data.num_replicas == 1
 

@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from spp.data.config import FIXED_AUGMENT
 from spp.data.images.source import Source
 from spp.data.images.transforms import Augment, eval_transform, train_transform
-from spp.data.registry import open_source
+from spp.data.registry import fixed_augment, open_source
 from spp.data.sampling import seed_transforms
 
 COLOUR = Source(10, 3, 32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25), open_split=None)
@@ -132,3 +135,17 @@ def test_imagenet_colours_do_not_fit_grey_images():
 
 def test_a_key_set_to_null_is_left_out():
     assert Augment.read({"rand_augment": None, "crop": None}) == Augment()
+
+
+def test_what_changes_fixed_images_is_what_is_said_to():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8))
+    changes = {
+        "rand_augment": "rand-m9-mstd0.5-inc1", "color_jitter": 0.4, "random_erasing": 0.5, "hflip": 0.5,
+        "crop": "pad4", "scale": (0.5, 1.0), "repeated_aug": 3, "interpolation": "bilinear",
+        "normalize": "none", "crop_pct": 0.5,
+    }  # fmt: skip
+    assert set(changes) == {entry.name for entry in dataclasses.fields(Augment)}
+    plain = eval_transform(Augment(), COLOUR, 40)(image)
+    looks = {name: eval_transform(Augment(**{name: value}), COLOUR, 40)(image) for name, value in changes.items()}
+    assert {name for name, look in looks.items() if not torch.equal(look, plain)} == set(FIXED_AUGMENT)
+    assert fixed_augment({**changes, "crop_pct": None}) == {"interpolation": "bilinear", "normalize": "none"}

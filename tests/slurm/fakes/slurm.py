@@ -12,6 +12,7 @@ against the real one. Its folder and its settings come from the environment:
   FAKE_SLURM_MINUTE_S   seconds that a minute of a time limit lasts [60]
   FAKE_SLURM_REQUEUE_S  seconds until a requeued job may start again [1]
   FAKE_SLURM_KILL_S     seconds between SIGTERM and SIGKILL [2]
+  FAKE_SLURM/NAME       a folder: another cluster of this name, with a queue of its own, for --clusters=NAME
   FAKE_SLURM_AGE_S      seconds until an ended job is forgotten (MinJobAge) [300]
 """
 
@@ -37,11 +38,14 @@ VALUES = {
         "nodes -N", "ntasks -n", "ntasks-per-node", "cpus-per-task -c", "mem", "mem-per-cpu", "gpus-per-node", "gres",
         "partition -p", "account -A", "qos -q", "constraint -C", "open-mode", "kill-on-invalid-dep", "wrap", "export",
         "chdir -D", "nodelist -w", "exclude -x", "wckey", "gpus-per-task", "mem-per-gpu", "nice", "reservation",
+        "clusters -M",
     ],
     "srun": ["ntasks -n", "nodes -N", "output -o", "error -e", "cpus-per-task -c", "ntasks-per-node", "wait -W"],
-    "squeue": ["jobs -j", "name -n", "states -t", "user -u", "format -o", "partition -p", "sort -S"],
-    "sacct": ["jobs -j", "format -o", "starttime -S", "endtime -E", "name", "user -u", "state -s"],
-    "scancel": ["signal -s", "name -n", "jobname", "state -t", "user -u"],
+    "squeue": [
+        "clusters -M", "jobs -j", "name -n", "states -t", "user -u", "format -o", "partition -p", "sort -S",
+    ],
+    "sacct": ["clusters -M", "jobs -j", "format -o", "starttime -S", "endtime -E", "name", "user -u", "state -s"],
+    "scancel": ["clusters -M", "signal -s", "name -n", "jobname", "state -t", "user -u"],
 }  # fmt: skip
 FLAGS = {
     "sbatch": ["hold -H", "parsable", "no-requeue", "requeue", "quiet -Q", "exclusive"],
@@ -96,7 +100,8 @@ def sbatch(words):
         state["jobs"][str(base)] = job
         (ROOT / f"{base}.sh").write_text(text)
         (ROOT / f"{base}.env").write_text(json.dumps(dict(ENV)))
-    print(base if options["parsable"] else f"Submitted batch job {base}")
+    where = f" on cluster {options['clusters']}" if options["clusters"] else ""
+    print(base if options["parsable"] else f"Submitted batch job {base}{where}")
     wake()
 
 
@@ -198,6 +203,8 @@ def squeue(words):
         if options.jobs is not None and not names:
             fail("slurm_load_jobs error: Invalid job id specified")
         rows = [row_of(state, name) for name in names]
+    if options.clusters:
+        print(f"CLUSTER: {options.clusters}")
     if not options.noheader:
         print(re.sub(r"%\.?\d*(\w)", r"\1", form))
     for row in rows:
@@ -304,10 +311,23 @@ def change(state, task, fields):
             fail(f"Update of this parameter is not supported: {key}={value}")
 
 
+def go_to_cluster(name, words):
+    """Become the command of another cluster where one is named, in the words or in the script of sbatch."""
+    script = Path(words[-1]).read_text() if name == "sbatch" and words and Path(words[-1]).is_file() else ""
+    named = re.search(r"--clusters=(\S+)", " ".join([*words, script]))
+    if named is None or ROOT.name == named[1]:
+        return
+    if not (ROOT / named[1]).is_dir():
+        fail(f"{name}: error: No cluster '{named[1]}' known by database.")
+    os.environ["FAKE_SLURM"] = str(ROOT / named[1])
+    os.execv(sys.executable, [sys.executable, "-SE", sys.argv[0], *words])
+
+
 def main():
     name, words = Path(sys.argv[0]).name, sys.argv[1:]
     if words[:1] == ["runner"]:
         return runner(words)
+    go_to_cluster(name, words)
     if not ROOT.is_dir():
         fail(f"{name}: error: FAKE_SLURM names no folder")
     with open(ROOT / "calls", "a") as calls:

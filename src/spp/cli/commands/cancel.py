@@ -10,7 +10,7 @@ from spp.cli.markup import escape
 from spp.cli.sweeps import command, find_sweep, runners
 from spp.cli.table import count, make_console
 from spp.store.process import Process, is_alive
-from spp.store.store import Store
+from spp.store.store import Store, utc_now
 
 GRACE_SECONDS = 30.0
 """How long the process of `spp run` may take to save what it is at, and to end its workers."""
@@ -18,7 +18,7 @@ GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
 
-def cancel(root: Path, sweep: str, *, as_json: bool) -> int:
+def cancel(root: Path, sweep: str | None, *, as_json: bool) -> int:
     """End the sweep's jobs, and the process that carries it out if it is on this machine.
 
     Exit code 1 if a process of this machine does not end; of one elsewhere nothing is known, and it is named.
@@ -29,7 +29,11 @@ def cancel(root: Path, sweep: str, *, as_json: bool) -> int:
     store = Store(root)
     sweep = find_sweep(root, sweep)
     was_submitted = any("batch" in row or "awaits" in row for row in store.read_jobs(sweep))
-    cancelled = cancel_jobs(store, sweep) if was_submitted else Cancelled((), ())
+    if was_submitted:
+        cancelled = cancel_jobs(store, sweep)
+    else:
+        cancelled = Cancelled((), ())
+        store.append_job(sweep, {"cancelled": utc_now()})
     found = [(process, is_alive(process)) for process in runners(store, sweep)]
     ended = end_processes([process for process, lives in found if lives])
     left = [process for process, lives in found if lives and process not in ended]

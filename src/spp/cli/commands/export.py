@@ -1,5 +1,6 @@
 """spp export: a member as a file that other programs run."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from spp.plan.spec import StageRef
 from spp.store.marker import verified
-from spp.store.store import Store
+from spp.store.store import Store, stage_of
 from spp.text import visible
 
 SUFFIXES = {"safetensors": "", "onnx": ".onnx", "torch": ".pt2"}
@@ -37,7 +38,7 @@ class ExportRequest:
     force: bool = False
 
 
-def export(root: Path, request: ExportRequest) -> int:
+def export(root: Path, request: ExportRequest, *, as_json: bool) -> int:
     """Write the file and say what is in it."""
     for name, value in (("opset", request.opset), ("int8", request.int8)):
         if value is not None and request.form != "onnx":
@@ -64,6 +65,7 @@ def export(root: Path, request: ExportRequest) -> int:
             file,
             opset=request.opset,
             int8=request.int8,
+            runtime=_runtime_of(source),
             data=_data(Store(root), dense_key_of(Store(root), source), open_measured_data),
             force=request.force,
         )
@@ -72,6 +74,12 @@ def export(root: Path, request: ExportRequest) -> int:
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
             "written; choose another"
         ) from None
+    if as_json:
+        num_bytes = made.file.stat().st_size if made.file.is_file() else None
+        about = None if made.description is None else str(made.description)
+        row = {"file": str(made.file), "bytes": num_bytes, "description": about, "difference": made.difference}
+        print(json.dumps({**row, "checked_on": made.checked_on, "compared": made.compared}, indent=1))
+        return 0
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
         checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for {made.checked_on}"
@@ -128,6 +136,16 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
     remedy = "give more of its key" if found else "see the column key of family.csv, which spp report family writes"
     allowed = "key of a finished stage that measured or finetuned a member, or a folder"
     raise ValueError(f"MEMBER: {member!r} {problem}; allowed: {allowed}; {remedy}")
+
+
+def _runtime_of(file: Path) -> dict[str, Any] | None:
+    """How the stage that wrote a member finds the network's own code; None for a file that no stage wrote."""
+    found = stage_of(file) if file.is_file() else None
+    if found is None:
+        return None
+    store, ref = found
+    runtime: dict[str, Any] = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
+    return runtime
 
 
 def _file_of(store: Store, ref: StageRef) -> Path | None:

@@ -1,6 +1,7 @@
 """spp extract: a compact model from a finished path."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Words:
     measures: bool
 
 
-def extract(root: Path, words: Words) -> int:
+def extract(root: Path, words: Words, *, as_json: bool) -> int:
     """Write the folder of the model, and say what it costs and does."""
     store = Store(root)
     source = _full_name(store, words.source)
@@ -47,6 +48,13 @@ def extract(root: Path, words: Words) -> int:
         measures=words.measures,
     )
     made = worker.extract(store, request)
+    if as_json:
+        cost, dense = made.cost, made.dense
+        row = {"asked": {words.kind: words.size}, "macs": cost.macs, "params": cost.params, "num_units": made.num_units}
+        row |= {"dense": {"macs": dense.macs, "params": dense.params}, "weights": made.weights}
+        row |= {"folder": str(made.folder), "measured": [asdict(each) for each in made.measured]}
+        print(json.dumps({**row, "not_measured": made.not_measured}, indent=1))
+        return 0
     print(f"asked:   {words.kind} {format_size(words.size)}")
     print(f"weights: {made.weights}")
     print(f"folder:  {visible(str(made.folder))}")

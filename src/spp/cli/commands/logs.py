@@ -6,11 +6,17 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from spp.cli.stage_names import find_stage
+from spp.cli.specs import Specs
+from spp.cli.sweeps import find_sweep, view_sweep
+from spp.cli.table import title_of
 from spp.plan.spec import StageRef
+from spp.record.lines import line_of
 from spp.schedule.batch_records import submission_log
+from spp.schedule.status import State
+from spp.store.about import named
 from spp.store.marker import DONE
 from spp.store.store import FAILED, Store
 from spp.text import visible
@@ -20,25 +26,66 @@ _BLOCK_BYTES = 1 << 16
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def logs(root: Path, prefix: str, *, num_lines: int, follow: bool, as_json: bool) -> int:
+@dataclass(frozen=True)
+class _Printed:
+    """Lines of a log, where they are, and what has to be said about them."""
+
+    lines: list[str]
+    file: Path | None
+    note: str | None = None
+
+
+def logs(root: Path, name: str, *, num_lines: int, follow: bool, as_json: bool) -> int:
     """Print the end of a stage's newest log; with `follow` go on until the stage ends, exit code 1 if it failed.
 
+    Args:
+        root: folder of the store.
+        name: key of a stage, or how it begins; or a sweep, empty for the newest, of which the stage is taken that one
+            would ask for: the first that failed, else one that runs, else the last that was done.
+        num_lines: how many, from the end.
+        follow: go on until the stage ends.
+        as_json: print JSON.
+
     Raises:
-        ValueError: if no stage, or more than one, begins with `prefix`, or if nothing was ever printed.
+        ValueError: if there is no such stage or sweep, or more than one.
     """
     store = Store(root)
-    stage = find_stage(store, prefix)
+    stage, title = _find(store, name)
+    if not name and not as_json:
+        print(f"spp: {visible(title)}", file=sys.stderr)
     if follow:
         for line in _following(store, stage, num_lines):
             row = {"stage": stage.kind, "key": stage.key, "line": line}
             print(json.dumps(row) if as_json else _harmless(line), flush=True)
         return 0 if store.is_done(stage.kind, stage.key) else 1
-    file, lines = _printed(store, stage, num_lines)
+    printed = _printed(store, stage, num_lines)
     if as_json:
-        print(json.dumps({"stage": stage.kind, "key": stage.key, "file": str(file), "lines": lines}, indent=1))
-    else:
-        print("\n".join(map(_harmless, lines)))
+        file = None if printed.file is None else str(printed.file)
+        told = {"file": file, "lines": printed.lines, "note": printed.note}
+        print(json.dumps({"stage": stage.kind, "key": stage.key, **told}, indent=1))
+        return 0
+    if printed.note:
+        print(f"spp: {visible(printed.note)}", file=sys.stderr)
+    if printed.lines:
+        print("\n".join(map(_harmless, printed.lines)))
     return 0
+
+
+def _find(store: Store, name: str) -> tuple[StageRef, str]:
+    """The stage that is meant, and what to call it."""
+    is_sweep = name and (name in store.list_sweeps() or named(store, name) is not None)
+    if name and not is_sweep and (store.find_stages(name) or not any(s.startswith(name) for s in store.list_sweeps())):
+        spec = Specs(store).find(name)
+        return StageRef(spec["kind"], spec["key"]), f"{spec['kind']} {spec['key']}"
+    sweep = find_sweep(store.root, name or None)
+    view = view_sweep(store, sweep)
+    stages = view.status.stages
+    by_state = {state: [stage for stage in stages if stage.state is state] for state in State}
+    chosen = next(
+        (by_state[state][0] for state in (State.FAILED, State.LOST, State.RUNNING) if by_state[state]),
+        by_state[State.DONE][-1] if by_state[State.DONE] else stages[0],
+    )
+    return StageRef(chosen.kind, chosen.key), f"{title_of(chosen)} {chosen.key} of {sweep}, {chosen.state.value}"
 
 
 def _harmless(line: str) -> str:
@@ -80,18 +127,33 @@ def _start_of_last(file: Path, num_lines: int) -> int:
     return end - len(data) + start + 1 if num_lines else end
 
 
-def _printed(store: Store, stage: StageRef, num_lines: int) -> tuple[Path, list[str]]:
+def _printed(store: Store, stage: StageRef, num_lines: int) -> _Printed:
+    """What was printed; where that is nothing, what the stage has recorded, and why it failed or has not begun."""
     file = newest_log(store, stage)
-    if file is not None:
-        return file, tail(file, num_lines)
+    lines = [] if file is None else tail(file, num_lines)
+    if any(line.strip() for line in lines) or num_lines == 0:
+        return _Printed(lines, file)
+    what = "has no log" if file is None else f"has printed nothing into {file}"
+    recorded = [line_of(row) for row in store.read_metrics(stage.kind, stage.key)]
     failure = store.failure(stage.kind, stage.key)
     if failure is not None:
-        lines = failure["traceback"].splitlines()
-        return store.stage_dir(stage.kind, stage.key) / FAILED, lines[max(0, len(lines) - num_lines) :]
-    raise ValueError(
-        f"STAGE: {stage.kind} {stage.key} has no log; allowed: a stage whose worker has started; one in the process of "
-        "`spp run` (cluster=debug) prints to its terminal; see spp status"
-    )
+        recorded += failure["traceback"].splitlines()
+        recorded += [failure["where"]] if failure["where"] else []
+    note = f"{stage.kind} {stage.key} {what}; this is what it has recorded"
+    if not recorded:
+        note = f"{stage.kind} {stage.key} {what}, and has recorded nothing: {_why_nothing(store, stage)}"
+    return _Printed(recorded[max(0, len(recorded) - num_lines) :], file, note)
+
+
+def _why_nothing(store: Store, stage: StageRef) -> str:
+    if store.is_done(stage.kind, stage.key):
+        return "it is done, and had nothing to tell"
+    for sweep in store.list_sweeps():
+        if stage.key in store.read_plan(sweep).stages:
+            (status,) = (one for one in view_sweep(store, sweep).status.stages if one.key == stage.key)
+            waits = f", it waits for {status.waits}" if status.waits else ""
+            return f"it is {status.state.value}{waits}"
+    return "no sweep has it"
 
 
 def _written_at(path: Path) -> tuple[int, str]:
@@ -130,5 +192,6 @@ def _following(store: Store, stage: StageRef, num_lines: int) -> Iterator[str]:
 
 
 def _has_ended(store: Store, stage: StageRef) -> bool:
-    names = os.listdir(store.stage_dir(stage.kind, stage.key))
+    folder = store.stage_dir(stage.kind, stage.key)
+    names = os.listdir(folder) if folder.is_dir() else []
     return DONE in names or FAILED in names

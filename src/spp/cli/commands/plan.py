@@ -8,13 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from spp.cli.costs import expected_costs, method_and_seed
+from spp.cli.execute import check_fits
 from spp.cli.markup import escape
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import Planned, plan_sweep
 from spp.cli.table import count, human_resources, human_time, make_console, make_table, styled, title
-from spp.plan.spec import Stage
 from spp.schedule.batches import make_batches
-from spp.schedule.estimate import Estimate, estimate
+from spp.schedule.estimate import Estimate
 from spp.schedule.status import StageStatus, State, plan_status
 from spp.store.provenance import is_other_code
 from spp.store.store import Store
@@ -29,19 +30,27 @@ MAX_ROWS = 60
 
 def plan(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), *, as_json: bool) -> int:
     """Print the merged graph with the state and the expected cost of every stage; changes nothing."""
-    planned = plan_sweep(compose_points(words, multirun, config_dirs))
+    planned = plan_sweep(compose_points(words, multirun, config_dirs), may_lack_data=True)
+    check_fits(planned.plan, planned.cluster)
     store = Store(planned.store)
     states = _states_of(planned, store)
-    rows = plan_rows(planned, store, states)
+    costs = expected_costs(planned, store, states)
+    rows = plan_rows(planned, states, costs)
     totals = plan_totals(planned, rows)
     if as_json:
-        print(json.dumps({"stages": rows, **totals}, indent=1))
+        known = {
+            str(setup.data.factory or setup.data.name): dict(setup.data.fingerprint)
+            for setup in planned.setups.values()
+        }
+        print(json.dumps({"stages": rows, **totals, "data": known, "lacking": list(planned.lacking)}, indent=1))
         return 0
     console = make_console()
     submitted = planned.cluster.name == "slurm"
     make = _by_stage if len(rows) <= MAX_ROWS else _by_kind
     console.print(make(rows, submitted=submitted))
     _print_totals(console, totals, submitted=submitted)
+    _print_bases(console, rows)
+    _print_lacking(console, planned)
     _print_other_code(console, rows)
     return 0
 
@@ -58,17 +67,20 @@ def _states_of(planned: Planned, store: Store) -> dict[str, StageStatus]:
     return plan_status(store, planned.plan, live) if live.jobs else states
 
 
-def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus]) -> list[dict[str, Any]]:
-    """One row per stage: kind, label, key, state, job, resources, inputs, job array, estimated seconds and GPU-seconds.
+def plan_rows(
+    planned: Planned, states: Mapping[str, StageStatus], costs: Mapping[str, Estimate]
+) -> list[dict[str, Any]]:
+    """One row per stage: kind, label, method and seed, key, state, job, resources, inputs, job array, and its estimate.
 
     `job` is the SLURM job that is at it, `array` numbers the calls of sbatch, from 1; None where there is none.
+    `method` is that of the stage or, of one that methods share, None.
     """
-    costs = estimate(store, planned.plan.stages.values())
     array_of = _arrays(planned, states) if planned.cluster.name == "slurm" else {}
     return [
         {
             "stage": stage.kind,
             "label": stage.label,
+            **method_and_seed(planned.plan, key),
             "key": key,
             "state": states[key].state.value,
             "job": states[key].job,
@@ -77,7 +89,10 @@ def plan_rows(planned: Planned, store: Store, states: Mapping[str, StageStatus])
             "points": len(planned.plan.points_of(key)),
             "inputs": list(planned.plan.parents(key)),
             "seconds": costs[key].seconds,
-            "gpu_seconds": _gpu_seconds(stage, costs[key]),
+            "gpu_seconds": costs[key].gpu_seconds,
+            "macs": costs[key].macs,
+            "estimated_by": costs[key].by,
+            "basis": costs[key].basis,
             "other_code": is_other_code(states[key].code_hash),
         }
         for key, stage in planned.plan.stages.items()
@@ -88,7 +103,8 @@ def plan_totals(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str
     """What the rows add up to: stages by state, calls of sbatch, GPU-hours of what is still to do."""
     under_way = (State.DONE, State.RUNNING)
     missing = [row for row in rows if row["state"] not in under_way and not _waits(row["state"], row["job"])]
-    known = [row["gpu_seconds"] for row in missing if row["gpu_seconds"] is not None]
+    known = [row for row in missing if row["seconds"] is not None]
+    on_cpu = [row["seconds"] for row in known if not row["resources"].get("gpus_per_node")]
     return {
         "num_points": len(planned.plan.points),
         "num_uses": sum(len(planned.plan.stages_of(point)) for point in planned.plan.points),
@@ -98,7 +114,8 @@ def plan_totals(planned: Planned, rows: Sequence[Mapping[str, Any]]) -> dict[str
         "num_waiting": sum(_waits(row["state"], row["job"]) for row in rows),
         "num_missing": len(missing),
         "num_arrays": len({row["array"] for row in missing} - {None}),
-        "gpu_hours": sum(known) / 3600,
+        "gpu_hours": sum(row["gpu_seconds"] for row in known) / 3600,
+        "cpu_hours": sum(on_cpu) / 3600,
         "num_unknown": len(missing) - len(known),
     }
 
@@ -126,21 +143,16 @@ def _waits(state: str, job: str | None) -> bool:
     return state == State.QUEUED and job is not None
 
 
-def _gpu_seconds(stage: Stage, cost: Estimate) -> float | None:
-    """What a stage costs on its GPUs; what was measured on a CPU says nothing about that."""
-    if not stage.resources.get("gpus_per_node"):
-        return 0.0
-    return cost.gpu_seconds or None
-
-
 def _by_stage(rows: Sequence[Mapping[str, Any]], *, submitted: bool) -> Table:
     array_head = ["array>"] if submitted else []
-    table = make_table("stage", "key", "state", "points>", *array_head, "time>", "asks for")
+    table = make_table("stage", "method", "seed>", "key", "state", "points>", *array_head, "time>", "asks for")
     for row in rows:
         state = State(row["state"])
         array = [str(row["array"] or "")] if submitted else []
         table.add_row(
             escape(title(row["stage"], row["label"])),
+            escape(row["method"] or ""),
+            "" if row["seed"] is None else str(row["seed"]),
             row["key"][:8],
             styled(state),
             str(row["points"]),
@@ -165,7 +177,7 @@ def _by_kind(rows: Sequence[Mapping[str, Any]], *, submitted: bool) -> Table:
         num_todo = len(members) - states[State.DONE] - states[State.RUNNING] - num_waiting
         numbers = (len(members), states[State.DONE], states[State.RUNNING], num_todo)
         arrays = [str(len({row["array"] for row in members} - {None}))] if submitted else []
-        seconds = human_time(members[0]["seconds"]) if num_todo else ""
+        seconds = _range_text([row["seconds"] for row in members if row["state"] != State.DONE]) if num_todo else ""
         table.add_row(kind, *(f"{number:,}" for number in numbers), *arrays, seconds, escape(asked))
     return table
 
@@ -182,7 +194,37 @@ def _print_totals(console: Console, totals: Mapping[str, Any], *, submitted: boo
     if totals["num_missing"]:
         unknown = totals["num_unknown"]
         unsure = f", without {count(unknown, 'stage')} of unknown cost" if unknown else ""
-        console.print(f"estimated {totals['gpu_hours']:.2f} GPU-hours{unsure}", soft_wrap=True)
+        on_cpu = human_time(3600 * totals["cpu_hours"])
+        parts = [f"{totals['gpu_hours']:.2f} GPU-hours"] if totals["gpu_hours"] else []
+        parts += [f"{on_cpu} on the CPU"] if totals["cpu_hours"] or not parts else []
+        console.print(f"estimated {' and '.join(parts)}, one stage after the other{unsure}", soft_wrap=True)
+
+
+def _range_text(seconds: Sequence[float | None]) -> str:
+    """The time of one of several stages: `4 min 10 s`, or `12 s to 4 min 10 s`."""
+    known = [value for value in seconds if value is not None]
+    if not known:
+        return "?"
+    texts = dict.fromkeys((human_time(min(known)), human_time(max(known))))
+    return " to ".join(texts)
+
+
+def _print_bases(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the times rest on: a line for each basis, with the kinds of stages that it is for."""
+    kinds_of: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if row["state"] != State.DONE:
+            kinds_of.setdefault((row["estimated_by"], row["basis"]), {})[row["stage"]] = None
+    for (by, basis), kinds in kinds_of.items():
+        console.print(f"  [dim]{by}: {escape(', '.join(kinds))}: {escape(basis)}[/]", soft_wrap=True)
+
+
+def _print_lacking(console: Console, planned: Planned) -> None:
+    if planned.lacking:
+        names = ", ".join(planned.lacking)
+        hashed = all(setup.data.fingerprint.get("sha256") for setup in planned.setups.values())
+        keys = "" if hashed else "; without its sha256 the keys are not those of the run"
+        console.print(f"[yellow]{escape(names)} is not here[/]: planned by data.manifest{keys}", soft_wrap=True)
 
 
 def _print_other_code(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

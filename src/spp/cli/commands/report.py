@@ -1,15 +1,17 @@
 """spp report: tables, figures and a page from what was run, beside the paper's numbers."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spp.cli.report_names import FORMATS, REPORTS
 from spp.cli.sweeps import find_sweep
-from spp.record.record import Record, read_record
+from spp.plan.numbers import format_size
+from spp.record.record import MissingMember, Record, read_record
 from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
 from spp.report.reports import REPORTS as MAKERS
@@ -20,6 +22,8 @@ from spp.text import visible
 
 if TYPE_CHECKING:
     from spp.report.drawing import Drawing
+
+_MAX_NAMED = 10
 
 PRINTED = ("family", "compare")
 """What `all` shows on the terminal, too; what is asked for by name always is."""
@@ -51,7 +55,7 @@ class ReportRequest:
         return any(suffix in (*PICTURES, "html") for suffix in self.formats)
 
 
-def report(root: Path, request: ReportRequest) -> int:
+def report(root: Path, request: ReportRequest, *, as_json: bool = False) -> int:
     """Write what was asked for and say where; tables are also printed.
 
     Raises:
@@ -60,7 +64,7 @@ def report(root: Path, request: ReportRequest) -> int:
     if not set(request.names) <= set(REPORTS):
         raise ValueError(f"NAME: {request.name!r} is no report; allowed: {', '.join(REPORTS)}, all; take one of these")
     try:
-        return _report(root, request)
+        return _report(root, request, as_json=as_json)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"paths.store or --out: {error.filename} {error.strerror}; allowed: a whole store, a folder to write; "
@@ -68,18 +72,42 @@ def report(root: Path, request: ReportRequest) -> int:
         ) from None
 
 
-def _report(root: Path, request: ReportRequest) -> int:
+def _report(root: Path, request: ReportRequest, *, as_json: bool) -> int:
     record, place = _read(root, request)
     folder = request.out or _folder(root) / place
     parts = [part for name in request.names if (part := _make(MAKERS[name], record, request)) is not None]
     parts = _with_drawings(parts, record, request) if request.draws else parts
-    for part in parts:
+    for part in () if as_json else parts:
         if request.name != "all" or part.report.name in PRINTED:
             print("\n".join(to_markdown(table) for table in part.tables))
     files = Files(folder, request.formats, page_name="report" if request.name == "all" else request.name)
-    for file in files.write(parts, record, load_published()):
-        print(visible(str(file)))
+    written = [str(file) for file in files.write(parts, record, load_published())]
+    if as_json:
+        print(
+            json.dumps(
+                {"files": written, "num_members": len(record.rows), "missing": list(map(asdict, record.missing))},
+                indent=1,
+            )
+        )
+        return 0
+    print("\n".join(map(visible, written)))
+    for line in _not_there(record):
+        print(f"spp: {visible(line)}", file=sys.stderr)
     return 0
+
+
+def _not_there(record: Record) -> list[str]:
+    """What was asked for and is not in the report, a line for the members of a point in one state."""
+    groups: dict[tuple[str, str, str], list[MissingMember]] = {}
+    for member in record.missing:
+        groups.setdefault((member.sweep, member.point, member.state), []).append(member)
+    lines = []
+    for (sweep, point, state), members in list(groups.items())[:_MAX_NAMED]:
+        sizes = ", ".join(f"{format_size(member.budget_asked)} {member.budget_kind}" for member in members)
+        lines.append(f"not there, {state}: {sizes} of {point} ({sweep}); again with: spp retry {sweep}")
+    if len(groups) > _MAX_NAMED:
+        lines.append(f"not there: members of {len(groups) - _MAX_NAMED} more points; all of them: --json")
+    return lines
 
 
 def _folder(root: Path) -> Path:

@@ -4,20 +4,20 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from spp.cli.execute import carry_out, check_fits, print_submission
 from spp.cli.markup import escape
+from spp.cli.outcome import outcome_json
 from spp.cli.sweeps import command, find_sweep
 from spp.plan.cluster import ClusterConfig
-from spp.schedule.status import State, plan_status
+from spp.store.leftovers import remove_unfinished
 from spp.store.store import Store
 from spp.store.trust import check_owned
 
 
-def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False, trusted: str = "user") -> int:
+def retry(root: Path, sweep: str | None, *, as_json: bool, automatic: bool = False, trusted: str = "user") -> int:
     """Carry the sweep out again as it was planned, on the cluster that it was planned for.
 
     Args:
@@ -31,6 +31,7 @@ def retry(root: Path, sweep: str, *, as_json: bool, automatic: bool = False, tru
     sweep = find_sweep(root, sweep)
     # Its lines for the shell and the names of its modules run here or on the nodes, as this user.
     check_owned([str(store.sweep_dir(sweep)), str(store.sweep_dir(sweep) / "plan.json")], trusted)
+    remove_unfinished(store, sweep)
     cluster = ClusterConfig.read(store.read_cluster(sweep) or {"name": "debug"}, "cluster")
     if cluster.name == "slurm":
         return _send_again(store, sweep, as_json=as_json, automatic=automatic, trusted=trusted)
@@ -48,7 +49,7 @@ def _send_again(store: Store, sweep: str, *, as_json: bool, automatic: bool, tru
     if as_json:
         numbers = {"num_jobs": sent.num_jobs, "num_arrays": sent.num_arrays}
         stages = {"cached": list(sent.cached), "awaited": list(sent.awaited)}
-        print(json.dumps({"sweep": sweep, **numbers, **stages}, indent=1))
+        print(json.dumps({"sweep": sweep, "ok": True, **numbers, **stages}, indent=1))
         return 0
     console = Console(highlight=False, soft_wrap=True)
     print_submission(sent, console)
@@ -65,8 +66,5 @@ def _run_again(store: Store, sweep: str, cluster: ClusterConfig, *, as_json: boo
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         ok = carry_out(plan, store, sweep, cluster, console, trusted=trusted)
     if as_json:
-        by_state: dict[str, Any] = {state.value: [] for state in State}
-        for key, stage in plan_status(store, plan).items():
-            by_state[stage.state.value].append(key)
-        print(json.dumps({"sweep": sweep, "ok": ok, "stages": by_state}, indent=1))
+        print(json.dumps(outcome_json(store, plan, sweep, ok), indent=1))
     return 0 if ok else 1

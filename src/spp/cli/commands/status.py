@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from spp.cli.markup import escape
+from spp.cli.prospects import Estimates, with_prospects
 from spp.cli.sweeps import SweepView, find_sweep, view_sweep
-from spp.cli.table import make_console, make_table, place_of, quiet, styled, title_of
-from spp.cli.views import by_kind, headline, notes, running
+from spp.cli.table import make_console, place_of, quiet, styled, title_of
+from spp.cli.views import by_kind, headline, notes, points, running, waiting
 from spp.store.store import Store
 from spp.text import visible
 
@@ -20,27 +20,24 @@ MAX_STAGES = 20
 def status(root: Path, sweep: str | None, *, as_json: bool) -> int:
     """Print one row per stage kind and per point; failures with the last lines of their errors."""
     view = view_sweep(Store(root), find_sweep(root, sweep))
+    view = with_prospects(Store(root), view, Estimates(Store(root)))
     if as_json:
-        print(json.dumps(view.status.to_json(), indent=1))
+        print(json.dumps({**view.status.to_json(), "state": view.word, "to_go_s": view.to_go_s}, indent=1))
         return 0
     console = make_console()
-    for part in (headline(view, root), by_kind(view), _by_point(view), running(view, MAX_STAGES)):
+    for part in (
+        headline(view, root),
+        by_kind(view),
+        points(view, len(view.status.points)),
+        running(view, MAX_STAGES),
+        waiting(view, MAX_STAGES),
+    ):
         if part is not None:
             console.print(part, "", sep="\n")
     _print_failures(console, view)
     for line in notes(view, root):
         console.print(line, soft_wrap=True)
     return 0
-
-
-def _by_point(view: SweepView) -> Table:
-    table = make_table("point", "state", "done>", "blocked by")
-    kinds = {stage.key: stage.kind for stage in view.status.stages}
-    for point in view.status.points:
-        done = f"{point.counts.get('done', 0)}/{sum(point.counts.values())}"
-        culprit = f"{kinds[point.culprit]} {point.culprit[:8]}" if point.culprit else ""
-        table.add_row(escape(point.name), styled(point.state), done, culprit)
-    return table
 
 
 def _print_failures(console: Console, view: SweepView) -> None:

@@ -1,24 +1,30 @@
 """spp sync: upload the W&B runs that stages have kept offline."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import Enum
 from pathlib import Path
 
 from spp.cli.sweeps import find_sweep
-from spp.cli.table import count
+from spp.cli.table import count, human_time
 from spp.record.wandb_account import account_problem
 from spp.record.wandb_file import OFFLINE, find_segments, is_finished, read_file
 from spp.store.claim import holder_of
 from spp.store.store import Store
 from spp.text import visible
 
-BATCH_SIZE = 25
+BATCH_SIZE = 10
 """Runs per call of wandb sync: it needs seconds to begin, and says nothing that could be counted."""
+
+NUM_PARALLEL = 4
+"""Calls of wandb sync at a time: each mostly waits for the server."""
 
 QUIET_SECONDS = 60.0
 """How long a run that was not closed must have stood still to count as given up."""
@@ -32,8 +38,20 @@ class State(Enum):
     DAMAGED = "damaged"
 
 
-def sync(root: Path, sweep: str | None) -> int:
-    """Upload what was not uploaded before, of all stages or of a sweep; exit code 1 if that did not go well."""
+def sync(root: Path, sweep: str | None, *, as_json: bool) -> int:
+    """Upload what was not uploaded before, of all stages or of a sweep; exit code 1 if that did not go well.
+
+    With `as_json` only the result goes to stdout; how far it is, is for the eyes.
+    """
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code, numbers = _sync(root, sweep)
+    if as_json:
+        print(json.dumps({"ok": code == 0, **numbers}, indent=1))
+    return code
+
+
+def _sync(root: Path, sweep: str | None) -> tuple[int, dict[str, int]]:
+    """The exit code, and how many runs were found by state and uploaded."""
     by_state: dict[State, list[Path]] = {state: [] for state in State}
     for folder in _not_uploaded(root, sweep):
         by_state[_state(folder)].append(folder)
@@ -42,23 +60,37 @@ def sync(root: Path, sweep: str | None) -> int:
         print(f"{count(len(growing), 'run')} of stages at work: left for the next time")
     for folder in damaged:
         print(f"spp: {visible(str(folder))} is damaged; remove it, the store has the whole record", file=sys.stderr)
+    numbers = {"num_ready": len(ready), "num_growing": len(growing), "num_damaged": len(damaged), "num_uploaded": 0}
     if not ready:
         print("nothing to upload")
-        return 1 if damaged else 0
+        return 1 if damaged else 0, numbers
     if problem := account_problem():
         print(f"spp: {visible(problem)}", file=sys.stderr)
-        return 1
-    num_done = 0
-    for batch in _batches(ready):
-        answer = _upload(batch)
-        num_done += sum(map(_is_synced, batch))
-        print(f"uploaded {num_done} of {count(len(ready), 'run')}", flush=True)
-        if not all(map(_is_synced, batch)):
-            print(
-                f"spp: wandb sync did not upload the others ({visible(answer)}); say it again to go on", file=sys.stderr
-            )
-            return 1
-    return 1 if damaged else 0
+        return 1, numbers
+    answer = _upload_all(list(_batches(ready)), len(ready))
+    numbers["num_uploaded"] = sum(map(_is_synced, ready))
+    if answer is not None:
+        print(f"spp: wandb sync did not upload the others ({visible(answer)}); say it again to go on", file=sys.stderr)
+    return 1 if damaged or answer is not None else 0, numbers
+
+
+def _upload_all(batches: Sequence[Sequence[Path]], num_runs: int) -> str | None:
+    """Upload several batches at a time; what wandb sync said about one that it did not upload, after which no further
+    one is begun."""
+    began, num_done = time.monotonic(), 0
+    with ThreadPoolExecutor(NUM_PARALLEL) as pool:
+        waiting = {pool.submit(_upload, batch): batch for batch in batches}
+        for ended in as_completed(list(waiting)):
+            batch = waiting[ended]
+            num_done += sum(map(_is_synced, batch))
+            has_failed = not all(map(_is_synced, batch))
+            left = (time.monotonic() - began) / max(1, num_done) * (num_runs - num_done)
+            to_go = f", about {human_time(left)} to go" if num_done < num_runs and not has_failed else ""
+            print(f"uploaded {num_done} of {count(num_runs, 'run')}{to_go}", flush=True)
+            if has_failed:
+                pool.shutdown(cancel_futures=True)
+                return ended.result()
+    return None
 
 
 def _not_uploaded(root: Path, sweep: str | None) -> list[Path]:

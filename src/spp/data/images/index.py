@@ -5,6 +5,7 @@ folder, one `.npy` per split; the folder of the data itself is never written to.
 """
 
 import hashlib
+import io
 import json
 import os
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ from spp.data.images.source import Access, Split, SplitName
 Index = npt.NDArray[np.void]
 """One row per image with the columns of Row; `file` instead of the file's path is its place among the files."""
 
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _NUM_THREADS = 8
 """Files listed at once; it is the file system that is waited for."""
 
@@ -128,16 +130,13 @@ class IndexedImages(ABC):
             return self._build(name)
         prefix = f"index-{short_hash([str(self.root.resolve()), self.suffix, self.on_error, *self.columns])}-{name}-"
         file = self.cache / f"{prefix}{short_hash(self._stamp_of(self.files[name]))}.npy"
-        try:
-            known: Index = np.load(file, allow_pickle=False)
+        known = _read_index(file)
+        if known is not None:
             return known
-        except (OSError, ValueError, EOFError):
-            pass
         index = self._build(name)
         self.cache.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as stream:
-            np.save(stream, index)
+        _write_index(partial, index)
         for outdated in self.cache.glob(f"{prefix}*.npy"):
             outdated.unlink(missing_ok=True)
         partial.replace(file)
@@ -150,6 +149,25 @@ class IndexedImages(ABC):
         for problem in (problem for listing in listings for problem in listing.problems):
             complain(problem, self.on_error)
         return _index([listing.rows for listing in listings])
+
+
+def _write_index(file: Path, index: Index) -> None:
+    """An .npy file with the sha256 of its content behind it: a flipped bit would give an image another class."""
+    content = io.BytesIO()
+    np.save(content, index)
+    file.write_bytes(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+def _read_index(file: Path) -> Index | None:
+    """What `_write_index` wrote; None where there is no such file or it is not as it was written."""
+    try:
+        content = file.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
+            return None
+        index: Index = np.load(io.BytesIO(content[:-_DIGEST_BYTES]), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return index
 
 
 def _index(rows_by_file: Sequence[list[Row]]) -> Index:

@@ -131,6 +131,9 @@ class ImageData(DataModule):
             return _AugmentedImages(images, train_transform(self.augment, self.source, self.img_size))
         return self._fixed_images(images)
 
+    def plain_train_samples(self, positions: Positions) -> Dataset[Any]:
+        return self.val_samples(positions)
+
     def val_samples(self, positions: Positions) -> Dataset[Any]:
         return self._fixed_images(self._select("train", positions))
 

@@ -47,20 +47,34 @@ def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
         + element("main", "".join(_section(*section) for section in sections))
         + f'<script type="application/json" id="data">{data}</script><script>{script}</script>'
     )
-    return f'<!doctype html>\n<html lang="en">\n{_html_head(script)}\n<body>{body}</body>\n</html>\n'
+    return document(html_head("Structured pruning: the record", script), body)
 
 
-def _html_head(script: str) -> str:
+def document(head: str, body: str, cls: str | None = None) -> str:
+    """A whole page of a head and what its body holds."""
+    return f'<!doctype html>\n<html lang="en">\n{head}\n{element("body", body, cls=cls)}\n</html>\n'
+
+
+def html_head(title: str, script: str = "", refresh_s: float | None = None) -> str:
+    """The head of a page with the common look, that may run `script` and nothing else.
+
+    Args:
+        title: of the page, as text.
+        script: the one script; empty for none.
+        refresh_s: seconds after which a browser loads the page again; None for never.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}'" if script else "'none'"
+    again = "" if refresh_s is None else f'<meta http-equiv="refresh" content="{max(1, round(refresh_s))}">'
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return (
         f'<head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>Structured pruning: the record</title><style>{(FOLDER / 'page.css').read_text()}</style></head>"
+        f"{again}<title>{text(title)}</title><style>{(FOLDER / 'page.css').read_text()}</style></head>"
     )
 
 

@@ -1,7 +1,7 @@
 """What an adapter is: all that the rest of the package must know of one architecture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,11 +18,13 @@ class MaskPoint:
         linear: dotted name of a module.
         side: "input" or "output" of that module.
         width: how many leading channels of that side belong to the pair, all heads together.
+        num_copies: how often these channels come one after the other, each time with the same masks.
     """
 
     linear: str
     side: str
     width: int
+    num_copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,45 @@ class TokenPoint:
     norms: tuple[str, ...]
     num_prefix: int
     num_patches: int
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPoint:
+    """Where the residual stream is that the output of a pair's second map is added to.
+
+    Attributes:
+        module: dotted name of the module whose input is the stream before that.
+        scale: what multiplies the output before it is added, (channels,); None: nothing does.
+        arrange: brings what has the layout of the stream into that of the second map's output, as windows do; places
+            that the stream does not have are 0. None: both have one layout.
+    """
+
+    module: str
+    scale: Tensor | None = None
+    arrange: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class LogitsPoint:
+    """How a self-attention makes its logits, scale * q k^T, before biases and masks.
+
+    Attributes:
+        query: dotted name of the Linear that puts out the queries, head after head, from row `first_query` on.
+        key: the same of the keys, from row `first_key` on; it has the input of `query`.
+        num_heads: heads.
+        width: query-key channels of a head.
+        scale: factor of the products.
+        heads: numbers that these heads have in the network that none had left.
+    """
+
+    query: str
+    first_query: int
+    key: str
+    first_key: int
+    num_heads: int
+    width: int
+    scale: float
+    heads: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +155,17 @@ class Adapter(ABC):
             "or Swin; keep its state_dict and the masks"
         )
 
+    def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        """Where the mask of `pair` multiplies what the first map of the pair puts out, for "vo" as in `mask_point`.
+
+        Raises:
+            ValueError: an architecture of which that is not known.
+        """
+        raise ValueError(
+            f"method.released_quirks: True is not allowed with {type(model).__name__}, of which the released places of "
+            "the masks are not known; allowed: false; leave it out"
+        )
+
     def token_points(self, model: nn.Module) -> list[TokenPoint]:
         """The blocks in forward order; none where the model cannot do without some of its tokens."""
         return []
@@ -121,3 +173,11 @@ class Adapter(ABC):
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         """Let only the tokens numbered `kept` (int64, ascending), of those that reach it, into a block, in place."""
         raise NotImplementedError
+
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        """Where the stream is that a "vo" or "mlp" pair adds to; None where it is not added as it is."""
+        return None
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        """How the attention of a "qk" pair makes its logits; None where they are more than products of two maps."""
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import Adapter, MaskPoint, TokenPoint, UnitWeights
+from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, TokenPoint, UnitWeights
 from spp.structure.pair import Pair
 
 
@@ -41,6 +41,10 @@ class HeldAdapter(Adapter):
         point = self.inner.mask_point(self._network(model), self._inner_pair(pair))
         return replace(point, linear=self._outer(point.linear))
 
+    def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        point = self.inner.first_mask_point(self._network(model), self._inner_pair(pair))
+        return replace(point, linear=self._outer(point.linear))
+
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         self.inner.shrink(self._network(model), self._inner(module), kept)
 
@@ -63,6 +67,14 @@ class HeldAdapter(Adapter):
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         self.inner.drop_tokens(self._network(model), self._inner(block), kept)
+
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        point = self.inner.stream_point(self._network(model), self._inner_pair(pair))
+        return None if point is None else replace(point, module=self._outer(point.module))
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        point = self.inner.logits_point(self._network(model), self._inner_pair(pair))
+        return None if point is None else replace(point, query=self._outer(point.query), key=self._outer(point.key))
 
     def _network(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(self.name)

@@ -1,8 +1,8 @@
 """What timm's transformers share: one fused qkv Linear, a projection, and an MLP of two Linears."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +11,9 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from spp.structure import narrow
-from spp.structure.adapters.adapter import Adapter, MaskPoint, UnitWeights
+from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
 from spp.structure.adapters.registry import refuse, refuse_computed
-from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, with_heads
+from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, with_heads
 from spp.structure.pair import Pair
 
 
@@ -39,10 +39,13 @@ class TimmAdapter(Adapter):
         block_classes: block classes whose forward is known to call `attn` and `mlp` between residuals.
         attention_classes: attention classes with `num_heads`, `qkv` (first all queries, then keys, then
             values) and `proj`, which COMPACT_CLASSES of modeling_spp.py knows.
+        pre_norm_classes: those of the block classes that add the output of `attn` and `mlp`, scaled at most, to what
+            `norm1` and `norm2` see.
     """
 
     block_classes: ClassVar[tuple[type[nn.Module], ...]]
     attention_classes: ClassVar[tuple[type[nn.Module], ...]]
+    pre_norm_classes: ClassVar[tuple[type[nn.Module], ...]]
 
     @abstractmethod
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
@@ -86,6 +89,13 @@ class TimmAdapter(Adapter):
             return MaskPoint(f"{pair.module}.proj", "input", module.proj.in_features)
         return MaskPoint(f"{pair.module}.qkv", "output", module.num_heads * self._head_widths(module)[0])
 
+    def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        module: Any = model.get_submodule(pair.module)
+        if pair.kind == "mlp":
+            return MaskPoint(f"{pair.module}.fc1", "output", module.fc1.out_features)
+        point = self.mask_point(model, pair)
+        return point if pair.kind == "vo" else replace(point, num_copies=2)
+
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         target: Any = model.get_submodule(module)
         if "mlp" in kept:
@@ -116,6 +126,26 @@ class TimmAdapter(Adapter):
             if (parameter := _part(module, part)) is not None
         ]
 
+    def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
+        name, _, part = pair.module.rpartition(".")
+        block: Any = model.get_submodule(name)
+        if pair.kind == "qk" or not isinstance(block, self.pre_norm_classes):
+            return None
+        number = 1 if part == "attn" else 2
+        scale = getattr(getattr(block, f"ls{number}", None), "gamma", None)
+        arrange = self.attention_layout(block) if part == "attn" else None
+        return StreamPoint(f"{name}.norm{number}", scale, arrange)
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        attn: Any = model.get_submodule(pair.module)
+        heads, width = attn.num_heads, self._head_widths(attn)[0]
+        qkv = f"{pair.module}.qkv"
+        return LogitsPoint(qkv, 0, qkv, heads * width, heads, width, float(attn.scale), tuple(numbers_of_heads(attn)))
+
+    def attention_layout(self, block: Any) -> Callable[[Tensor], Tensor] | None:
+        """How a block arranges tokens for its attention; None: as they are."""
+        return None
+
     def params_per_head(self, attn: Any) -> int:
         """Parameters of one head that belong to none of its units."""
         return 0
@@ -135,7 +165,7 @@ class TimmAdapter(Adapter):
         narrow.keep_columns(attn.proj, value)
         self.keep_heads(attn, heads)
         widths = (len(index) // max(len(heads), 1) for index in (query, value))
-        return with_heads(attn, len(heads), *widths)
+        return with_heads(attn, heads, *widths)
 
     def _attention_pairs(self, name: str, attn: Any, size: BlockSize, per_head: bool) -> list[Pair]:
         """Prices of vision-methods.md 0.2: qk 2(d+1), vo 2d+1 parameters for one channel of one head."""

@@ -22,6 +22,7 @@ class VitAdapter(TimmAdapter):
     )
     block_classes = (Block, ResPostBlock, ShorterBlock)
     attention_classes = (Attention,)
+    pre_norm_classes = (Block,)
 
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
         tokens = _num_patches(model) + model.num_prefix_tokens

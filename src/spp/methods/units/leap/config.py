@@ -1,9 +1,17 @@
 """LEAP (arXiv 2105.14636): learned keep ratios under a regulariser on the remaining share, with adaptive strength.
 
 As released (version 1; of version 2 no code is public): a structure keeps the ceil(k n) entries of the largest scores,
-k = sigmoid(sigma / T); sigma / T starts at 10. The backward pass is straight-through: a score gets the gradient of its
-mask, a sigma the sum of gradient times mask. The loss also has lambda (R - R_t)^2 while the remaining share R is above
-the target R_t, with lambda = max(lambda_max (R - R_t)^2 / (1 - R_t)^2, lambda_min). Weights train along.
+k = sigmoid(sigma / T); sigma / T starts at 10, and T = 1. The backward pass is straight-through: a score gets the
+gradient of its mask, sigma / T the sum of gradient times mask. The loss also has lambda (R - R_t)^2 while the remaining
+share R is above the target R_t, with lambda = max(lambda_max (R - R_t)^2 / (1 - R_t)^2, lambda_min). Weights train
+along. The step sizes of sigmas and scores rise linearly from 0 over the warm-up and then fall linearly to 0, as the
+released scheduler has them for all parameters (a warm-up of 11000 steps, .05 of its 20 epochs of QQP). T plays a part
+in the second version, of which no more than that is known; as both parts of a sigma's gradient are those of sigma / T,
+over T, and the default step size is in units of T, it changes nothing here but the numbers.
+
+Clipping: the released code clips the norm of all gradients together, of weights, scores and sigmas (at 1). Here
+`search.clip_grad` is that of the weights alone; scores and sigmas are moved by Adam, which takes no notice of a common
+factor of all gradients, and are not clipped.
 
 Mended: scores start with tiny values, not all equal; lambda does not fall to 10 close to the target; R comes from the
 model's real prices.
@@ -19,7 +27,7 @@ the dense model is left out.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spp.config import require
+from spp.config import later, require
 from spp.methods.method import MethodConfig
 
 GRANULARITIES = ("structured", "unstructured", "hybrid")
@@ -34,12 +42,14 @@ class LEAPConfig(MethodConfig):
     name: str = "leap"
     granularity: str = "structured"
     """What is pruned: structured (units), unstructured (weights) or hybrid (both)."""
-    temperature: float = 16.0
+    temperature: float = 1.0
     """T: how far a sigma must move for the same change of its keep ratio."""
     lr: float | None = None
-    """Step size of the sigmas; null: T times .01, or T times 20 / steps where that is more."""
+    """Largest step size of the sigmas; null: T times .01, or T times 40 / steps where that is more."""
     score_lr: float = 0.01
-    """Step size of the scores."""
+    """Largest step size of the scores."""
+    warmup_share: float = later(0.05, neutral=0.0)
+    """Share of the steps over which both step sizes rise; over the others they fall to 0."""
     lambda_max: float = 20000.0
     """Strength of the regulariser at R = 1."""
     lambda_min: float = 50.0
@@ -61,7 +71,14 @@ class LEAPConfig(MethodConfig):
             value = getattr(self, name)
             require(value > 0, name, value, "a positive number", f"use {getattr(type(self), name):g}")
         require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
+        warmup = self.warmup_share
+        require(0 <= warmup < 1, "warmup_share", warmup, "a number in [0, 1)", "use 0.05")
         require(0 < self.freeze_at <= 1, "freeze_at", self.freeze_at, "(0, 1]", "use 0.8")
+
+    @property
+    def num_revisions(self) -> int:
+        """1: the gradient of the task is that of sigma / T, over T; step sizes rise and fall."""
+        return 1
 
 
 CONFIG = LEAPConfig

@@ -66,11 +66,9 @@ class LEAPSearch(BudgetSearch):
         self.frozen = False
         self._choice = Choice(torch.ones_like(self.scores), [])
         self._final: Choice | None = None
-        lr = config.lr or config.temperature * max(0.01, 20 / max(num_steps, 1))
-        groups = [
-            {"params": [self.sigmas], "lr": lr},
-            {"params": [self.scores, *self.weight_scores], "lr": config.score_lr},
-        ]
+        lr = config.lr or config.temperature * max(0.01, 40 / max(num_steps, 1))
+        self._largest_rates = (lr, config.score_lr)
+        groups = [{"params": [self.sigmas]}, {"params": [self.scores, *self.weight_scores]}]
         self._optimizer = torch.optim.Adam(groups)
 
     def before_forward(self) -> None:
@@ -186,16 +184,25 @@ class LEAPSearch(BudgetSearch):
         by_pair.index_add_(0, self.bundles.group_of, gradient * choice.units)
         by_part = [float((g * mask).sum()) for g, mask in zip(weight_gradients, choice.weights, strict=True)]
         task = torch.cat([by_pair, torch.tensor(by_part, dtype=torch.float64)])
-        self.sigmas.grad = task + self.regulariser()[1]
+        self.sigmas.grad = task / self.config.temperature + self.regulariser()[1]
         self.scores.grad = gradient
         if not self.has_units:
             self.sigmas.grad[:num_pairs] = 0.0
             self.scores.grad = torch.zeros_like(gradient)
         for scores, own in zip(self.weight_scores, weight_gradients, strict=True):
             scores.grad = own
+        for group, rate in zip(self._optimizer.param_groups, self._largest_rates, strict=True):
+            group["lr"] = rate * self._share_of_rate()
         self._optimizer.step()
         is_late = self.num_steps_taken + 1 >= self.config.freeze_at * self.num_steps
         self.frozen = is_late or self.remaining() - self.target < self.config.tolerance
+
+    def _share_of_rate(self) -> float:
+        """Of the largest step sizes, at this step: a linear warm-up from 0, then a linear decay to 0."""
+        step, warmup = self.num_steps_taken, round(self.config.warmup_share * self.num_steps)
+        if step < warmup:
+            return step / warmup
+        return (self.num_steps - step) / max(1, self.num_steps - warmup)
 
     def _follow_device(self) -> None:
         """The weights may have moved since the search was built; their scores are as many and go along."""

@@ -14,7 +14,7 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
 from spp.methods.method import Method
 from spp.methods.search import OrderSearch, SearchRequest
-from spp.methods.units.spp.config import SPPConfig
+from spp.methods.units.spp.config import RELEASED_EPOCHS, SPPConfig
 from spp.structure.compact import scale_by_kept_width
 from spp.structure.masked import MaskedModel, Masks
 
@@ -56,7 +56,7 @@ class SPPSearch(OrderSearch):
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         if epoch != self._epoch:  # an epoch that is gone on with keeps its count
             self._epoch, self._batch_of_epoch = epoch, 0
-        self.dynamics.param_groups[0]["lr"] = learning_rate(self.config, self._first_lr, epoch, num_epochs)
+        self.dynamics.param_groups[0]["lr"] = learning_rate(self.config, self._first_lr, epoch)
 
     def after_backward(self) -> None:
         if self._num_calibrated < self.num_calibration_steps:
@@ -172,11 +172,17 @@ def build_optimizer(config: SPPConfig, masks: Masks, num_steps: int) -> BregmanO
     )
 
 
-def learning_rate(config: SPPConfig, first_lr: float, epoch: int, num_epochs: int) -> float:
-    """Step size in `epoch`: constant, but for `released` a cosine to 1e-5 (deit_search.py, no warm-up)."""
+def learning_rate(config: SPPConfig, first_lr: float, epoch: int) -> float:
+    """Step size in `epoch`, from 0: constant, but for `released` a cosine to 1e-5 without warm-up.
+
+    Source: deit_search.py, which steps timm's scheduler after every epoch by the number of that epoch: the cosine is an
+    epoch late, and stays at its end once it is over.
+    """
     if config.preset != "released":
         return first_lr
-    return 1e-5 + (first_lr - 1e-5) * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
+    span = config.cosine_epochs or RELEASED_EPOCHS
+    done = min(max(epoch - 1, 0), span)
+    return 1e-5 + (first_lr - 1e-5) * (1 + math.cos(math.pi * done / span)) / 2
 
 
 def _shuffled(masks: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Texts by name, one module each."""

@@ -1,0 +1,1 @@
+"""Magnitude: a weight is worth its absolute value."""

@@ -1,0 +1,1 @@
+"""RI: a weight is worth its share of its row and of its column."""

@@ -1,0 +1,1 @@
+"""SparseGPT: mask and update in one sweep over the columns."""

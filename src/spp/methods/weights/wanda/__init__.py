@@ -1,0 +1,1 @@
+"""Wanda: a weight is worth its absolute value times the norm of its input."""

@@ -1,0 +1,51 @@
+"""From text to tokens: bytes for networks that are trained here, else the tokenizer that lies beside the weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spp.models.pretrained import TOKENIZER_FILES
+
+NUM_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer.
+
+    Attributes:
+        name: what the record calls it.
+        encode: tokens of a text, with the special tokens that the tokenizer itself adds.
+        first_token: what it puts before every text, None for nothing.
+    """
+
+    name: str
+    encode: Callable[[str], list[int]]
+    first_token: int | None
+
+
+def byte_tokens(text: str) -> list[int]:
+    """The bytes of a text in UTF-8."""
+    return list(text.encode())
+
+
+def open_tokenizer(folder: Path | None) -> Tokenizer:
+    """The tokenizer in the folder of a pretrained model; None: bytes.
+
+    Raises:
+        ValueError: one line, if there is none.
+    """
+    if folder is None:
+        return Tokenizer("bytes", byte_tokens, None)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(
+            f"model.weights: {str(folder)!r} has no tokenizer; allowed: one of {', '.join(TOKENIZER_FILES)} beside the "
+            "weights; download it, too"
+        )
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    # A whole text is longer than what the model sees at once, and is cut into windows afterwards.
+    tokenizer.model_max_length = 10**12
+    empty: list[int] = tokenizer.encode("")
+    return Tokenizer(type(tokenizer).__name__, tokenizer.encode, empty[0] if empty else None)

@@ -1,0 +1,144 @@
+"""One-shot pruning of the linears of one decoder layer: order of the inputs, mask, update, as the axes say."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from spp.sparsity.config import SparsityConfig
+from spp.sparsity.pattern import Pattern
+from spp.sparsity.permutation import TiedHeads, find_permutation
+from spp.sparsity.problem import LinearProblem, MaskChooser, check_finite, prepare_input, working_type
+from spp.sparsity.statistics import InputStats
+from spp.sparsity.update import update_kept
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """What became of one linear.
+
+    Attributes:
+        mask: (out, in) bool, True where the weight stays, in the order in which the inputs came.
+        weight: (out, in) fp32 or fp64, zeros where not mask; None where no weight moved.
+        permutation: (in,) int64: the columns of `mask[:, permutation]` hold N:M in consecutive groups; None: they do
+            as they are.
+        figures: relative_error of the outputs on the calibration tokens where the Gram matrix is known, that before
+            the update as masked_error, damping, seconds, and what the method adds.
+    """
+
+    mask: Tensor
+    weight: Tensor | None
+    permutation: Tensor | None
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def statistics_needed(method: MaskChooser, axes: SparsityConfig) -> frozenset[str]:
+    """What InputStats have to keep: of norms, gram and batches; nothing where the weights alone decide."""
+    return method.needs if axes.update in (None, "none") else method.needs | {"gram"}
+
+
+@torch.no_grad()
+def prune_linears(
+    weights: Mapping[str, Tensor],
+    stats: Mapping[str, InputStats],
+    input_of: Mapping[str, str],
+    method: MaskChooser,
+    axes: SparsityConfig,
+    sparsity: float | Mapping[str, float] | None = None,
+    heads: Mapping[str, TiedHeads] | None = None,
+) -> dict[str, LinearResult]:
+    """Choose the masks of all linears, and update their kept weights.
+
+    Args:
+        weights: (out, in) by name of the linear, of any floating type; none is changed.
+        stats: by name of the input; may be empty where nothing is needed.
+        input_of: name of the input by name of the linear; linears of one input share its statistics, factors and order.
+        method: chooses the masks.
+        axes: without open fields, see `WeightMethodConfig.resolve`.
+        sparsity: the share removed, for all or by linear; None: that of the axes.
+        heads: of inputs that the values of an attention make, by name of the input.
+
+    Raises:
+        ValueError: one line with the name of the linear: weights or statistics that are not finite, a Gram matrix that
+            cannot be factorised, inputs that are no whole number of groups.
+    """
+    shares = sparsity if isinstance(sparsity, Mapping) else dict.fromkeys(weights, sparsity)
+    patterns = {name: Pattern.from_config(axes, shares[name]) for name in weights}
+    for name, weight in weights.items():
+        patterns[name].check(name, weight.shape[1])
+        check_finite(name, "its weights", weight)
+    results: dict[str, LinearResult] = {}
+    for names in _linears_pruned_together(weights, input_of, axes):
+        source = input_of[names[0]]
+        known = prepare_input(
+            ", ".join(names), weights[names[0]], stats.get(source), axes.damping, axes.shrinkage or 0.0
+        )
+        problems = {
+            name: LinearProblem(weights[name].to(working_type(weights[name])), known, patterns[name]) for name in names
+        }
+        order = _find_order(problems, method, axes, (heads or {}).get(source))
+        if order is not None:
+            known = None if known is None else known.permuted(order)
+        for name in names:
+            problem = problems.pop(name)
+            if order is not None:
+                problem = LinearProblem(problem.weight[:, order], known, problem.pattern)
+            results[name] = _prune(name, problem, method, axes, order)
+    return {name: results[name] for name in weights}
+
+
+def _linears_pruned_together(
+    weights: Mapping[str, Tensor], input_of: Mapping[str, str], axes: SparsityConfig
+) -> list[list[str]]:
+    """Those of one input, which share what is computed of it; each alone where each has an order of its own."""
+    if axes.permutation != "none" and not axes.shared_permutation:
+        return [[name] for name in weights]
+    by_input: dict[str, list[str]] = {}
+    for name in weights:
+        by_input.setdefault(input_of[name], []).append(name)
+    return list(by_input.values())
+
+
+def _find_order(
+    problems: Mapping[str, LinearProblem], method: MaskChooser, axes: SparsityConfig, heads: TiedHeads | None
+) -> Tensor | None:
+    if axes.permutation == "none" or axes.keep is None or axes.of is None:
+        return None
+    scores = torch.cat([method.score(problem) for problem in problems.values()])
+    return find_permutation(scores, axes.keep, axes.of, axes.permutation, heads)
+
+
+def _prune(
+    name: str, problem: LinearProblem, method: MaskChooser, axes: SparsityConfig, order: Tensor | None
+) -> LinearResult:
+    """Prune one linear in the order of its problem, and put the result back into the order that came."""
+    began = time.perf_counter()
+    choice = method.choose(problem)
+    weight = choice.weight if axes.update == "obs" else None
+    if weight is None and axes.update in ("obs", "least_squares"):
+        weight = update_kept(problem.weight, choice.mask, problem.known_input, axes.update)
+    if weight is not None:
+        check_finite(name, "its updated weights", weight)
+    figures = {**(choice.figures or {}), **_errors(problem, choice.mask, weight)}
+    figures["seconds"] = time.perf_counter() - began
+    if order is None:
+        return LinearResult(choice.mask, weight, None, figures)
+    back = order.argsort()
+    return LinearResult(choice.mask[:, back], None if weight is None else weight[:, back], order, figures)
+
+
+def _errors(problem: LinearProblem, mask: Tensor, weight: Tensor | None) -> dict[str, float]:
+    if problem.input is None or "gram" not in problem.input.stats.needs:
+        return {}
+    curvature = problem.input.curvature
+    total = curvature.error(problem.weight) or 1.0
+    masked = curvature.error(problem.weight * ~mask) / total
+    if weight is None:
+        return {"relative_error": masked}
+    return {
+        "relative_error": curvature.error(weight - problem.weight) / total,
+        "masked_error": masked,
+        "damping": curvature.damping_used,
+    }

@@ -1,0 +1,177 @@
+"""A language model as stages open it: layer by layer, its activations for all windows in host memory or on disk."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spp.models.causal import build_from
+from spp.models.conversion import convert_once
+from spp.models.decoder import DecoderModel
+from spp.models.pretrained import check_unchanged
+from spp.stages.context import StageRun
+from spp.structure.cost import Cost
+
+TOKENS_PER_BATCH = 2048
+"""Tokens that go through a layer at once; sums over batches depend on it in their last bits."""
+MAX_MEMORY_SHARE = 0.5
+"""Of the memory that is available: activations that need more of it lie on disk."""
+
+_log = logging.getLogger(__name__)
+
+
+def dense_of(stage: StageRun, role: str) -> tuple[dict[str, Any], Path]:
+    """Summary and artifacts of the dense network behind an input, which is that network or a member of it."""
+    ref = stage.spec["inputs"][role]
+    if ref["kind"] != "dense":
+        ref = stage.store.spec(ref["kind"], ref["key"])["inputs"]["dense"]
+    summary = stage.store.summary(ref["kind"], ref["key"])
+    return summary, stage.store.artifacts_dir(ref["kind"], ref["key"])
+
+
+def given_folder(stage: StageRun, role: str) -> Path | None:
+    """The folder of the given model behind an input, converted and checked; None where it was trained here.
+
+    Raises:
+        ValueError: one line, if its files are gone, or are others than those of the dense stage.
+    """
+    summary, _ = dense_of(stage, role)
+    if "files" not in summary:
+        return None
+    runtime = stage.runtime.model
+    folder = Path(runtime["folder"])
+    if "gguf" in runtime:
+        convert_once(Path(runtime["gguf"]), folder)
+    check_unchanged(folder, summary["files"], stage.store.root / "cache")
+    return folder
+
+
+def model_folder(stage: StageRun, role: str) -> Path:
+    """Where the weights of the dense network behind an input lie, as transformers saves a model."""
+    return given_folder(stage, role) or dense_of(stage, role)[1]
+
+
+def open_model(stage: StageRun, folder: Path) -> DecoderModel:
+    """The network in a folder, in the numbers of the stage, on its device."""
+    use_gpu = torch.cuda.is_available() and stage.runtime.accelerator != "cpu"
+    device = torch.device("cuda" if use_gpu else "cpu")
+    return DecoderModel(folder, getattr(torch, stage.config["dtype"]), device)
+
+
+def count_language_cost(folder: Path, length: int) -> Cost:
+    """Multiply-adds of one window and parameters of the model in a folder; no weight is read.
+
+    What `spp.structure.cost` counts, by arithmetic: a multiply-add for each weight of a linear and token, and for each
+    pair of tokens and number of a query in both products of the attention. (The models of transformers look at
+    numbers in their masks, so they cannot be run without any.)
+    """
+    import transformers
+
+    configuration: Any = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    with torch.device("meta"):
+        network = build_from(configuration)
+    linears = [module.weight.numel() for module in network.modules() if isinstance(module, nn.Linear)]
+    heads = configuration.num_attention_heads
+    head_width = getattr(configuration, "head_dim", None) or configuration.hidden_size // heads
+    attention = 2 * configuration.num_hidden_layers * heads * head_width * length**2
+    num_params = sum(parameter.numel() for parameter in network.parameters())
+    return Cost(macs=float(length * sum(linears) + attention), params=num_params)
+
+
+class Activations:
+    """The hidden states of all windows between two decoder layers; a layer's outputs take the place of its inputs.
+
+    Args:
+        model: whose activations they are.
+        windows: tokens (windows, length).
+        folder: for a file, where they do not fit into memory.
+
+    Attributes:
+        num_bytes: that they take.
+        file: that holds them; None: they are in memory.
+    """
+
+    def __init__(self, model: DecoderModel, windows: Tensor, folder: Path) -> None:
+        self.model, self.windows = model, windows
+        count, length = windows.shape
+        if length > model.max_length:
+            raise ValueError(
+                f"length: {length} tokens are more than the model takes, {model.max_length}; allowed: up to that; use "
+                "a smaller data.length or calibration.length"
+            )
+        shape = (count, length, model.hidden_size)
+        self.num_bytes = count * length * model.hidden_size * model.dtype.itemsize
+        self.file: Path | None = None
+        if self.num_bytes > MAX_MEMORY_SHARE * _available_bytes():
+            self.file = folder / f"activations-{id(self):x}.bin"
+            mapped = torch.from_file(
+                str(self.file), shared=True, size=count * length * model.hidden_size, dtype=model.dtype
+            )
+            self._hidden = mapped.view(shape)
+        else:
+            self._hidden = torch.empty(shape, dtype=model.dtype)
+        self._step = max(1, TOKENS_PER_BATCH // length)
+        place = "in memory" if self.file is None else f"in {self.file}"
+        _log.info("activations of %d windows take %.2f GB %s", count, self.num_bytes / 1e9, place)
+        for where in self._places():
+            self._hidden[where] = model.embed(windows[where]).cpu()
+
+    def _places(self) -> Iterator[slice]:
+        for start in range(0, len(self.windows), self._step):
+            yield slice(start, min(start + self._step, len(self.windows)))
+
+    def outputs(self, layer: nn.Module) -> Iterator[Tensor]:
+        """The outputs of a layer batch by batch, on the device; the activations stay."""
+        for where in self._places():
+            yield self.model.run_layer(layer, self._hidden[where].to(self.model.device))
+
+    def advance(self, layer: nn.Module) -> None:
+        """Go through a layer."""
+        for where in self._places():
+            self._hidden[where] = self.model.run_layer(layer, self._hidden[where].to(self.model.device)).cpu()
+
+    def logits(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """After the last layer: logits and tokens batch by batch, on the device."""
+        for where in self._places():
+            hidden = self._hidden[where].to(self.model.device)
+            yield self.model.logits(hidden), self.windows[where].to(self.model.device)
+
+    def close(self) -> None:
+        """Give back what they take."""
+        del self._hidden
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+def walk(
+    model: DecoderModel,
+    activations: Activations,
+    change: Callable[[int, nn.Module], None],
+    after: Callable[[int], None],
+) -> None:
+    """Let activations go through all layers.
+
+    Args:
+        model: whose layers.
+        activations: of its first layer.
+        change: what is done to a layer, in place, before they go through it.
+        after: called after each layer, with its place.
+    """
+    for index in range(model.num_layers):
+        layer = model.load_layer(index)
+        change(index, layer)
+        activations.advance(layer)
+        after(index)
+
+
+def _available_bytes() -> float:
+    """Memory that can be had without swapping; infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * found[0] if found else float("inf")

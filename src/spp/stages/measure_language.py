@@ -1,0 +1,87 @@
+"""The measuring of a language model, layer by layer: perplexity on the validation and the test text."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spp.data.facts import DataFacts
+from spp.models.decoder import DecoderModel
+from spp.stages.context import StageRun
+from spp.stages.finite import require_finite_numbers
+from spp.stages.language import Activations, count_language_cost, model_folder, open_model, walk
+from spp.stages.sparse_member import apply_layer, layer_file
+from spp.stages.tokens import HELD_OUT, load_windows
+from spp.tasks.config import TaskConfig
+from spp.tasks.language import Language, LanguageEvaluator, window_losses
+from spp.tasks.registry import build_task
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Measure the dense network, or a member, on windows of the held-out text."""
+    facts = DataFacts(name=str(stage.config["data"]["name"]), samples="windows")
+    task = build_task(TaskConfig.from_spec(stage.config["task"], "task"), stage.runtime.task, facts)
+    assert isinstance(task, Language)
+    folder = model_folder(stage, "member")
+    model = open_model(stage, folder)
+    windows = load_windows(stage, model.vocab_size)
+    cost = count_language_cost(folder, windows["test"].shape[1])
+    metrics, losses = {}, {}
+    for split in HELD_OUT:
+        losses[split] = _losses(stage, model, windows[split], split)
+        evaluator = LanguageEvaluator()
+        evaluator.add(losses[split])
+        values = evaluator.compute()
+        require_finite_numbers(values, f"{stage.kind}: {split}")
+        metrics["val" if split == "validation" else split] = task.describe(values, evaluator.num_samples)
+    tokens = stage.input_summary("tokens")
+    num_windows, length = windows["test"].shape
+    return {
+        "task": task.name,
+        "headline": task.headline,
+        **_sizes(stage, cost.macs, cost.params),
+        "metrics": metrics,
+        "protocol": {
+            **{name: tokens[name] for name in ("tokenizer", "first_token", "joint", "length")},
+            "num_windows": num_windows,
+            "num_tokens": num_windows * (length - 1),
+        },
+        "window_losses": [round(loss, 6) for loss in losses["test"].tolist()],
+    }
+
+
+def _sizes(stage: StageRun, macs: float, params: int) -> dict[str, Any]:
+    """Sizes of what is measured; zeros among a member's weights count as no parameters, and save no multiply-add."""
+    if "budget" not in stage.config:
+        return {"macs": macs, "params": params}
+    summary, reference = stage.input_summary("member"), stage.input_summary("reference")
+    return {
+        "budget": dict(stage.config["budget"]),
+        "macs": macs,
+        "params": params - summary["num_weights"] + summary["num_kept"],
+        "widths": {},
+        "achieved_sparsity": summary["achieved_sparsity"],
+        "dense": {name: reference[name] for name in ("macs", "params")},
+    }
+
+
+def _losses(stage: StageRun, model: DecoderModel, windows: Tensor, split: str) -> Tensor:
+    """Mean loss of each window, in nats per token."""
+    is_member = "budget" in stage.config
+
+    def change(index: int, layer: nn.Module) -> None:
+        if is_member:
+            apply_layer(model.linears(layer), layer_file(stage.input_artifacts("member"), index))
+
+    activations = Activations(model, windows, stage.artifacts.parent)
+    try:
+        walk(
+            model,
+            activations,
+            change,
+            lambda index: stage.progress(index + 1, model.num_layers, "layers", f"measuring on {split}"),
+        )
+        losses = [window_losses(logits, tokens).cpu() for logits, tokens in activations.logits()]
+    finally:
+        activations.close()
+    return torch.cat(losses)

@@ -1,0 +1,174 @@
+"""Stage `sparsify`: masks of single weights, decoder layer by decoder layer.
+
+Activations go through a layer twice: as it is, for the statistics of its inputs, and pruned, so that the next layer
+sees what it will see in the member. After each layer there is a checkpoint. A stage that goes on from one reads the
+finished layers back and sends the activations through them, which gives the same bytes.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from torch import Tensor, nn
+
+from spp.methods.weights.registry import load_weight_method, read_weight_method
+from spp.models.decoder import DecoderModel
+from spp.sparsity.allocation import allocate, outlier_share
+from spp.sparsity.config import SparsityConfig
+from spp.sparsity.permutation import TiedHeads
+from spp.sparsity.problem import MaskChooser
+from spp.sparsity.prune_layer import LinearResult, prune_linears, statistics_needed
+from spp.sparsity.statistics import InputStats
+from spp.stages.context import StageRun
+from spp.stages.language import Activations, model_folder, open_model
+from spp.stages.sparse_member import apply_layer, layer_file, save_layer
+from spp.stages.tokens import load_windows
+
+HEADS_INPUT = "heads"
+"""The input that the values of the attention make."""
+
+
+def run(stage: StageRun) -> dict[str, Any]:
+    """Prune all layers, and write a file for each."""
+    stage.leave_to_leader()
+    axes = SparsityConfig.from_spec(stage.config["sparsity"], "sparsity")
+    method = load_weight_method(read_weight_method(stage.config["method"]))
+    model = open_model(stage, model_folder(stage, "dense"))
+    windows = load_windows(stage, model.vocab_size)["calibration"]
+    shares = _shares(stage, model, windows, axes)
+    with stage.interruptions.deferred():
+        num_weights, num_kept = _Sparsification(stage, model, method, axes, shares).run(windows)
+    return {
+        "epochs": 0,
+        "num_weights": num_weights,
+        "num_kept": num_kept,
+        "achieved_sparsity": round(1 - num_kept / num_weights, 4),
+        "shares": shares,
+        "members": {f"{stage.config['budget']['value']:.10g}": {"macs": None, "params": num_kept}},
+    }
+
+
+class _Sparsification:
+    """One pass through the layers."""
+
+    def __init__(
+        self, stage: StageRun, model: DecoderModel, method: MaskChooser, axes: SparsityConfig, shares: list[float]
+    ) -> None:
+        self.stage, self.model, self.method, self.axes, self.shares = stage, model, method, axes, shares
+        self.num_done = 0 if stage.saved is None else int(stage.saved["num_layers"])
+        stage.saved = None
+        self.needs = statistics_needed(method, axes)
+
+    def run(self, windows: Tensor) -> tuple[int, int]:
+        """The number of weights in the linears of all layers, and of those that stay."""
+        stage, model = self.stage, self.model
+        activations = Activations(model, windows, stage.artifacts.parent)
+        num_weights = num_kept = 0
+        began = time.monotonic()
+        try:
+            for index in range(model.num_layers):
+                layer = model.load_layer(index)
+                file = layer_file(stage.artifacts, index)
+                if index >= self.num_done:
+                    self._prune(index, layer, activations, file)
+                num_kept += apply_layer(model.linears(layer), file)
+                num_weights += sum(linear.weight.numel() for linear in model.linears(layer).values())
+                activations.advance(layer)
+                if index >= self.num_done:
+                    self._boundary(index + 1)
+                    left = (time.monotonic() - began) / (index + 1) * (model.num_layers - index - 1)
+                    stage.progress(index + 1, model.num_layers, "layers", f"{left / 60:.0f} min to go")
+        finally:
+            activations.close()
+        return num_weights, num_kept
+
+    def _prune(self, index: int, layer: nn.Module, activations: Activations, file: Path) -> None:
+        model, began = self.model, time.monotonic()
+        linears = model.linears(layer)
+        named = {name: f"layers.{index}.{name}" for name in linears}
+        stats = collect_statistics(model, layer, activations, self.needs) if self.needs else {}
+        results = prune_linears(
+            {named[name]: linear.weight for name, linear in linears.items()},
+            stats,
+            {named[name]: source for name, source in model.inputs.items()},
+            self.method,
+            self.axes,
+            self.shares[index],
+            {HEADS_INPUT: TiedHeads(model.num_kv_heads, model.num_heads // model.num_kv_heads)},
+        )
+        by_name = {name: results[full] for name, full in named.items()}
+        save_layer(file, by_name, model.dtype)
+        self.stage.log({"layer": index, "seconds": time.monotonic() - began, **_figures(by_name)})
+
+    def _boundary(self, num_layers: int) -> None:
+        """A layer is done: keep it, and end here where a signal asks for it."""
+        stage = self.stage
+        if stage.is_superseded(about_to_write=True):
+            from spp.store.claim import AlreadyClaimed
+
+            raise AlreadyClaimed(stage.kind, stage.key, None)
+        stage.save({"num_layers": num_layers}, {})
+        if stage.interruptions.pending:
+            stage.interruptions.obey(stage.interruptions.pending)
+
+
+def collect_statistics(
+    model: DecoderModel, layer: nn.Module, activations: Activations, needs: frozenset[str]
+) -> dict[str, InputStats]:
+    """The statistics of the inputs of a layer's linears over all windows; linears of one input share them."""
+    stats: dict[str, InputStats] = {}
+    handles = []
+    for name, linear in model.linears(layer).items():
+        source = model.inputs[name]
+        if source not in stats:
+            stats[source] = InputStats(linear.in_features, needs, linear.weight.device)
+            handles.append(linear.register_forward_pre_hook(_adding_to(stats[source])))
+    try:
+        for _ in activations.outputs(layer):
+            pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return stats
+
+
+def _adding_to(stats: InputStats) -> Any:
+    def add(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        stats.add(args[0])
+
+    return add
+
+
+def _shares(stage: StageRun, model: DecoderModel, windows: Tensor, axes: SparsityConfig) -> list[float]:
+    """The share that goes from each layer; other than uniform ones take a pass through the dense layers before."""
+    names = [str(index) for index in range(model.num_layers)]
+    if axes.allocation == "uniform":
+        return [axes.share] * model.num_layers
+    activations = Activations(model, windows, stage.artifacts.parent)
+    figures: dict[str, float | Tensor] = {}
+    sizes: dict[str, int] = {}
+    try:
+        for index, name in enumerate(names):
+            layer = model.load_layer(index)
+            stats = collect_statistics(model, layer, activations, frozenset({"norms"}))
+            linears = model.linears(layer)
+            shares = {
+                linear: (outlier_share(module.weight, stats[model.inputs[linear]]), module.weight.numel())
+                for linear, module in linears.items()
+            }
+            sizes[name] = sum(size for _, size in shares.values())
+            figures[name] = sum(share * size for share, size in shares.values()) / sizes[name]
+            activations.advance(layer)
+            stage.progress(index + 1, model.num_layers, "layers", "looking for outliers")
+    finally:
+        activations.close()
+    found = allocate(axes.allocation, figures, sizes, axes.share, axes.allocation_cap)
+    return [found[name] for name in names]
+
+
+def _figures(results: Mapping[str, LinearResult]) -> dict[str, float]:
+    """Means over the linears of a layer of what all of them tell."""
+    shared = set.intersection(*(set(result.figures) for result in results.values())) - {"seconds"}
+    return {name: mean(result.figures[name] for result in results.values()) for name in sorted(shared)}
