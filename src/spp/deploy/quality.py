@@ -65,8 +65,8 @@ def _open(spec: Mapping[str, Any]) -> OpenedData:
     data = open_data(
         DataConfig.from_spec(config["data"], "data"),
         runtime.get("data", {}),
-        batch_size=config["recipe"]["batch_size"],
-        augment=config["recipe"]["augment"],
+        batch_size=runtime["measure_batch_size"],
+        augment=config["augment"],
         seed=0,
         num_workers=0,
     )
