@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spp.deploy.folder import load, push_to_hub, save_member
     from spp.dynamics.bregman import BregmanOptimizer
     from spp.dynamics.path import SolutionPath
     from spp.methods.weights.one_linear import choose_mask, update_weights
     from spp.sparsity.statistics import InputStats
-    from spp.stages.member import load_member
     from spp.structure.compact import compact
     from spp.structure.cost import Cost, count_cost
     from spp.structure.find import find_pairs
@@ -30,7 +30,9 @@ _HOMES = {
     "compact": "spp.structure.compact",
     "count_cost": "spp.structure.cost",
     "find_pairs": "spp.structure.find",
-    "load_member": "spp.stages.member",
+    "load": "spp.deploy.folder",
+    "push_to_hub": "spp.deploy.folder",
+    "save_member": "spp.deploy.folder",
     "recall": "spp.tasks.recall",
     "repair": "spp.structure.repair",
     "update_weights": "spp.methods.weights.one_linear",
@@ -47,9 +49,11 @@ __all__ = [
     "compact",
     "count_cost",
     "find_pairs",
-    "load_member",
+    "load",
+    "push_to_hub",
     "recall",
     "repair",
+    "save_member",
     "update_weights",
 ]
 

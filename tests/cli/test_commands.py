@@ -138,10 +138,11 @@ def test_keys_know_weights_by_their_hash_and_not_by_their_path(tmp_path, capsys)
 @pytest.mark.parametrize(("kind", "size"), [("macs", "0.4"), ("params", "150k"), ("units", "0.37"), ("macs", "0.9")])
 def test_extract_gives_what_it_promises(finished, tmp_path, capsys, kind, size):
     root, sweep = finished
-    text = output_of(capsys, "extract", sweep, f"--{kind}", size, "--out", tmp_path, f"paths.store={root}")
-    member = spp.load_member(tmp_path)
+    words = (f"--{kind}", size, "--multiple-of", "1", "--no-measure", "--out", tmp_path, f"paths.store={root}")
+    text = output_of(capsys, "extract", sweep, *words)
+    member = spp.load(tmp_path)
     cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
-    assert f"{cost.params:,} parameters" in text
+    assert f" {cost.params:,} " in text
     key = next(path.name for path in (root / "stages" / "update").iterdir() if path.is_dir())
     path = spp.SolutionPath.load(Store(root).artifacts_dir("update", key))
     masks = path.masks(**{kind: 150e3 if size == "150k" else float(size)})
@@ -150,22 +151,20 @@ def test_extract_gives_what_it_promises(finished, tmp_path, capsys, kind, size):
 
 def test_extract_takes_the_weights_of_the_nearest_larger_member(finished, tmp_path, capsys):
     root, sweep = finished
-    assert "member_0.5" in output_of(
-        capsys, "extract", sweep, "--macs", "0.4", "--out", tmp_path, f"paths.store={root}"
-    )
-    assert "member_0.3" in output_of(
-        capsys, "extract", sweep, "--macs", "0.2", "--out", tmp_path, f"paths.store={root}"
-    )
-    assert "dense" in output_of(capsys, "extract", sweep, "--macs", "0.9", "--out", tmp_path, f"paths.store={root}")
+    for size, weights in (("0.4", "member_0.5"), ("0.2", "member_0.3"), ("0.9", "dense")):
+        words = ("--macs", size, "--no-measure", "--out", tmp_path, "--force", f"paths.store={root}")
+        (line,) = (line for line in output_of(capsys, "extract", sweep, *words).splitlines() if "weights:" in line)
+        assert weights in line
 
 
-def test_extract_at_a_member_size_is_that_member(finished, tmp_path, capsys):
+def test_extract_at_a_member_size_is_that_member_as_it_was_finetuned(finished, tmp_path, capsys):
     root, sweep = finished
-    output_of(capsys, "extract", sweep, "--macs", "0.5", "--out", tmp_path, f"paths.store={root}")
-    family = next(path for path in (root / "stages" / "prune").iterdir() if path.is_dir())
+    text = output_of(capsys, "extract", sweep, "--macs", "0.5", "--out", tmp_path, f"paths.store={root}")
+    store = Store(root)
+    tunes = [stage for stage in store.read_plan(sweep).stages.values() if stage.kind == "finetune"]
+    (key,) = (stage.key for stage in tunes if stage.config["budget"]["value"] == 0.5)
+    assert f"finetune {key}" in text
     images = torch.randn(4, 1, 8, 8)
     with torch.inference_mode():
-        extracted, member = (
-            spp.load_member(file)(images) for file in (tmp_path, family / "artifacts" / "member_0.5.safetensors")
-        )
-    assert torch.equal(extracted, member)
+        extracted, member = (spp.load(where)(images) for where in (tmp_path, store.artifacts_dir("finetune", key)))
+    torch.testing.assert_close(extracted, member)

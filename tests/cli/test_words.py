@@ -79,7 +79,7 @@ WRONG = [
     (["plan", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
     (["extract", "no-such-sweep", "--macs", "0.5"], ["no-such-sweep"]),
     (["extract", "no-such-sweep", "--macs", "120%"], ["--macs", "120%", "allowed"]),
-    (["extract", "no-such-sweep"], ["--macs, --params, --units", "exactly one"]),
+    (["extract", "no-such-sweep"], ["--macs, --params, --units, --latency-ms", "exactly one"]),
     (["status"], ["paths.store", "holds no sweep"]),
     (["watch"], ["paths.store", "holds no sweep"]),
     (["cancel"], ["paths.store", "holds no sweep"]),

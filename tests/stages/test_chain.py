@@ -49,7 +49,7 @@ def test_members_are_as_large_as_promised_and_load_as_plain_modules(store, stage
     dense = store.summary("dense", stages["dense", "dense"].key)
     for size in (0.5, 0.3):
         key = stages["finetune", f"member {size:g}"].key
-        member = spp.load_member(store.artifacts_dir("finetune", key))
+        member = spp.load(store.artifacts_dir("finetune", key))
         cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
         summary = store.summary("finetune", key)
         assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
@@ -70,7 +70,7 @@ def test_the_recorded_accuracy_is_that_of_the_saved_weights(store, stages):
     from spp.data.registry import open_source
 
     stage = stages["finetune", "member 0.5"]
-    member = spp.load_member(store.artifacts_dir("finetune", stage.key))
+    member = spp.load(store.artifacts_dir("finetune", stage.key))
     data = _digits()
     with torch.inference_mode():
         right = sum(int((member(x).argmax(1) == y).sum()) for x, y in data.test_dataloader())

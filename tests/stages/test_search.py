@@ -118,7 +118,7 @@ def test_one_dense_network_and_one_search_or_one_for_each_budget(family):
 def test_every_member_is_as_large_as_asked_by_the_one_counter(family):
     store, plan = family
     for stage in (stage for stage in plan.stages.values() if stage.kind == "measure" and "budget" in stage.config):
-        member = spp.load_member(store.artifacts_dir("finetune", stage.inputs["member"].key))
+        member = spp.load(store.artifacts_dir("finetune", stage.inputs["member"].key))
         summary = store.summary("measure", stage.key)
         cost = spp.count_cost(member, torch.zeros(1, 1, 8, 8))
         assert (cost.macs, cost.params) == (summary["macs"], summary["params"])
@@ -169,8 +169,9 @@ def test_extract_takes_a_ranking_as_well_as_a_path(family, tmp_path, capsys):
     store, plan = family
     (search,) = of(plan, "search", "taylor")
     folder = store.artifacts_dir("search", search.key)
-    assert main(["extract", str(folder), "--macs", "0.5", "--out", str(tmp_path), f"paths.store={store.root}"]) == 0
-    small = spp.load_member(tmp_path)
+    words = ["--macs", "0.5", "--multiple-of", "1", "--no-measure", "--out", str(tmp_path)]
+    assert main(["extract", str(folder), *words, f"paths.store={store.root}"]) == 0
+    small = spp.load(tmp_path)
     masks = open_path(folder).masks(macs=0.5)
     assert sum(int(mask.sum()) for mask in masks.values()) < 1728
     assert spp.count_cost(small, torch.zeros(1, 1, 8, 8)).macs == open_path(folder).cost_of(masks).macs

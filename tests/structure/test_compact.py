@@ -12,6 +12,7 @@ from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs
 from spp.structure.masked import MaskedModel
+from spp.structure.modeling_spp import fused_attention
 
 KINDS = ("qk", "vo", "mlp")
 
@@ -367,3 +368,31 @@ def test_a_model_cut_in_inference_mode_can_be_trained(model, images, random_mask
     assert not any(tensor.is_inference() for tensor in small.state_dict().values())
     small.train()(images(model)).sum().backward()
     torch.optim.SGD(small.parameters(), lr=0.1).step()
+
+
+@pytest.mark.parametrize(("qk_width", "v_width"), [(5, 8), (8, 3), (3, 5), (16, 4)])
+@torch.no_grad()
+def test_fused_attention_brings_widths_together_without_changing_anything(qk_width, v_width):
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, 3, 7, qk_width, generator=generator) for _ in range(2))
+    v = torch.randn(2, 3, 7, v_width, generator=generator)
+    bias = torch.randn(1, 3, 7, 7, generator=generator)
+    expected = (0.3 * q @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+    torch.testing.assert_close(fused_attention(q, k, v, scale=0.3, mask=bias, dropout=0.0), expected)
+
+
+def test_fused_attention_compiles_in_one_piece():
+    def attend(q, v):
+        return fused_attention(q, q, v, scale=1.0, mask=None, dropout=0.0)
+
+    explained = torch._dynamo.explain(attend)(torch.randn(1, 1, 7, 5), torch.randn(1, 1, 7, 3))
+    assert explained.graph_break_count == 0
+
+
+def test_the_zeros_of_fused_attention_are_not_counted():
+    class Attention(nn.Module):
+        def forward(self, qkv):
+            q, k, v = qkv.split((5, 5, 3), dim=-1)
+            return fused_attention(q, k, v, scale=1.0, mask=None, dropout=0.0)
+
+    assert count_cost(Attention(), torch.randn(1, 1, 7, 13)).macs == 7 * 7 * (5 + 3)

@@ -160,23 +160,45 @@ def _diff(root: Path, arguments: argparse.Namespace) -> int:
 
 
 def _export(root: Path, arguments: argparse.Namespace) -> int:
-    from spp.cli.commands.export import export
+    from spp.cli.commands.export import ExportRequest, export
 
-    member = _one_word(arguments.words, "MEMBER", at_least=1)
-    return export(root, member, arguments.format, arguments.out, as_json=arguments.json)
+    request = ExportRequest(
+        member=_one_word(arguments.words, "MEMBER", at_least=1),
+        form=arguments.format,
+        out=arguments.out,
+        opset=arguments.opset,
+        int8=arguments.int8,
+        force=arguments.force,
+    )
+    return export(root, request, as_json=arguments.json)
 
 
 def _extract(root: Path, arguments: argparse.Namespace) -> int:
-    from spp.cli.commands.extract import extract
+    from spp.cli.commands.extract import Words, extract
 
-    given = {kind: getattr(arguments, kind) for kind in ("macs", "params", "units")}
+    kinds = ("macs", "params", "units", "latency-ms")
+    given = {kind: getattr(arguments, kind.replace("-", "_")) for kind in kinds}
     given = {kind: text for kind, text in given.items() if text is not None}
     if len(given) != 1:
-        raise ValueError(f"--macs, --params, --units: {len(given)} are given; allowed: exactly one; add --macs 0.5")
+        names = ", ".join(f"--{kind}" for kind in kinds)
+        raise ValueError(f"{names}: {len(given)} are given; allowed: exactly one; add --macs 0.5")
     ((kind, text),) = given.items()
-    size = parse_size(text, f"--{kind}")
-    wanted = {"num_repair_samples": arguments.repair, "as_json": arguments.json}
-    return extract(root, arguments.source, kind, size, arguments.out, **wanted)
+    if arguments.multiple_of is not None and arguments.multiple_of < 1:
+        raise ValueError(f"--multiple-of: {arguments.multiple_of} is not allowed; allowed: 1 or more; use 8")
+    words = Words(
+        source=arguments.source,
+        kind=kind,
+        size=text if kind == "latency-ms" else parse_size(text, f"--{kind}"),
+        out=arguments.out,
+        force=arguments.force,
+        multiple_of=arguments.multiple_of,
+        device=arguments.device,
+        batch_size=arguments.batch,
+        num_threads=arguments.threads,
+        num_repair_samples=arguments.repair,
+        measures=not arguments.no_measure,
+    )
+    return extract(root, words, as_json=arguments.json)
 
 
 def _sync(root: Path, arguments: argparse.Namespace) -> int:

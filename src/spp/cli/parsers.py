@@ -24,7 +24,7 @@ COMMANDS = {
     "why": "Show which fields make a stage another one than the nearest that is done.",
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
-    "export": "Write a finished member as safetensors, ONNX or a torch program, for use without spp.",
+    "export": "Write a member as ONNX, as a torch program, or as a folder, for use without spp.",
     "verify": "Read everything that is finished, and name what is damaged; --repair has it made again.",
     "unlock": "Free a stage whose worker is gone, without waiting.",
     "sync": "Upload to W&B what was kept offline; can be repeated.",
@@ -125,22 +125,45 @@ def _add_report(report: argparse.ArgumentParser) -> None:
 
 
 def _add_extract(extract: argparse.ArgumentParser) -> None:
-    extract.add_argument("source", metavar="PATH_OR_SWEEP", help="a path's file or folder, or the name of a sweep")
+    text = "a path's file or folder; the name of a sweep, the key of an update or search stage, or how they begin"
+    extract.add_argument("source", metavar="WHAT", help=text)
     extract.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
         extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
-    text = "re-fit the model to the dense one in closed form, with N training samples (default: leave it as cut)"
+    text = "re-fit what is cut to the dense model in closed form, with N training samples (default: leave it as cut)"
     extract.add_argument("--repair", type=_num_samples, default=0, metavar="N", help=text)
-    extract.add_argument("--out", type=Path, default=Path("extracted"), help="folder for the model")
+    text = "milliseconds of one call, measured here: the largest model that is so fast"
+    extract.add_argument("--latency-ms", type=_milliseconds, metavar="MS", help=text)
+    extract.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where latency is measured")
+    extract.add_argument("--batch", type=int, default=1, metavar="N", help="samples of one call (default: 1)")
+    extract.add_argument("--threads", type=int, default=0, metavar="N", help="of the processor (default: all)")
+    text = "round widths up to multiples of N within the budget (default: 8, where trained weights allow it)"
+    extract.add_argument("--multiple-of", type=int, metavar="N", help=text)
+    extract.add_argument("--out", type=Path, default=Path("extracted"), metavar="DIR", help="folder for the model")
+    extract.add_argument("--force", action="store_true", help="overwrite a model that is there")
+    extract.add_argument("--no-measure", action="store_true", help="leave accuracy and speed unmeasured")
+
+
+def _milliseconds(text: str) -> float:
+    milliseconds = float(text)
+    if not 0 < milliseconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: more than 0; use 10")
+    return milliseconds
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
-    text = "key of a finished stage that measured or finetuned a member, or how it begins; or a folder with a member"
-    export.add_argument("words", nargs="*", metavar="MEMBER", help=text)
+    text = "folder of a member; or key of a finished stage that measured or finetuned one, or how it begins"
+    export.add_argument("words", nargs="*", metavar="DIR|MEMBER", help=text)
     forms = ["safetensors", "onnx", "torch"]
-    export.add_argument("--format", choices=forms, required=True, help="torch: a program, .pt2")
-    export.add_argument("--out", type=Path, metavar="FILE", help="default: member-KEY.safetensors, .onnx or .pt2 here")
+    text = "safetensors: a folder that loads without spp; torch: a program of torch.export"
+    export.add_argument("--format", choices=forms, required=True, help=text)
+    text = "default: DIR/model.onnx or .pt2; of a member in the store member-KEY.onnx, .pt2, or the folder member-KEY"
+    export.add_argument("--out", type=Path, metavar="FILE", help=text)
+    text = "ONNX with integers of 8 bits: dynamic (default), or static, calibrated on the member's data"
+    export.add_argument("--int8", nargs="?", const="dynamic", choices=["dynamic", "static"], help=text)
+    export.add_argument("--opset", type=int, metavar="N", help="of ONNX; default: what your torch writes")
+    export.add_argument("--force", action="store_true", help="overwrite a member's folder that is there")
 
 
 def _num_samples(text: str) -> int:

@@ -1,15 +1,17 @@
 """All units in one order, and the masks for any budget that follow: what a solution path and a ranking share."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from spp.dynamics.budget import Budget, budget_range, cost_of, dense_total, prefix_masks, unit_costs
 from spp.dynamics.order import unit_order
+from spp.dynamics.rounding import rounded_masks
 from spp.structure.cost import Cost
 from spp.structure.pair import Pair
 from spp.structure.tokens import Kept
@@ -22,7 +24,10 @@ class OrderedUnits(ABC):
         pairs: what the units belong to, at the prices of the largest member.
         meta: "dense" holds macs and params of the dense model, or None; "tokens", where some leave for good in every
             member, those that stay (see `spp.structure.tokens.Kept`); "provenance" whatever was passed as `meta`.
+        multiple_of: what the widths of all masks are rounded up to; see `rounded_to`.
     """
+
+    multiple_of = 1
 
     pairs: list[Pair]
     meta: dict[str, Any]
@@ -55,6 +60,18 @@ class OrderedUnits(ABC):
     def budget_range(self, kind: str, min_units: int = 1) -> tuple[float, float]:
         """Smallest and largest budget of `kind` (macs, params or units) that can be reached, absolute."""
         return budget_range(self.pairs, kind, min_units)
+
+    def rounded_to(self, multiple_of: int) -> Self:
+        """The same order, whose masks have widths that are multiples of a number; see `rounding.rounded_masks`.
+
+        Raises:
+            ValueError: if it is no whole number of at least 1.
+        """
+        if not isinstance(multiple_of, int) or isinstance(multiple_of, bool) or multiple_of < 1:
+            raise ValueError(f"multiple_of: {multiple_of!r} is not allowed; allowed: 1 or more; use 8")
+        made = copy.copy(self)
+        object.__setattr__(made, "multiple_of", multiple_of)  # paths are frozen
+        return made
 
     def masks(
         self,
@@ -91,6 +108,8 @@ class OrderedUnits(ABC):
     def _prefix(self, budget: Budget, min_units: int, scope: str | None, score: str | None = None) -> dict[str, Tensor]:
         """Masks of the longest prefix that the budget pays for."""
         order, dense = self._flat_order(min_units, scope, score), self.dense_total(budget.kind)
+        if self.multiple_of > 1:
+            return rounded_masks(self.pairs, order, budget, self.multiple_of, min_units, dense)
         return prefix_masks(self.pairs, order, budget, min_units, dense)
 
     def _rows(self, min_units: int, scope: str | None, score: str | None = None) -> Tensor:

@@ -131,6 +131,11 @@ class SolutionPath(OrderedUnits):
         masks = self._prefix(Budget.of(macs=macs, params=params, units=units), min_units, scope, score)
         if not keep_ties:
             return masks
+        if self.multiple_of > 1:
+            raise ValueError(
+                f"multiple_of: {self.multiple_of} is not allowed where ties are kept; allowed: 1; use it, or a method "
+                "without released_quirks"
+            )
         order, kept = self._flat_order(min_units, scope, score), join(self.pairs, masks).bool()
         scope = scope or self._own_scope
         ties = add_ties(self.pairs, order, kept, self._key(scope, score), scope=scope, min_units=min_units)

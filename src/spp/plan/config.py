@@ -7,7 +7,7 @@ A field that does not change a result (paths, workers, devices) is in `RuntimeCo
 from dataclasses import dataclass, field
 from typing import Any
 
-from spp.config import Config, require
+from spp.config import Config, later, require
 from spp.plan.numbers import parse_size
 
 LOGGER_MODES = ("offline", "online", "disabled")
@@ -25,10 +25,13 @@ class BudgetConfig(Config):
     """What is counted: macs, params or units."""
     values: list[Any]
     """Fractions of the dense model's total (0.5, 50%) or absolute sizes (2.6G, 15.7M)."""
+    multiple_of: int = later(1, neutral=1)
+    """What the widths of every member's heads and MLPs are rounded up to, within the budget; 8 suits processors."""
 
     def __post_init__(self) -> None:
         require(self.kind in BUDGET_KINDS, "kind", self.kind, ", ".join(BUDGET_KINDS), "use macs")
         require(len(self.values) > 0, "values", self.values, "at least one size", "use [0.5]")
+        require(self.multiple_of >= 1, "multiple_of", self.multiple_of, "1 or more", "use 8")
         sizes = [parse_size(value, "values") for value in self.values]
         object.__setattr__(self, "values", sorted(set(sizes), reverse=True))
 

@@ -314,6 +314,9 @@ def read_setup(
     """
     common = read_common(cfg, recipes, readers, default_gpus)
     budget = BudgetConfig.read(cfg["budget"], "budget")
+    ranks = method.kinds[0] != "budget"
+    allowed = f"1 for method={method.name}, whose search ends in one member"
+    require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
     finetune = common["recipes"].get("finetune")
     setup = Setup(
         **common,

@@ -1,10 +1,11 @@
 """A compact model of any size from a finished path, without training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,11 +20,12 @@ from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.config import RepairConfig, RuntimeConfig
 from spp.plan.spec import StageRef
 from spp.stages.devices import find_device
-from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member, save_member
+from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member
 from spp.stages.repair import repair_batches
 from spp.store.marker import verified
 from spp.store.store import Store
 from spp.structure.compact import compact
+from spp.structure.cost import Cost
 from spp.structure.repair import repair
 from spp.structure.tokens import drop_tokens
 from spp.tasks.config import TaskConfig
@@ -32,100 +34,202 @@ from spp.tasks.registry import build_task
 
 @dataclass(frozen=True)
 class _CutFamily:
+    key: str
     selection: dict[str, Any]
+    multiple_of: int
+    is_trained: bool
     members: list[Path]
 
 
 SEARCH_KINDS = ("update", "search")
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """What came out: the file, the counted cost of the model in it, and whose weights it has."""
+@dataclass(frozen=True, kw_only=True)
+class CutMember:
+    """A member that was cut from a path, not yet written anywhere.
 
-    file: Path
-    macs: float
-    params: int
-    num_units: int
+    Attributes:
+        network: the compact network, on the CPU, in evaluation mode.
+        masks: the units of the dense network that it kept, by pair.
+        architecture: of the dense network, see spp.models.build.
+        runtime: where to find the factory of one's own network.
+        dense: cost of the dense network.
+        weights: whose weights it has, in words.
+        keys: of the stages that it comes from, by kind.
+        method: that found the path.
+    """
+
+    network: nn.Module
+    masks: dict[str, Tensor]
+    architecture: dict[str, Any]
+    runtime: dict[str, Any]
+    dense: Cost
     weights: str
+    keys: dict[str, str]
+    method: str
 
 
-def extract(store: Store, source: str, kind: str, size: float, out: Path, num_repair_samples: int = 0) -> Extracted:
-    """Cut the member at a budget and write it to `out`/member.safetensors.
-
-    The weights are those of the smallest finished member that contains the wanted one (they were trained on the way
-    down the path), else, and for per-head masks always, the dense ones.
+class OpenedPath:
+    """A finished path with all that members can be cut from: the dense network, and the members of its families.
 
     Args:
-        source: a path's file or folder, the folder of its stage, or the name of a sweep of `store`.
-        kind: macs, params or units.
-        size: a fraction of the dense model (<= 1) or absolute.
-        num_repair_samples: training samples to repair the member with (spp.structure.repair); 0: it stays as cut.
+        store: where the path's stages are.
+        source: a path's file or folder, the folder of its stage, the key of one, or the name of a sweep of `store`.
 
     Raises:
-        ValueError: if there is no such path, its weights are not in the store, or the size is out of reach.
+        ValueError: if there is no such path, or its weights are not in the store.
     """
-    ref, folder, refs = _find_path(store, source)
-    path = open_path(verified(folder / FILE_NAME_OF_PATH).parent)
-    families = _families(store, ref.key, refs)
-    searched_with = store.spec(ref.kind, ref.key)["config"]
-    selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
-    families = [family for family in families if family.selection == selection]
-    config, method = config_class(selection["name"]).from_spec(selection, "method"), load_method(selection["name"])
-    masks = method.select(config, path, kind, size)
 
-    dense_key = store.spec(ref.kind, ref.key)["inputs"]["dense"]["key"]
-    model = ModelConfig.from_spec(searched_with["model"], "model")
-    architecture = with_config(store.summary("dense", dense_key)["architecture"], model)
-    runtime = store.spec(ref.kind, ref.key)["runtime"].get("model", {})
-    donor = _smallest_containing(families, masks)
-    if donor is not None:
-        small = compact(load_member(verified(donor), runtime=runtime), _within(donor, masks))
-        weights = f"{donor.name} of prune {donor.parents[1].name}"
-    else:
-        dense = build_untrained(architecture, runtime)
-        # A search that trained the weights has left them beside its order.
-        trained = StageRef("dense", dense_key) if not (folder / WEIGHTS_FILE).exists() else ref
-        file = store.artifacts_dir(trained.kind, trained.key) / WEIGHTS_FILE
-        load_weights(dense, load_file(verified(file)), f"the {trained.kind} stage")
-        drop_tokens(dense, path.tokens)
-        small = compact(dense, masks)
-        weights = f"{trained.kind} {trained.key}"
-    header = method.finish_member(config, small, searched_with["seed"])
-    if num_repair_samples:
-        small = _repaired(store, ref, small, num_repair_samples)
-        weights += f", repaired with {num_repair_samples} training samples"
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / FILE_NAME
-    cost = save_member(file, small, masks, path.pairs, architecture, budget={"kind": kind, "value": size}, **header)
-    num_units = sum(int(mask.sum()) for mask in masks.values())
-    return Extracted(file=file, macs=cost.macs, params=cost.params, num_units=num_units, weights=weights)
+    def __init__(self, store: Store, source: str) -> None:
+        self.store = store
+        self.ref, self._folder, self._refs = _find_path(store, source)
+        self.path = open_path(verified(self._folder / FILE_NAME_OF_PATH).parent)
+        searched_with = store.spec(self.ref.kind, self.ref.key)["config"]
+        families = _families(store, self.ref.key, self._refs)
+        selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
+        self._families = [family for family in families if family.selection == selection]
+        self._seed = searched_with["seed"]
+        self._config = config_class(selection["name"]).from_spec(selection, "method")
+        self._method = load_method(selection["name"])
+        self.dense_key = store.spec(self.ref.kind, self.ref.key)["inputs"]["dense"]["key"]
+        summary = store.summary("dense", self.dense_key)
+        self.dense = Cost(summary["macs"], summary["params"])
+        model = ModelConfig.from_spec(searched_with["model"], "model")
+        self.architecture = with_config(summary["architecture"], model)
+        self._runtime = store.spec(self.ref.kind, self.ref.key)["runtime"].get("model", {})
 
+    def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
+        """The units of the member at a budget, with widths rounded up to a multiple within it.
 
-def _repaired(store: Store, ref: StageRef, small: nn.Module, num_samples: int) -> nn.Module:
-    """A member re-fitted to the dense network on the data of the search, on the CPU."""
-    spec = store.spec(ref.kind, ref.key)
-    config, runtime = spec["config"], RuntimeConfig.read(spec["runtime"], "runtime")
-    repair_config = RepairConfig(kind="full", num_samples=num_samples)
-    data = open_data(
-        DataConfig.from_spec(config["data"], "data"),
-        runtime.data,
-        batch_size=repair_config.batch_size,
-        augment=config["recipe"]["augment"],
-        seed=config["seed"],
-        num_workers=runtime.num_workers,
-    )
-    task = build_task(TaskConfig.from_spec(config["task"], "task"), runtime.task, data.facts)
-    dense_key, device = spec["inputs"]["dense"]["key"], find_device(runtime.accelerator)
-    dense = build_untrained(store.summary("dense", dense_key)["architecture"], runtime.model)
-    load_weights(dense, load_file(store.artifacts_dir("dense", dense_key) / WEIGHTS_FILE), "the dense stage")
-    batches = repair_batches(data, task, num_samples)
-    return repair(small.to(device), dense.to(device), batches, kind=repair_config.kind).cpu()
+        Raises:
+            ValueError: the size is out of reach.
+        """
+        return self._method.select(self._config, self.path.rounded_to(multiple_of), kind, size)
+
+    def finetuned(self, kind: str, size: float, multiple_of: int | None) -> CutMember | None:
+        """The finished member that was finetuned for just this budget, newest first; None where there is none.
+
+        Args:
+            kind: macs, params or units.
+            size: as the budget was written.
+            multiple_of: of its widths; None: whatever it was cut with.
+        """
+        found = []
+        for ref in self._refs:
+            if ref.kind != "finetune" or not self.store.is_done(ref.kind, ref.key):
+                continue
+            spec = self.store.spec(ref.kind, ref.key)
+            is_asked = spec["config"]["budget"] == {"kind": kind, "value": size}
+            family = self._family_of(spec)
+            if is_asked and family is not None and multiple_of in (None, family.multiple_of):
+                found.append((self.store.done(ref.kind, ref.key)["finished_at"], ref))
+        if not found:
+            return None
+        ref = max(found, key=lambda dated: dated[0])[1]
+        file = self.store.artifacts_dir(ref.kind, ref.key) / FILE_NAME
+        kept = describe_member(verified(file))["kept"]
+        masks = {
+            pair.name: torch.zeros(pair.size, dtype=torch.bool).index_fill_(0, torch.tensor(kept[pair.name]).long(), 1)
+            for pair in self.path.pairs
+        }
+        network = load_member(file, runtime=self._runtime)
+        return self._member(network, masks, f"finetune {ref.key}, made for this size", {"finetune": ref.key})
+
+    def select_trained(self, kind: str, size: float) -> dict[str, Tensor] | None:
+        """The units of the member at a budget with the newest walk's widths, if it has trained weights for them.
+
+        Raises:
+            ValueError: the size is out of reach.
+        """
+        trained = [family for family in self._families if family.is_trained]
+        if not trained:
+            return None
+        masks = self.select(kind, size, trained[0].multiple_of)
+        return None if _smallest_containing(trained, masks) is None else masks
+
+    def is_trained(self, masks: Mapping[str, Tensor]) -> bool:
+        """Whether a walk has trained weights that contain these units."""
+        trained = [family for family in self._families if family.is_trained]
+        return _smallest_containing(trained, masks) is not None
+
+    def cut(self, masks: dict[str, Tensor]) -> CutMember:
+        """The member of these units.
+
+        The weights are those of the smallest finished member of a family that contains it (they were trained on the
+        way down the path), else, and for per-head masks always, the dense ones.
+        """
+        donor = _smallest_containing(self._families, masks)
+        if donor is not None:
+            small = compact(load_member(verified(donor), runtime=self._runtime), _within(donor, masks))
+            keys = {"prune": donor.parents[1].name}
+            weights = f"{donor.name} of prune {donor.parents[1].name}, the nearest larger one"
+        else:
+            small, keys = compact(self.dense_network(), masks), {}
+            weights = f"{self._trained.kind} {self._trained.key}"
+        self._method.finish_member(self._config, small, self._seed)
+        return self._member(small, masks, weights, keys)
+
+    def repaired(self, member: CutMember, num_samples: int) -> CutMember:
+        """A member re-fitted to the dense network (spp.structure.repair) on training samples of the search's data."""
+        spec = self.store.spec(self.ref.kind, self.ref.key)
+        config, runtime = spec["config"], RuntimeConfig.read(spec["runtime"], "runtime")
+        data = open_data(
+            DataConfig.from_spec(config["data"], "data"),
+            runtime.data,
+            batch_size=RepairConfig(kind="full").batch_size,
+            augment=config["recipe"]["augment"],
+            seed=config["seed"],
+            num_workers=runtime.num_workers,
+        )
+        task = build_task(TaskConfig.from_spec(config["task"], "task"), runtime.task, data.facts)
+        dense = build_untrained(self.store.summary("dense", self.dense_key)["architecture"], runtime.model)
+        file = self.store.artifacts_dir("dense", self.dense_key) / WEIGHTS_FILE
+        load_weights(dense, load_file(verified(file)), "the dense stage")
+        device = find_device(runtime.accelerator)
+        batches = repair_batches(data, task, num_samples)
+        network = repair(member.network.to(device), dense.to(device), batches).cpu()
+        weights = f"{member.weights}, repaired with {num_samples} training samples"
+        return replace(member, network=network.eval(), weights=weights)
+
+    def dense_network(self) -> nn.Module:
+        """The dense network with the weights that the order belongs to, without the tokens that leave."""
+        dense = build_untrained(self.architecture, self._runtime)
+        file = self.store.artifacts_dir(self._trained.kind, self._trained.key) / WEIGHTS_FILE
+        load_weights(dense, load_file(verified(file)), f"the {self._trained.kind} stage")
+        drop_tokens(dense, self.path.tokens)
+        return dense.eval()
+
+    @property
+    def _trained(self) -> StageRef:
+        """The stage whose weights the order belongs to: a search that trained them has left them beside it."""
+        return self.ref if (self._folder / WEIGHTS_FILE).exists() else StageRef("dense", self.dense_key)
+
+    def _member(self, network: nn.Module, masks: dict[str, Tensor], weights: str, keys: dict[str, str]) -> CutMember:
+        return CutMember(
+            network=network.eval(),
+            masks=masks,
+            architecture=self.architecture,
+            runtime=self._runtime,
+            dense=self.dense,
+            weights=weights,
+            keys={"dense": self.dense_key, self.ref.kind: self.ref.key, **keys},
+            method=self._config.name,
+        )
+
+    def _family_of(self, spec: Mapping[str, Any]) -> _CutFamily | None:
+        """The family of this path, among those that choose as the newest, that a finetuning's member is from."""
+        family = spec["inputs"].get("family")
+        while family is not None and family["kind"] != "prune":  # what was done to its members in between
+            family = self.store.spec(family["kind"], family["key"])["inputs"].get("family")
+        return next((each for each in self._families if family is not None and each.key == family["key"]), None)
 
 
 def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef]]:
     """Stage and artifacts of the path that `source` names, and the stages among which its families may be."""
     where = Path(source)
+    named = [ref for ref in store.find_stages(source) if _has_path(store, ref)]
+    if len(named) == 1 and not where.exists():
+        return named[0], store.artifacts_dir(named[0].kind, named[0].key), store.find_stages("")
     if where.exists() or "/" in source or where.suffix == ".safetensors":
         folder = where / "artifacts" if (where / "artifacts").is_dir() else where
         key = str(open_path(folder).meta["provenance"].get("stage", ""))
@@ -137,7 +241,7 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
             )
         return StageRef(kind, key), folder, store.find_stages("")
     stages = store.read_plan(source).stages.values()
-    done = [stage.ref for stage in stages if stage.kind in SEARCH_KINDS and _has_path(store, stage.ref)]
+    done = [stage.ref for stage in stages if _has_path(store, stage.ref)]
     if len(done) != 1:
         what = "has no finished path" if not done else f"has {len(done)} paths"
         folders = (str(store.artifacts_dir(ref.kind, ref.key)) for ref in done)
@@ -148,6 +252,8 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
 
 def _has_path(store: Store, ref: StageRef) -> bool:
     """Whether a search is done and ended in an order of all units, not in one member."""
+    if ref.kind not in SEARCH_KINDS:
+        return False
     return store.is_done(ref.kind, ref.key) and (store.artifacts_dir(ref.kind, ref.key) / FILE_NAME_OF_PATH).exists()
 
 
@@ -161,7 +267,10 @@ def _families(store: Store, search_key: str, refs: list[StageRef]) -> list[_CutF
         if spec["inputs"]["path"]["key"] == search_key:
             folder = store.artifacts_dir("prune", ref.key)
             files = [folder / member["file"] for member in store.summary("prune", ref.key)["members"].values()]
-            families.append((store.done("prune", ref.key)["finished_at"], _CutFamily(spec["config"]["method"], files)))
+            multiple_of = spec["config"]["budget"].get("multiple_of", 1)
+            is_trained = spec["config"]["recipe"]["epochs"] > 0
+            family = _CutFamily(ref.key, spec["config"]["method"], multiple_of, is_trained, files)
+            families.append((store.done("prune", ref.key)["finished_at"], family))
     return [family for _, family in sorted(families, key=lambda dated: dated[0], reverse=True)]
 
 

@@ -72,7 +72,8 @@ class TakenMembers:
     """
 
     def __init__(self, stage: StageRun, model: nn.Module, path: OrderedUnits, budget: BudgetConfig) -> None:
-        self._stage, self._model, self._path, self._kind = stage, model, path, budget.kind
+        self._stage, self._model, self._kind = stage, model, budget.kind
+        self._path = path.rounded_to(budget.multiple_of)
         self._config = method_of(stage)
         self._method = load_method(self._config.name)
         self._architecture = masked_architecture(stage)
@@ -100,6 +101,8 @@ class TakenMembers:
         masks, small, header = self.cut(size)
         file = self._stage.artifacts / member_file(size)
         value = {"kind": self._kind, "value": size}
+        if self._path.multiple_of > 1:
+            value["multiple_of"] = self._path.multiple_of
         cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value, **header)
         counts = sizes_of(cost, masks)
         self.members[f"{size:.10g}"] = {"file": file.name, **counts}

@@ -1,6 +1,7 @@
 """What can be pruned in a model: its pairs, and where their units lie in the weights."""
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -57,6 +58,15 @@ def example_inputs(model: nn.Module) -> dict[str, Tensor]:
         ValueError: the model has no adapter.
     """
     return adapter_for(model).example_inputs(model)
+
+
+def module_sizes(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Sizes of every attention and MLP by dotted name, as modeling_spp.py takes them to build the network again.
+
+    Raises:
+        ValueError: the model has no adapter, or that file cannot build networks of its architecture.
+    """
+    return adapter_for(model).module_sizes(model)
 
 
 def set_drop_path(model: nn.Module, rate: float) -> None:

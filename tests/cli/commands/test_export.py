@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import torch
 import spp
 from spp.cli.commands.export import find_member
 from spp.cli.main import main
+from spp.deploy.quality import dense_key_of, open_measured_data
 from spp.plan.spec import Stage
 from spp.store.store import Store
 
@@ -35,13 +37,12 @@ def complaint(capsys, *words):
 @torch.no_grad()
 def test_a_member_by_its_key(member, tmp_path, capsys):
     root, key, file = member
-    out = tmp_path / "small.safetensors"
+    out = tmp_path / "small"
     printed = said(capsys, key[:6], "--format", "safetensors", "--out", out, f"paths.store={root}")
-    assert printed.startswith(f"file:    {out} (")
+    assert printed.startswith(f"folder:  {out}\n")
     assert "differ by at most 0.0e+00" in printed
     images = torch.randn(3, 1, 8, 8)
-    assert torch.equal(spp.load_member(out)(images), spp.load_member(file)(images))
-    assert json.loads((tmp_path / "small.json").read_text())["format"] == "safetensors"
+    assert torch.equal(spp.load(out)(images), spp.load(file)(images))
 
 
 @torch.no_grad()
@@ -58,25 +59,54 @@ assert "spp" not in sys.modules and "timm" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     logits = torch.load(tmp_path / "logits.pt", weights_only=True)
-    torch.testing.assert_close(logits, spp.load_member(file)(images))
+    torch.testing.assert_close(logits, spp.load(file)(images))
 
 
+@torch.no_grad()
 def test_a_member_by_the_folder_of_its_stage_or_artifacts(member, tmp_path, capsys):
     file = member[2]
+    images = torch.randn(3, 1, 8, 8)
     for number, source in enumerate((file.parent.parent, file.parent)):
-        out = tmp_path / f"{number}.safetensors"
+        out = tmp_path / str(number)
         said(capsys, source, "--format", "safetensors", "--out", out)
-        assert out.read_bytes() == file.read_bytes()
+        assert torch.equal(spp.load(out)(images), spp.load(file)(images))
 
 
-def test_what_extract_wrote(finished, tmp_path, capsys, monkeypatch):
+def test_two_exports_of_what_extract_wrote_share_no_file(finished, tmp_path, capsys, monkeypatch):
     root, sweep = finished
     monkeypatch.chdir(tmp_path)
     assert main(["extract", sweep, "--macs", "0.4", "--out", "cut", f"paths.store={root}"]) == 0
     capsys.readouterr()
-    said(capsys, "cut", "--format", "safetensors")
-    assert (tmp_path / "member-cut.safetensors").is_file()
-    assert json.loads((tmp_path / "member-cut.json").read_text())["budget"] == {"kind": "macs", "value": 0.4}
+    before = {path.name for path in (tmp_path / "cut").iterdir()}
+    said(capsys, "cut", "--format", "torch")
+    said(capsys, "cut", "--format", "onnx")
+    written = {path.name for path in (tmp_path / "cut").iterdir()} - before
+    assert written == {"model.pt2", "model.pt2.json", "model.onnx", "model.onnx.json"}
+    assert json.loads((tmp_path / "cut" / "model.onnx.json").read_text())["budget"] == {"kind": "macs", "value": 0.4}
+
+
+@pytest.mark.parametrize("how", ["dynamic", "static"])
+def test_int8_is_measured_beside_float32(finished, tmp_path, capsys, how):
+    runtime = pytest.importorskip("onnxruntime")
+    root, sweep = finished
+    cut, store = tmp_path / "cut", f"paths.store={root}"
+    assert main(["extract", sweep, "--macs", "0.5", "--no-measure", "--out", str(cut), store]) == 0
+    capsys.readouterr()
+    text = said(capsys, cut, "--format", "onnx", "--int8", how, store)
+    file = cut / f"model.int8-{how}.onnx"
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    plan = Store(root).read_plan(sweep)
+    (measure,) = (s for s in plan.stages.values() if s.kind == "measure" and "0.5" in str(s.config.get("budget")))
+    top1 = Store(root).summary("measure", measure.key)["metrics"]["test"]["top1"]["value"]
+    (line,) = (line for line in text.splitlines() if line.startswith("top-1 %: "))
+    before, after = (float(word) for word in re.findall(r"[\d.]+(?= as)", line))
+    assert before == pytest.approx(top1, abs=0.5)
+    assert abs(after - before) < 10
+    data, _ = open_measured_data(Store(root), dense_key_of(Store(root), cut))
+    images = next(data.inputs())
+    scores = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    expected = spp.load(cut)(images).detach()
+    assert float((scores - expected).norm()) < 0.2 * float(expected.norm())
 
 
 def test_what_cannot_be_a_member(member, tmp_path, capsys):
@@ -84,7 +114,7 @@ def test_what_cannot_be_a_member(member, tmp_path, capsys):
     store = f"paths.store={root}"
     line = complaint(capsys, "ffffffffff", "--format", "torch", store)
     assert line.startswith("spp: MEMBER: 'ffffffffff' is no folder, and no finished member of ")
-    assert complaint(capsys, tmp_path, "--format", "torch").startswith(f"spp: MEMBER: '{tmp_path}' has no member.safe")
+    assert complaint(capsys, tmp_path, "--format", "torch").startswith(f"spp: MEMBER: '{tmp_path}' has no config.json")
     (tmp_path / "member.safetensors").write_bytes(b"nothing")
     assert "cannot be read" in complaint(capsys, tmp_path, "--format", "torch", "--out", tmp_path / "x.pt2")
     line = complaint(capsys, key, "--format", "onnx", "--out", tmp_path / "x.pt2", store)
@@ -113,9 +143,9 @@ def test_the_format_must_be_named(member, capsys):
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused(member, tmp_path, capsys):
-    folder = tmp_path / "small.safetensors"
+    folder = tmp_path / "small.pt2"
     folder.mkdir()
-    line = complaint(capsys, member[2], "--format", "safetensors", "--out", folder)
+    line = complaint(capsys, member[2], "--format", "torch", "--out", folder)
     assert "cannot be written" in line
 
 

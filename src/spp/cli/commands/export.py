@@ -1,6 +1,8 @@
 """spp export: a member as a file that other programs run."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +11,103 @@ from spp.store.marker import verified
 from spp.store.store import Store, stage_of
 from spp.text import visible
 
-SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
-_MEMBER_FILE = "member.safetensors"
+SUFFIXES = {"safetensors": "", "onnx": ".onnx", "torch": ".pt2"}
+_MEMBER_FILE, _CONFIG_FILE = "member.safetensors", "config.json"
 _KINDS = ("finetune", "measure")
 """Kinds of stages by whose key a member is found."""
 
 
-def export(root: Path, member: str, form: str, out: Path | None, *, as_json: bool) -> int:
-    """Write the file and say what is in it."""
-    source, name = find_member(root, member)
-    verified(source)
-    from spp.stages import export as worker
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What is to be written.
 
-    file = out or Path(f"{name}{SUFFIXES[form]}")
-    if file.suffix != SUFFIXES[form]:
+    Attributes:
+        member: its folder, its file, or the key of a stage; see `find_member`.
+        form: safetensors, onnx or torch.
+        out: the file, or for safetensors the folder; None: the default.
+        opset: of ONNX; None: what torch writes.
+        int8: dynamic or static; None: float32.
+        force: whether a member's folder may be overwritten.
+    """
+
+    member: str
+    form: str
+    out: Path | None = None
+    opset: int | None = None
+    int8: str | None = None
+    force: bool = False
+
+
+def export(root: Path, request: ExportRequest, *, as_json: bool) -> int:
+    """Write the file and say what is in it."""
+    for name, value in (("opset", request.opset), ("int8", request.int8)):
+        if value is not None and request.form != "onnx":
+            raise ValueError(f"--{name}: {value} has no meaning for --format {request.form}; allowed: --format onnx")
+    source, name = find_member(root, request.member)
+    if source.is_file():
+        verified(source)
+    from spp.deploy import export as worker
+    from spp.deploy.quality import dense_key_of, open_measured_data
+
+    suffix = SUFFIXES[request.form]
+    name += f".int8-{request.int8}" if request.int8 else ""
+    file = request.out or Path(f"{name}{suffix}")
+    if file.suffix != suffix:
         raise ValueError(
-            f"--out: {str(file)!r} does not fit --format {form}; allowed: a file that ends in {SUFFIXES[form]}; "
-            f"use {file.with_suffix(SUFFIXES[form])}"
+            f"--out: {str(file)!r} does not fit --format {request.form}; allowed: a "
+            f"{f'file that ends in {suffix}' if suffix else 'folder'}; use {file.with_suffix(suffix)}"
         )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        made = worker.export(source, form, file, _runtime_of(source))
+        made = worker.export(
+            source,
+            request.form,
+            file,
+            opset=request.opset,
+            int8=request.int8,
+            runtime=_runtime_of(source),
+            data=_data(Store(root), dense_key_of(Store(root), source), open_measured_data),
+            force=request.force,
+        )
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(
             f"--out: {str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder that can be "
             "written; choose another"
         ) from None
     if as_json:
-        row = {"file": str(made.file), "bytes": made.file.stat().st_size, "description": str(made.description)}
-        print(json.dumps({**row, "difference": made.difference}, indent=1))
+        num_bytes = made.file.stat().st_size if made.file.is_file() else None
+        about = None if made.description is None else str(made.description)
+        row = {"file": str(made.file), "bytes": num_bytes, "description": about, "difference": made.difference}
+        print(json.dumps({**row, "checked_on": made.checked_on, "compared": made.compared}, indent=1))
         return 0
     checked = "not compared, as onnxruntime is not installed"
     if made.difference is not None:
-        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for random inputs"
-    print(f"file:    {visible(str(made.file))} ({made.file.stat().st_size / 1e6:.3g} MB)")
-    print(f"about:   {visible(str(made.description))}")
-    print(f"outputs: {checked}")
+        checked = f"differ by at most {made.difference:.1e} of the largest from the member's, for {made.checked_on}"
+    size = f" ({made.file.stat().st_size / 1e6:.3g} MB)" if made.file.is_file() else ""
+    print(f"{'file:  ' if size else 'folder:'}  {visible(str(made.file))}{size}")
+    if made.description is not None:
+        print(f"about:   {visible(str(made.description))}")
+    print(f"outputs: {checked}{' before they were made integers' if made.compared else ''}")
+    for name, (before, after) in made.compared.items():
+        print(f"{name}: {before:.4g} as float32, {after:.4g} as INT8")
     return 0
 
 
+def _data(store: Store, dense_key: str | None, open_data: Callable[..., Any]) -> Any:
+    """The data that a member is for, None where they are not known or not here."""
+    try:
+        found = None if dense_key is None else open_data(store, dense_key)
+    except ValueError:
+        return None
+    return None if found is None else found[0]
+
+
 def find_member(root: Path, member: str) -> tuple[Path, str]:
-    """The file of a member, and a name for what is made of it.
+    """The file or folder of a member, and a name for what is made of it.
 
     Args:
         member: key of a finished stage of the store at `root` that measured or finetuned a member, or how it begins;
-            or a member's file, its folder, or the folder of its stage.
+            or the folder of a member, a member's file in a store, or the folder of its stage.
 
     Raises:
         ValueError: one line, if there is no such member, or more than one.
@@ -61,13 +115,15 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
     where = Path(member)
     if where.is_file():
         return where, where.stem
+    if (where / _CONFIG_FILE).is_file():
+        return where, str(where / "model")
     if where.is_dir():
         for folder in (where, where / "artifacts"):
             if (folder / _MEMBER_FILE).is_file():
                 return folder / _MEMBER_FILE, f"member-{where.resolve().name}"
         raise ValueError(
-            f"MEMBER: {member!r} has no {_MEMBER_FILE}; allowed: the folder of a finished finetune stage, or what "
-            "spp extract wrote; check the path"
+            f"MEMBER: {member!r} has no {_CONFIG_FILE} and no {_MEMBER_FILE}; allowed: the folder of a finished "
+            "finetune stage, or what spp extract wrote; check the path"
         )
     store = Store(root)
     refs = [ref for ref in store.find_stages(member) if ref.kind in _KINDS and store.is_done(ref.kind, ref.key)]
@@ -84,7 +140,7 @@ def find_member(root: Path, member: str) -> tuple[Path, str]:
 
 def _runtime_of(file: Path) -> dict[str, Any] | None:
     """How the stage that wrote a member finds the network's own code; None for a file that no stage wrote."""
-    found = stage_of(file)
+    found = stage_of(file) if file.is_file() else None
     if found is None:
         return None
     store, ref = found

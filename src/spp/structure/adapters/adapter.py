@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -143,6 +143,17 @@ class Adapter(ABC):
     @abstractmethod
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         """Set stochastic depth, in place: from 0 in the first block, rising evenly, to `rate` in the last."""
+
+    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        """Sizes of every attention and MLP by dotted name, as modeling_spp.py takes them to build the network again.
+
+        Raises:
+            ValueError: that file cannot build networks of this architecture.
+        """
+        raise ValueError(
+            f"model: a {type(model).__name__} is not allowed in a folder that loads without spp; allowed: a ViT, DeiT "
+            "or Swin; keep its state_dict and the masks"
+        )
 
     def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         """Where the mask of `pair` multiplies what the first map of the pair puts out, for "vo" as in `mask_point`.

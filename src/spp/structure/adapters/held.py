@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -53,6 +54,10 @@ class HeldAdapter(Adapter):
 
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         self.inner.set_drop_path(self._network(model), rate)
+
+    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        sizes = self.inner.module_sizes(self._network(model))
+        return {self._outer(name): entry for name, entry in sizes.items()}
 
     def token_points(self, model: nn.Module) -> list[TokenPoint]:
         return [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spp.structure import narrow
 from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
 from spp.structure.adapters.registry import refuse, refuse_computed
+from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, with_heads
 from spp.structure.pair import Pair
 
 
@@ -37,17 +38,13 @@ class TimmAdapter(Adapter):
     Attributes:
         block_classes: block classes whose forward is known to call `attn` and `mlp` between residuals.
         attention_classes: attention classes with `num_heads`, `qkv` (first all queries, then keys, then
-            values) and `proj`.
-        compact_class: the attention of fewer heads, with a query-key width and a value width of their own, built as
-            `compact_class(source, heads, qk_width, v_width)`; it has attributes `num_heads`, `qk_width`, `v_width`, and
-            `kept_heads` (see `numbers_of_heads`).
+            values) and `proj`, which COMPACT_CLASSES of modeling_spp.py knows.
         pre_norm_classes: those of the block classes that add the output of `attn` and `mlp`, scaled at most, to what
             `norm1` and `norm2` see.
     """
 
     block_classes: ClassVar[tuple[type[nn.Module], ...]]
     attention_classes: ClassVar[tuple[type[nn.Module], ...]]
-    compact_class: ClassVar[type[nn.Module]]
     pre_norm_classes: ClassVar[tuple[type[nn.Module], ...]]
 
     @abstractmethod
@@ -75,6 +72,14 @@ class TimmAdapter(Adapter):
             pairs += self._attention_pairs(attention, model.get_submodule(attention), size, per_head)
             pairs.append(_mlp_pair(mlp, model.get_submodule(mlp), size))
         return [pair for pair in pairs if pair.size > 0]
+
+    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        sizes: dict[str, dict[str, Any]] = {}
+        for name, _ in self.blocks(model):
+            block: Any = model.get_submodule(name)
+            sizes[f"{name}.attn"] = attention_sizes(block.attn)
+            sizes[f"{name}.mlp"] = {"hidden": block.mlp.fc1.out_features}
+        return sizes
 
     def mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         module: Any = model.get_submodule(pair.module)
@@ -145,6 +150,9 @@ class TimmAdapter(Adapter):
         """Parameters of one head that belong to none of its units."""
         return 0
 
+    def keep_heads(self, attn: Any, heads: Sequence[int]) -> None:
+        """Cut what belongs to none of the units down to the heads of these ascending numbers, in place."""
+
     def _compact_attention(self, attn: Any, kept: Mapping[str, Sequence[Tensor]]) -> nn.Module:
         num_heads, (qk_width, v_width) = attn.num_heads, self._head_widths(attn)
         queries = kept.get("qk", [torch.arange(qk_width)] * num_heads)
@@ -155,8 +163,9 @@ class TimmAdapter(Adapter):
         rows = (query, narrow.shift(query, num_heads * qk_width), narrow.shift(value, 2 * num_heads * qk_width))
         narrow.keep_rows(attn.qkv, torch.cat(rows))
         narrow.keep_columns(attn.proj, value)
+        self.keep_heads(attn, heads)
         widths = (len(index) // max(len(heads), 1) for index in (query, value))
-        return self.compact_class(attn, heads, *widths)
+        return with_heads(attn, heads, *widths)
 
     def _attention_pairs(self, name: str, attn: Any, size: BlockSize, per_head: bool) -> list[Pair]:
         """Prices of vision-methods.md 0.2: qk 2(d+1), vo 2d+1 parameters for one channel of one head."""
@@ -184,17 +193,15 @@ class TimmAdapter(Adapter):
 
     def _head_widths(self, attn: Any) -> tuple[int, int]:
         """Channels of one head: (query and key, value)."""
-        if hasattr(attn, "qk_width"):
-            return attn.qk_width, attn.v_width
-        width = attn.qkv.out_features // 3 // attn.num_heads
-        return width, width
+        sizes = attention_sizes(attn)
+        return sizes["qk_width"], sizes["v_width"]
 
     def _check(self, model: nn.Module, name: str) -> None:
         """Refuse the first part of a block that could mix units or is not a plain Linear."""
         block: Any = model.get_submodule(name)
         if type(block) not in self.block_classes:
             refuse(model, name)
-        if type(block.attn) not in (*self.attention_classes, self.compact_class):
+        if type(block.attn) not in (*self.attention_classes, *map(COMPACT_CLASSES.get, self.attention_classes)):
             refuse(model, f"{name}.attn")
         if type(block.mlp) is not Mlp:
             refuse(model, f"{name}.mlp")
@@ -209,47 +216,6 @@ class TimmAdapter(Adapter):
             for weight in ("weight", "bias"):
                 if not isinstance(getattr(linear, weight), nn.Parameter | None):
                     refuse_computed(model, f"{name}.{part}", weight)
-
-
-def numbers_of_heads(attn: Any) -> list[int]:
-    """The numbers that the heads of an attention have in the network that no head had left."""
-    numbers: list[int] = list(getattr(attn, "kept_heads", range(attn.num_heads)))
-    return numbers
-
-
-def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the output of a fused qkv Linear apart.
-
-    Args:
-        qkv: shape (batch, tokens, num_heads * (2 * qk_width + v_width)).
-        num_heads: number of heads, 0 included.
-        qk_width: channels of a query or key head.
-        v_width: channels of a value head.
-
-    Returns:
-        Queries and keys of shape (batch, num_heads, tokens, qk_width), values (batch, num_heads, tokens,
-        v_width).
-    """
-    batch, tokens, _ = qkv.shape
-    first_key, first_value = num_heads * qk_width, 2 * num_heads * qk_width
-    if not qk_width:
-        v = qkv.reshape(batch, tokens, num_heads, v_width).transpose(1, 2)
-        return v[..., :0], v[..., :0], v
-    q = qkv[..., :first_key].reshape(batch, tokens, num_heads, qk_width)
-    k = qkv[..., first_key:first_value].reshape(batch, tokens, num_heads, qk_width)
-    v = qkv[..., first_value:].reshape(batch, tokens, num_heads, v_width)
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-
-
-def scores_of(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Scores of queries and keys, (batch, num_heads, tokens, tokens): all 0 without a query-key channel.
-
-    Written so that ONNX can run it: it has no reshape and no product of tensors without elements.
-    """
-    if q.shape[-1]:
-        return (q * scale) @ k.transpose(-2, -1)
-    batch, num_heads, tokens, _ = v.shape
-    return v.new_zeros(batch, num_heads, tokens, tokens)
 
 
 def _mlp_pair(name: str, mlp: Any, size: BlockSize) -> Pair:

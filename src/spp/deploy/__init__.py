@@ -1,0 +1,1 @@
+"""A member on its way into production: the folder that loads without spp, its exports, its speed."""

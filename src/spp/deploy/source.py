@@ -1,0 +1,93 @@
+"""A member as it is named on a command line: the folder of one, or its file in a store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from spp.deploy.card import MeasuredValue
+from spp.deploy.folder import MemberFacts, load, read_origin
+from spp.models.config import PRETRAINED
+from spp.stages.member import describe_member, load_member
+from spp.structure.cost import Cost
+from spp.structure.modeling_spp import CONFIG_FILE, read_config
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member and what is known of it.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+        facts: what its folder says.
+        inputs: what its inputs are called: "images".
+        outputs: what its outputs are called: "logits".
+    """
+
+    network: nn.Module
+    facts: MemberFacts
+    inputs: str = "images"
+    outputs: str = "logits"
+
+
+def open_member(where: Path, runtime: Mapping[str, Any] | None = None) -> Member:
+    """Load a member from its folder, or from its file in a store.
+
+    Raises:
+        ValueError: one line, if it is damaged or no member.
+    """
+    if not (where / CONFIG_FILE).is_file():
+        header = describe_member(where)
+        architecture = header["architecture"]
+        samples = architecture.get("samples", {}).get("name", "images")
+        origin = {name: header[name] for name in ("budget", "kept", "sparse") if header.get(name)}
+        facts = facts_of(architecture, origin=origin, runtime=runtime or {})
+        return Member(load_member(where, runtime=runtime), facts, samples, architecture.get("outputs", "logits"))
+    network, config, origin = load(where), read_config(where), read_origin(where)
+    dense = origin.get("dense")
+    factory = config["spp"].get("factory")
+    facts = MemberFacts(
+        class_names=config.get("label_names"),
+        preprocessing=config["pretrained_cfg"],
+        factory=factory,
+        factory_kwargs=config.get("model_args", {}) if factory else {},
+        licence=config["pretrained_cfg"].get("license"),
+        dense=dense and Cost(dense["macs"], dense["params"]),
+        origin=origin,
+    )
+    return Member(network, facts)
+
+
+def facts_of(
+    architecture: Mapping[str, Any],
+    *,
+    origin: Mapping[str, Any],
+    dense: Cost | None = None,
+    measured: Sequence[MeasuredValue] = (),
+    runtime: Mapping[str, Any],
+) -> MemberFacts:
+    """What a folder is to say of a member that was cut from the dense network of a description (spp.models.build)."""
+    model, samples = architecture["model"], architecture.get("samples", {})
+    return MemberFacts(
+        class_names=samples.get("class_names"),
+        preprocessing=samples.get("preprocessing", {}),
+        factory=model.get("factory"),
+        factory_kwargs=model.get("kwargs", {}) if model.get("factory") else {},
+        factory_folder=runtime.get("folder"),
+        licence=_licence(model),
+        dense=dense,
+        measured=measured,
+        origin=origin,
+    )
+
+
+def _licence(model: Mapping[str, Any]) -> str | None:
+    """Of weights that timm publishes, what it says of them."""
+    if model.get("weights") != PRETRAINED or model.get("factory"):
+        return None
+    name = model["name"] if model.get("tag") is None else f"{model['name']}.{model['tag']}"
+    published = get_pretrained_cfg(name)
+    return None if published is None else published.license

@@ -1,0 +1,467 @@
+"""Networks that were pruned by spp: their parts, and how one is loaded from its folder.
+
+A copy of this file lies in every folder that spp writes. It needs torch, timm and safetensors, and not spp:
+
+    import modeling_spp                                   # with the folder on Python's path
+    network = modeling_spp.load("FOLDER")                 # or
+    network = timm.create_model("spp_member", pretrained=True, folder="FOLDER")
+
+Transformers takes it by AutoModelForImageClassification.from_pretrained("FOLDER", trust_remote_code=True).
+
+The folder's config.json has timm's keys; under "spp" it lists the sizes of each attention and MLP.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from timm.layers.attention import Attention
+from timm.models import is_model, register_model
+from timm.models.swin_transformer import WindowAttention, get_relative_position_index
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+FORMAT = 1
+"""Of the entry "spp" in config.json."""
+KERNEL_WIDTH = 8
+"""What the width of a head must be a multiple of for the fast kernels."""
+
+
+def split_heads(qkv: Tensor, num_heads: int, qk_width: int, v_width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the output of a fused qkv Linear apart.
+
+    Args:
+        qkv: shape (batch, tokens, num_heads * (2 * qk_width + v_width)).
+        num_heads: number of heads, 0 included.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+
+    Returns:
+        Queries and keys of shape (batch, num_heads, tokens, qk_width), values (batch, num_heads, tokens,
+        v_width).
+    """
+    batch, tokens, _ = qkv.shape
+    first_key, first_value = num_heads * qk_width, 2 * num_heads * qk_width
+    if not qk_width:
+        v = qkv.reshape(batch, tokens, num_heads, v_width).transpose(1, 2)
+        return v[..., :0], v[..., :0], v
+    q = qkv[..., :first_key].reshape(batch, tokens, num_heads, qk_width)
+    k = qkv[..., first_key:first_value].reshape(batch, tokens, num_heads, qk_width)
+    v = qkv[..., first_value:].reshape(batch, tokens, num_heads, v_width)
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def scores_of(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Scores of queries and keys, (batch, num_heads, tokens, tokens): all 0 without a query-key channel.
+
+    Written so that ONNX can run it: it has no reshape and no product of tensors without elements.
+    """
+    if q.shape[-1]:
+        return (q * scale) @ k.transpose(-2, -1)
+    batch, num_heads, tokens, _ = v.shape
+    return v.new_zeros(batch, num_heads, tokens, tokens)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None, dropout: float, is_causal: bool = False
+) -> Tensor:
+    """scaled_dot_product_attention of queries and keys of one width and values of another, (..., tokens, v width).
+
+    Its flash kernels want one width, a multiple of 8, and leave others to slower ones: zeros fill up the narrower ones.
+    They change no score and no other channel, and are cut off again. Where the kernels that write the products out are
+    asked for, which is when multiply-adds are counted, they would be of no use.
+    """
+    v_width = v.shape[-1]
+    # The switch is the CPU's as well; torch.compile cannot ask for it.
+    if torch.compiler.is_dynamo_compiling() or torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
+        width = -(-max(q.shape[-1], v_width) // KERNEL_WIDTH) * KERNEL_WIDTH
+        q, k, v = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale)
+    return out[..., :v_width]
+
+
+class CompactAttention(nn.Module):
+    """timm's Attention of fewer heads, with a query-key width of its own and a value width of its own.
+
+    Scores keep the scale of the full head, so that removing a channel is the same as masking it. Fused
+    attention is used where the source used it. Without query-key channels the products are written out, for the scores
+    are the mask alone; without heads only the projection's bias is left.
+
+    Args:
+        source: attention whose `qkv` and `proj` have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale: float = source.scale
+        self.fused_attn: bool = source.fused_attn
+        self.qk_width = qk_width
+        self.v_width = v_width
+        self.qkv: nn.Linear = source.qkv
+        self.attn_drop: nn.Dropout = source.attn_drop
+        self.proj: nn.Linear = source.proj
+        self.proj_drop: nn.Dropout = source.proj_drop
+        self.training = source.training
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Attend; x and the result are (batch, tokens, channels), the arguments are timm's."""
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x)
+        if not self.num_heads:
+            out: Tensor = self.proj_drop(self.proj(qkv[..., :0]))
+            return out
+        q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
+        if self.fused_attn and self.qk_width and self.v_width:
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = fused_attention(q, k, v, scale=self.scale, mask=attn_mask, dropout=dropout, is_causal=is_causal)
+        else:
+            scores = _apply_mask(scores_of(q, k, v, self.scale), attn_mask, is_causal)
+            x = self.attn_drop(scores.softmax(dim=-1)) @ v
+        x = x.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.v_width)
+        out = self.proj_drop(self.proj(x))
+        return out
+
+
+def _apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Mask scores as scaled_dot_product_attention does: True in a bool mask keeps, a float mask is added."""
+    if is_causal:
+        return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
+    if attn_mask is None:
+        return scores
+    if attn_mask.dtype == torch.bool:
+        return scores.masked_fill(~attn_mask, float("-inf"))
+    return scores + attn_mask
+
+
+class CompactWindowAttention(WindowAttention):
+    """timm's WindowAttention of fewer heads, with a query-key width of its own and a value width of its own.
+
+    Scores keep the scale of the full head; bias table and window bookkeeping are the source's, so that
+    `set_input_size` works on the compact model. Fused attention is used where the source used it (timm's default here
+    is not to). Without query-key channels the products are written out; without heads only the projection's bias is
+    left.
+
+    Args:
+        source: attention whose `qkv`, `proj` and bias table have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        nn.Module.__init__(self)
+        self.dim = source.dim
+        self.window_size = source.window_size
+        self.window_area = source.window_area
+        self.num_heads = num_heads
+        self.scale = source.scale
+        self.fused_attn = source.fused_attn
+        self.qk_width = qk_width
+        self.v_width = v_width
+        self.relative_position_bias_table = source.relative_position_bias_table
+        self.register_buffer("relative_position_index", source.relative_position_index, persistent=False)
+        self.qkv = source.qkv
+        self.attn_drop = source.attn_drop
+        self.proj = source.proj
+        self.proj_drop = source.proj_drop
+        self.softmax = source.softmax
+        self.training = source.training
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend inside windows.
+
+        Args:
+            x: (windows of all samples, tokens of a window, channels); so is the result.
+            mask: (windows of one sample, tokens, tokens), added to the scores; None without a shift.
+        """
+        windows, tokens, _ = x.shape
+        qkv = self.qkv(x)
+        if not self.num_heads and torch.compiler.is_exporting():  # in training every parameter shall have a gradient
+            out: Tensor = self.proj_drop(self.proj(qkv[..., :0]))
+            return out
+        q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
+        bias = self._get_rel_pos_bias()
+        if self.fused_attn and self.qk_width and self.v_width:
+            bias = bias if mask is None else bias + mask.repeat(windows // len(mask), 1, 1).unsqueeze(1)
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = fused_attention(q, k, v, scale=self.scale, mask=bias, dropout=dropout)
+        else:
+            scores = scores_of(q, k, v, self.scale) + bias
+            if mask is not None:
+                by_sample = scores.view(windows // len(mask), len(mask), self.num_heads, tokens, tokens)
+                scores = (by_sample + mask.unsqueeze(1)).view_as(scores)
+            x = self.attn_drop(self.softmax(scores)) @ v
+        x = x.transpose(1, 2).reshape(windows, tokens, self.num_heads * self.v_width)
+        out = self.proj_drop(self.proj(x))
+        return out
+
+    def set_window_size(self, window_size: tuple[int, int]) -> None:
+        """Change the window and interpolate the position biases."""
+        if self.num_heads:
+            super().set_window_size(window_size)
+            return
+        # There is nothing to interpolate, which timm does not expect.
+        height, width = self.window_size = window_size
+        self.window_area = height * width
+        table = self.relative_position_bias_table
+        empty = table.new_empty((2 * height - 1) * (2 * width - 1), 0)
+        self.relative_position_bias_table = nn.Parameter(empty, requires_grad=table.requires_grad)
+        self.relative_position_index = get_relative_position_index(height, width, device=table.device)
+
+    def _get_rel_pos_bias(self) -> Tensor:
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        return bias.view(self.window_area, self.window_area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+class ShorterBlock(Block):
+    """timm's Block that first drops tokens for good, the same positions of every image.
+
+    Args:
+        source: the block; its parts are taken over under their names.
+        kept: ascending numbers, of the tokens that reach the block, of those that stay.
+    """
+
+    kept: Tensor
+
+    def __init__(self, source: Block, kept: Tensor) -> None:
+        nn.Module.__init__(self)
+        for name, part in source.named_children():
+            self.add_module(name, part)
+        self.register_buffer("kept", kept, persistent=False)
+        self.training = source.training
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """From (batch, tokens, channels) to (batch, kept tokens, channels); a mask is over the kept tokens."""
+        out: Tensor = super().forward(x.index_select(1, self.kept), attn_mask, is_causal)
+        return out
+
+
+COMPACT_CLASSES: dict[type[nn.Module], Any] = {Attention: CompactAttention, WindowAttention: CompactWindowAttention}
+"""What stands for which attention of timm, where its widths are no longer those of the stock class."""
+
+
+def attention_sizes(attention: Any) -> dict[str, Any]:
+    """Number of heads, widths of a query-key and of a value head, and the factor of the scores, of any of these."""
+    width = attention.qkv.out_features // 3 // max(attention.num_heads, 1)
+    return {
+        "num_heads": attention.num_heads,
+        "qk_width": getattr(attention, "qk_width", width),
+        "v_width": getattr(attention, "v_width", width),
+        "scale": float(attention.scale),
+    }
+
+
+def numbers_of_heads(attention: Any) -> list[int]:
+    """The numbers that the heads of an attention have in the network that no head had left, as far as it is known."""
+    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention.num_heads)))
+    return numbers
+
+
+def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
+    """The attention for linears that are cut already: of the stock class where it can have these widths.
+
+    Args:
+        attention: of timm, or one of those here; it is used up.
+        heads: ascending numbers of the heads that are left.
+        qk_width: channels of a query or key head that are left.
+        v_width: channels of a value head that are left.
+    """
+    numbers, stock_width = numbers_of_heads(attention), getattr(attention, "head_dim", None)
+    made: Any = attention
+    if type(attention) is Attention and len(heads) and qk_width == v_width == stock_width:
+        made.num_heads, made.attn_dim = len(heads), len(heads) * stock_width
+    else:
+        compact_class = COMPACT_CLASSES.get(type(attention), type(attention))
+        made = compact_class(attention, len(heads), qk_width, v_width)
+    made.kept_heads = [numbers[head] for head in heads]
+    return made  # type: ignore[no-any-return]
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The network of a folder, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: one line, if a file is missing or broken, or the weights do not have the sizes in config.json.
+    """
+    folder = Path(folder)
+    network = build(read_config(folder))
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE}: it cannot be read ({reason}); allowed: the file that spp wrote; copy it again"
+        ) from None
+    _check_shapes(network, weights, folder)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """What config.json says.
+
+    Raises:
+        ValueError: one line, if it is missing, broken, or not written by spp.
+    """
+    file = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no JSON"
+        raise ValueError(f"{file}: it cannot be read ({reason}); allowed: the file that spp wrote") from None
+    own = config.get("spp") if isinstance(config, dict) else None
+    if not isinstance(own, dict) or own.get("format") != FORMAT or not isinstance(own.get("modules"), dict):
+        raise ValueError(f"{file}: it has no entry 'spp' of format {FORMAT}; allowed: the file that spp wrote")
+    return dict(config)
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The network that a config.json describes, with weights at random."""
+    network = _dense_network(config)
+    before: list[int] | None = None
+    for name, kept in config["spp"].get("tokens", {}).items():
+        places = kept if before is None else [before.index(token) for token in kept]
+        if before is None or kept != before:
+            network.set_submodule(name, ShorterBlock(network.get_submodule(name), torch.tensor(places)))  # type: ignore[arg-type]
+        before = list(kept)
+    for name, sizes in config["spp"]["modules"].items():
+        module: Any = network.get_submodule(name)
+        if "hidden" in sizes:
+            _resize(module.fc1, num_outputs=sizes["hidden"])
+            _resize(module.fc2, num_inputs=sizes["hidden"])
+        else:
+            network.set_submodule(name, _resized_attention(module, **sizes))
+    return network
+
+
+def transform(config: Mapping[str, Any]) -> Any:
+    """The function that makes an input, (channels, height, width), of a PIL image."""
+    from timm.data import create_transform, resolve_data_config
+
+    return create_transform(**resolve_data_config({}, pretrained_cfg=dict(config["pretrained_cfg"])))
+
+
+def _dense_network(config: Mapping[str, Any]) -> nn.Module:
+    factory = config["spp"].get("factory")
+    if factory is None:
+        overlay = dict(config.get("pretrained_cfg", {}))
+        network: nn.Module = timm.create_model(
+            config["architecture"], pretrained_cfg_overlay=overlay, **config.get("model_args", {})
+        )
+        return network
+    module, _, name = factory.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"config.json: its network is made by {factory!r}, which cannot be imported ({error}); allowed: a function "
+            f"that can be; put the folder of {module.partition('.')[0]} on PYTHONPATH"
+        ) from None
+    made: nn.Module = make(**config.get("model_args", {}))
+    return made
+
+
+def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: int, scale: float) -> nn.Module:
+    _resize(attention.qkv, num_outputs=num_heads * (2 * qk_width + v_width))
+    _resize(attention.proj, num_inputs=num_heads * v_width)
+    if hasattr(attention, "relative_position_bias_table"):
+        table = attention.relative_position_bias_table
+        attention.relative_position_bias_table = nn.Parameter(table.new_empty(len(table), num_heads))
+    made: Any = with_heads(attention, range(num_heads), qk_width, v_width)
+    made.scale = scale
+    return made  # type: ignore[no-any-return]
+
+
+def _resize(linear: nn.Linear, *, num_outputs: int | None = None, num_inputs: int | None = None) -> None:
+    rows = linear.out_features if num_outputs is None else num_outputs
+    columns = linear.in_features if num_inputs is None else num_inputs
+    if (rows, columns) == (linear.out_features, linear.in_features):
+        return
+    linear.weight = nn.Parameter(linear.weight.new_zeros(rows, columns))
+    if linear.bias is not None and rows != linear.out_features:
+        linear.bias = nn.Parameter(linear.bias.new_zeros(rows))
+    linear.out_features, linear.in_features = rows, columns
+
+
+def _check_shapes(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in (*expected, *(name for name in found if name not in expected)):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{folder / WEIGHTS_FILE}: {name} is {_shape_text(found.get(name))} there and "
+                f"{_shape_text(expected.get(name))} by {CONFIG_FILE}; allowed: files that fit; copy both again"
+            )
+
+
+def _shape_text(shape: Sequence[int] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
+def spp_member(pretrained: bool = False, *, folder: str | Path, **kwargs: Any) -> nn.Module:
+    """The entry point for timm.create_model("spp_member", pretrained=True, folder="FOLDER")."""
+    return load(folder) if pretrained else build(read_config(folder))
+
+
+if not is_model("spp_member"):  # a copy of this file may be here already
+    register_model(spp_member)
+
+
+@cache
+def _hugging_face_classes() -> dict[str, Any]:
+    """The classes for transformers, which is imported only where they are asked for."""
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.modeling_outputs import ImageClassifierOutput
+
+    class SppConfig(PretrainedConfig):  # type: ignore[misc]
+        model_type = "spp"
+
+    class SppForImageClassification(PreTrainedModel):  # type: ignore[misc]
+        config_class = SppConfig
+        main_input_name = "pixel_values"
+
+        def __init__(self, config: Any, network: nn.Module | None = None) -> None:
+            super().__init__(config)
+            self.network = build(config.to_dict()) if network is None else network
+
+        @classmethod
+        def from_pretrained(cls, folder: str | Path, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+            """From a folder, or the name of one on the Hub."""
+            if not Path(folder).is_dir():
+                from huggingface_hub import snapshot_download
+
+                words = ("revision", "token", "cache_dir", "local_files_only")
+                folder = snapshot_download(str(folder), **{word: kwargs[word] for word in words if word in kwargs})
+            network = load(folder)
+            return cls(SppConfig(**read_config(folder)) if config is None else config, network).eval()
+
+        def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> Any:
+            """Scores of the classes, (batch, classes), and the cross entropy where labels (batch,) are given."""
+            logits = self.network(pixel_values)
+            loss = None if labels is None else F.cross_entropy(logits, labels)
+            return ImageClassifierOutput(loss=loss, logits=logits)
+
+    made = {"SppConfig": SppConfig, "SppForImageClassification": SppForImageClassification}
+    for name, class_ in made.items():
+        class_.__module__, class_.__qualname__ = __name__, name
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("SppConfig", "SppForImageClassification"):
+        return _hugging_face_classes()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,106 @@
+"""What spp extract finds, cuts and measures, on a finished sweep of digits."""
+
+import json
+
+import pytest
+import torch
+
+import spp
+from spp.cli.main import main
+from spp.deploy.extract import fastest_fitting
+from spp.store.store import Store
+
+
+def said(capsys, *words):
+    assert main(["extract", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def complaint(capsys, *words):
+    assert main(["extract", *map(str, words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_widths_are_multiples_of_8_within_the_budget_unless_told_otherwise(finished, tmp_path, capsys):
+    root, sweep = finished
+    store = f"paths.store={root}"
+    said(capsys, sweep[:-2], "--macs", "0.93", "--no-measure", "--out", tmp_path / "a", store)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    dense = json.loads((tmp_path / "a" / "origin.json").read_text())["dense"]["macs"]
+    cost = spp.count_cost(spp.load(tmp_path / "a"), torch.zeros(1, 1, 8, 8))
+    assert 0.8 * dense < cost.macs <= 0.93 * dense
+    names = ("qk_width", "v_width", "hidden")
+    rounded = [sizes[name] for sizes in config["spp"]["modules"].values() for name in names if name in sizes]
+    assert len(rounded) > 4
+    assert all(width % 8 == 0 for width in rounded)
+    # Where the walk has trained weights they count for more, unless the widths are asked for.
+    text = said(capsys, sweep[:-2], "--macs", "0.43", "--no-measure", "--out", tmp_path / "b", store)
+    assert "member_0.5" in text
+    words = ("--macs", "0.43", "--multiple-of", "8", "--no-measure", "--out", tmp_path / "c", store)
+    assert "weights: dense" in said(capsys, sweep[:-2], *words)
+
+
+def test_accuracy_and_speed_stand_beside_those_of_the_dense_network(finished, tmp_path, capsys):
+    root, sweep = finished
+    text = said(capsys, sweep, "--macs", "0.5", "--threads", "1", "--out", tmp_path / "a", f"paths.store={root}")
+    store = Store(root)
+    measures = [stage for stage in store.read_plan(sweep).stages.values() if stage.kind == "measure"]
+    (dense,) = (store.summary("measure", each.key) for each in measures if "budget" not in each.config)
+    (member,) = (
+        store.summary("measure", each.key) for each in measures if each.config.get("budget", {}).get("value") == 0.5
+    )
+    (line,) = (line for line in text.splitlines() if line.startswith("top-1 (%)"))
+    before, after = (each["metrics"]["test"]["top1"] for each in (dense, member))
+    expected = f"{before['value']:.4g} {after['value']:.4g} {after['count']} test images"
+    assert line.removeprefix("top-1 (%)").split() == expected.split()
+    assert "latency (ms), batch 1, 1 thread" in text
+    assert f"| top-1 (%) | {after['value']:.4g} | {before['value']:.4g} |" in (tmp_path / "a/README.md").read_text()
+
+
+def test_a_path_is_named_by_how_the_key_of_its_stage_begins(finished, tmp_path, capsys):
+    root, _ = finished
+    (ref,) = (ref for ref in Store(root).find_stages("") if ref.kind == "update")
+    said(capsys, ref.key[:8], "--units", "0.5", "--no-measure", "--out", tmp_path / "a", f"paths.store={root}")
+    assert json.loads((tmp_path / "a" / "origin.json").read_text())["stages"]["update"] == ref.key
+
+
+def test_what_is_there_is_not_overwritten(finished, tmp_path, capsys):
+    root, sweep = finished
+    words = (sweep, "--macs", "0.5", "--no-measure", "--out", tmp_path / "a", f"paths.store={root}")
+    said(capsys, *words)
+    assert complaint(capsys, *words).endswith("add --force")
+    said(capsys, *words, "--force")
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["--macs", "0.001"], ["macs: 0.001 cannot be reached"]),
+        (["--macs", "0.09", "--multiple-of", "16"], ["macs: 0.09 cannot be reached with widths that are multiples of"]),
+        (["--latency-ms", "0.0001"], ["--latency-ms: 0.0001 cannot be reached here; allowed: about", "and more"]),
+        (["--latency-ms", "5", "--batch", "0"], ["--batch: 0 is not allowed"]),
+        (["--macs", "0.5", "--multiple-of", "0"], ["--multiple-of: 0 is not allowed"]),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(finished, tmp_path, capsys, words, texts):
+    root, sweep = finished
+    line = complaint(capsys, sweep, *words, "--out", tmp_path / "a", f"paths.store={root}")
+    assert all(text in line for text in texts), line
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_latency_is_met_by_the_largest_member_that_is_so_fast():
+    def select(size):
+        if size < 100:
+            raise ValueError("out of reach")
+        return {"p": torch.tensor(size)}
+
+    def time_of(masks):
+        return 2 + float(masks["p"]) / 100
+
+    masks = fastest_fitting(7.0, 50, 1000, select, time_of)
+    assert 500 * 0.98 <= float(masks["p"]) <= 500
+    assert float(fastest_fitting(20.0, 50, 1000, select, time_of)["p"]) == 1000
+    with pytest.raises(ValueError, match=r"^--latency-ms: 2\.5 cannot be reached here; allowed: about 3"):
+        fastest_fitting(2.5, 50, 1000, select, time_of)
