@@ -92,3 +92,16 @@ def test_a_line_of_a_job_holds_no_value_of_the_environment(monkeypatch):
         ValueError, match=r"^cluster\.resources\.default\.setup: .*\$\{oc\.env:MY_TOKEN\}.* write \$NAME"
     ):
         plan_sweep(compose_points(words, multirun=False))
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "steps"),
+    [
+        ("update.steps=150", 0, 150),
+        ("update.steps=null", 20, None),
+        ("update.steps=150 update.epochs=2", 2, 150),
+    ],
+)
+def test_steps_of_a_search_take_the_place_of_its_epochs(words, epochs, steps):
+    (point,) = compose_points(words.split(), multirun=False)
+    assert (point.cfg["update"]["epochs"], point.cfg["update"]["steps"]) == (epochs, steps)
