@@ -106,12 +106,13 @@ def run(stage: StageRun) -> dict[str, Any]:
     if config.is_driven_by_dense:
         recipe = replace(recipe, distill_weight=1.0, distill_temperature=1.0, distill_kind="soft", **CLEAN)
     opened = open_dense(stage, recipe)
-    num_steps = recipe.epochs * opened.data.steps_per_epoch
+    num_steps = recipe.num_steps(opened.data.steps_per_epoch)
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
     request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
     masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
     search = load_method(config.name).build_search(config, masked, request)
-    opened.model.requires_grad_(config.trains_weights)
+    for name, parameter in opened.model.named_parameters():
+        parameter.requires_grad_(config.trains_weights and search.trains(name))
     if num_steps > 0:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)
     stage.leave_to_leader()
@@ -120,7 +121,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     return {
         "num_steps": num_steps,
         "num_units": sum(pair.size for pair in opened.pairs),
-        "epochs": recipe.epochs,
+        "epochs": recipe.epochs or num_steps / opened.data.steps_per_epoch,
         "search_seconds": stage.fit_seconds,
         "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
         **write(search, config, stage),
