@@ -11,6 +11,7 @@ from spp.cli.main import main
 TUTORIAL = (Path(__file__).parents[1] / "docs" / "production.md").read_text()
 
 
+@pytest.mark.slow
 def test_from_a_network_of_ones_own_to_answers_of_a_service(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
     monkeypatch.chdir(tmp_path)
@@ -22,4 +23,4 @@ def test_from_a_network_of_ones_own_to_answers_of_a_service(tmp_path, monkeypatc
         for line in re.findall(r"^spp +([^#\n]+)", text, re.MULTILINE):
             assert main(shlex.split(line)) == 0
     right = float(re.search(r"([\d.]+) % of 297 test images", capsys.readouterr().out)[1])
-    assert right > 60  # of ten classes; the dense network has learnt for a few seconds
+    assert right > 40  # of ten classes; the network has learnt for a few seconds, and was cut without more

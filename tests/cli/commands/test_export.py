@@ -85,6 +85,7 @@ def test_two_exports_of_what_extract_wrote_share_no_file(finished, tmp_path, cap
     assert json.loads((tmp_path / "cut" / "model.onnx.json").read_text())["budget"] == {"kind": "macs", "value": 0.4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dynamic", "static"])
 def test_int8_is_measured_beside_float32(finished, tmp_path, capsys, how):
     runtime = pytest.importorskip("onnxruntime")
