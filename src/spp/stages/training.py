@@ -13,7 +13,7 @@ from spp.models.finite import first_not_finite
 from spp.plan.recipes import PassConfig, RecipeConfig
 from spp.stages.context import StageRun
 from spp.stages.finite import NotFiniteError, first_layer, require_finite_numbers, tensors_of
-from spp.stages.fitting import Trainable, run_fit
+from spp.stages.fitting import LightningData, Trainable, run_fit
 from spp.structure.inputs import call
 from spp.tasks.task import Batch, Evaluator, Task
 
@@ -233,8 +233,8 @@ class WeightTraining(TrainingPass):
         optimizer = create_optimizer_v2(
             self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        warmup_steps = min(self.num_steps, round(recipe.warmup_epochs * data.steps_per_epoch))
+        samples: LightningData = self.trainer.datamodule  # type: ignore[attr-defined]
+        warmup_steps = min(self.num_steps, round(recipe.warmup_epochs * samples.data.steps_per_epoch))
         scheduler = CosineLRScheduler(
             optimizer,
             t_initial=max(1, self.num_steps - warmup_steps),
