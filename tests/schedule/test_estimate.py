@@ -80,6 +80,14 @@ def test_a_measuring_has_the_network_of_its_inputs(store):
     assert found.macs == pytest.approx(MACS * 60_000)
 
 
+def test_a_repair_looks_at_a_few_samples_with_the_dense_network_and_each_member(store):
+    settings = {"num_samples": 256, "batch_size": 64}
+    budget = {"kind": "macs", "values": [0.5, 0.3]}
+    stage = training("repair", repair=settings, budget=budget, resources=CPU)
+    (found,) = estimates(store, stage)
+    assert found.macs == 3 * MACS * 256
+
+
 def test_what_such_stages_took_corrects_the_peak(store):
     done = training(epochs=1, resources=CPU, model="tiny", precision="32-true")
     other = training(epochs=10, resources=CPU, model="tiny", precision="32-true")

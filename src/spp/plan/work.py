@@ -19,7 +19,7 @@ _PASSES = {
     "prune": _BACKWARD_OF_WEIGHTS,
     "finetune": _BACKWARD_OF_WEIGHTS,
 }
-KINDS = (*_PASSES, "measure")
+KINDS = (*_PASSES, "repair", "measure")
 """Kinds of stages whose work is known."""
 
 _VALIDATES = ("dense", "finetune")
@@ -71,6 +71,11 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
     macs = size.macs * _share(config.get("budget"), size)
     recipe = config.get("recipe") or {}
     batch_size = max(1, recipe.get("batch_size") or 1)
+    if spec["kind"] == "repair":
+        # The dense network and each member once over a few samples; solving for the maps is small beside it.
+        settings = config["repair"]
+        num_members = len(config.get("budget", {}).get("values", (1,)))
+        return _forward(size.macs * (1 + num_members), settings["num_samples"], settings["batch_size"])
     if spec["kind"] == "measure":
         # A member on the test set, on validation, and on the test set as it was before its finetuning.
         return _forward(macs, 2 * num_test + num_val if config.get("budget") else num_test + num_val, batch_size)
