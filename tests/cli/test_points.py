@@ -124,3 +124,16 @@ def test_places_and_numbers_may_come_from_the_environment(monkeypatch, tmp_path)
     planned = plan_sweep(compose_points(words, multirun=False))
     assert planned.store == tmp_path / "here"
     assert {stage.config.get("seed") for stage in planned.plan.stages.values()} == {7, None}
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "steps"),
+    [
+        ("update.steps=150", 0, 150),
+        ("update.steps=null", 20, None),
+        ("update.steps=150 update.epochs=2", 2, 150),
+    ],
+)
+def test_steps_of_a_search_take_the_place_of_its_epochs(words, epochs, steps):
+    (point,) = compose_points(words.split(), multirun=False)
+    assert (point.cfg["update"]["epochs"], point.cfg["update"]["steps"]) == (epochs, steps)

@@ -29,6 +29,8 @@ WRONG = [
     (["run", "method.lamda=1"], ["method.lamda", "did you mean method.lam?"]),
     (["run", "finetune.epoch=3"], ["finetune.epoch", "did you mean finetune.epochs?"]),
     (["run", "finetune.epochs=-3"], ["finetune.epochs", "-3", "allowed"]),
+    (["run", "update.steps=200", "update.epochs=3"], ["update.epochs", "3", "0 beside steps=200"]),
+    (["run", "method=upop", "search.steps=50"], ["prune.epochs", "10", "search.steps=50", "use prune.epochs=0"]),
     (["run", "finetune.epochs=many"], ["finetune.epochs", "'many'", "int"]),
     (["run", "data=cifar10", "data.root=/no/such/folder"], ["data.root", "/no/such/folder", "allowed"]),
     (["run", "model.weights=/no/such.safetensors"], ["model.weights", "/no/such.safetensors", "allowed"]),

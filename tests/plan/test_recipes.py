@@ -32,6 +32,10 @@ def test_an_unknown_field_is_named_with_what_was_probably_meant():
         (PruneConfig, {**RECIPE, "shape": "round"}, "x.shape: 'round'"),
         (PruneConfig, {**RECIPE, "ema_decay": 0.9}, "x.ema_decay: 0.9"),
         (UpdateConfig, {"epochs": 0, "batch_size": 8}, "x.epochs: 0"),
+        (UpdateConfig, {"epochs": 2, "steps": 30, "batch_size": 8}, "x.epochs: 2 .*allowed: 0 beside steps=30"),
+        (UpdateConfig, {"epochs": 0, "steps": 0, "batch_size": 8}, "x.steps: 0"),
+        (SearchConfig, {**RECIPE, "steps": 30}, "x.epochs: 3 .*allowed: 0 beside steps=30"),
+        (PruneConfig, {**RECIPE, "steps": 30}, "x.steps: unknown field"),
         (UpdateConfig, {"epochs": 1, "batch_size": 7, "mixup": 0.8}, "x.batch_size: 7"),
         (UpdateConfig, {"epochs": 1, "batch_size": 8, "distill_weight": 2}, "x.distill_weight: 2"),
         (UpdateConfig, {"epochs": 1, "batch_size": 8, "distill_temperature": 0}, "x.distill_temperature: 0"),
@@ -50,3 +54,12 @@ def test_every_recipe_may_distill_and_does_not_unless_asked(name):
     values = {"epochs": 1, "batch_size": 8, **({} if name == "update" else {"lr": 1e-3})}
     assert not RECIPES[name].read(values, name).distills
     assert RECIPES[name].read({**values, "distill_weight": 0.5}, name).distills
+
+
+def test_steps_stand_in_place_of_epochs():
+    by_epochs = UpdateConfig(epochs=3, batch_size=8)
+    by_steps = SearchConfig(epochs=0, steps=25, batch_size=8, lr=1e-3, warmup_epochs=1)
+    assert (by_epochs.num_steps(10), by_steps.num_steps(10)) == (30, 25)
+    assert (by_epochs.is_empty, by_steps.is_empty) == (False, False)
+    assert SearchConfig(epochs=0, batch_size=8, lr=1e-3).is_empty
+    assert "steps" not in by_epochs.identity()

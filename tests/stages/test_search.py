@@ -32,6 +32,8 @@ WORDS = [
 SEARCHING = [name for name in method_names() if name not in ("spp", "random", "magnitude")]
 """Those that take steps."""
 WITH_TOKENS = "vit_slim method.tokens=0.6"
+BY_STEPS = "upop search.steps=19 search.epochs=0 prune.epochs=0"
+"""An epoch has 14."""
 CHAINS = ("taylor", "vit_slim", "upop", "lasso")
 """One whose weights stand still, one whose weights train, one that searches for each budget, one that also walks for
 each."""
@@ -64,7 +66,15 @@ def dense_root(tmp_path_factory):
     return tmp_path_factory.mktemp("searches") / "store"
 
 
-@pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS])
+def test_a_search_by_steps_takes_so_many_and_validates_at_the_end_of_each_epoch(dense_root):
+    store, stage = searched(dense_root, BY_STEPS)
+    summary, rows = store.summary("search", stage.key), store.read_metrics("search", stage.key)
+    assert (summary["num_steps"], summary["epochs"]) == (19, pytest.approx(19 / 14))
+    assert [row["step"] for row in rows] == [14, 19]
+    assert all("val_top1" in row for row in rows)
+
+
+@pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS, BY_STEPS])
 def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signals_at):
     store, stage = searched(dense_root, method)
     expected = (

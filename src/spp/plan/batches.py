@@ -15,7 +15,7 @@ def check_batches(setup: PointSetup, num_train: int | None) -> None:
         ValueError: one line.
     """
     for name, recipe in setup.recipes.items():
-        if recipe.epochs > 0:
+        if not recipe.is_empty:
             _check_batch(name, recipe, _num_processes(setup, name), num_train)
 
 

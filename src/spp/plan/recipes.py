@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
-from spp.config import Config, require
+from spp.config import Config, later, require
 
 PRECISIONS = ("32-true", "bf16-mixed")
 DISTILL_KINDS = ("soft", "hard")
@@ -66,6 +66,15 @@ class PassConfig(Config):
         require(kind in DISTILL_KINDS, "distill_kind", kind, ", ".join(DISTILL_KINDS), "use soft")
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no step is taken."""
+        return self.epochs == 0
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Steps of the whole pass, one for each batch, over data of so many batches."""
+        return self.epochs * steps_per_epoch
+
+    @property
     def distills(self) -> bool:
         """Whether the dense network teaches; a stage with such a recipe has it as its input `dense`."""
         return self.distill_weight > 0
@@ -79,12 +88,33 @@ class PassConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateConfig(PassConfig):
+class SearchPassConfig(PassConfig):
+    """What every search has: it may be asked for by its number of steps, which is what decides its result."""
+
+    steps: int | None = later(None, neutral=None)
+    """Steps, one for each batch, in place of epochs, which then are 0; null: as many as the epochs have."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps, epochs = self.steps, self.epochs
+        require(steps is None or steps > 0, "steps", steps, "null, or 1 or more", "use 200")
+        require(steps is None or epochs == 0, "epochs", epochs, f"0 beside steps={steps}", "use one of the two")
+
+    @property
+    def is_empty(self) -> bool:
+        return self.epochs == 0 and self.steps is None
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        return super().num_steps(steps_per_epoch) if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig(SearchPassConfig):
     """The mask search of SPP: weights frozen, one pass of the dynamics that yields the path."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs > 0, "epochs", self.epochs, "1 or more", "use 1")
+        require(not self.is_empty, "epochs", self.epochs, "1 or more, or 0 with steps", "use 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +163,7 @@ class MovingMasksConfig(RecipeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(MovingMasksConfig):
+class SearchConfig(MovingMasksConfig, SearchPassConfig):
     """The search of every method but SPP, in which the weights train or stand still, as the method wants it.
 
     conf/recipe/ gives it the loss, step sizes and precision of `prune`: weights that train in the search are trained as

@@ -187,10 +187,14 @@ class Setup(PointSetup):
         """The recipes of search and walk for a method that may need less than `search.epochs` for its search.
 
         What is left over goes to the walk or, where there is none, to the finetuning (`finetune_of`): all methods have
-        equal epochs in all. Where the weights stand still the targets are the data's own, as in `update`.
+        equal epochs in all. A search asked for by its steps has these, or none where the method needs no data. Where
+        the weights stand still the targets are the data's own, as in `update`.
         """
-        needed = self.search.epochs - self._unspent_epochs
-        search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
+        if self.search.steps is None:
+            needed = self.search.epochs - self._unspent_epochs
+            search = replace(self.search, epochs=needed, warmup_epochs=min(self.search.warmup_epochs, needed))
+        else:
+            search = replace(self.search, steps=None if self.method.max_search_epochs == 0 else self.search.steps)
         if not self.method.trains_weights:
             search = search.with_own_targets()
         more = self._unspent_epochs if self.prune.epochs > 0 else 0
@@ -205,7 +209,14 @@ class Setup(PointSetup):
         return max(0, self.search.epochs - limit)
 
     def joint_epochs(self) -> SearchConfig:
-        """The recipe of a search that is the walk at the same time: it has the epochs of both."""
+        """The recipe of a search that is the walk at the same time: it has the epochs of both.
+
+        Raises:
+            ValueError: one is asked for by its steps, the other by its epochs.
+        """
+        steps, epochs = self.search.steps, self.prune.epochs
+        allowed = f"0 with method={self.method.name}, whose search is the walk, beside search.steps={steps}"
+        require(steps is None or epochs == 0, "prune.epochs", epochs, allowed, "use prune.epochs=0")
         return replace(self.search, epochs=self.search.epochs + self.prune.epochs)
 
     def finetune_of(self, size: float, walk: PruneConfig) -> RecipeConfig:

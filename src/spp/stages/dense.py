@@ -36,8 +36,8 @@ def run(stage: StageRun) -> dict[str, Any]:
 
     if "weights_file" in stage.runtime.model:
         load_given(model, config, stage.runtime.model["weights_file"])
-    if recipe.epochs > 0:
-        num_steps = recipe.epochs * data.steps_per_epoch
+    if not recipe.is_empty:
+        num_steps = recipe.num_steps(data.steps_per_epoch)
         model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage), data, stage))
     stage.leave_to_leader()
 

@@ -65,7 +65,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     source = stage.input_artifacts("family") / member_file(budget["value"])
     description = describe_member(source)
     member = load_member(source, drop_path=recipe.drop_path, runtime=stage.runtime.model).train()
-    num_steps = recipe.epochs * data.steps_per_epoch
+    num_steps = recipe.num_steps(data.steps_per_epoch)
     sparse = description.get("sparse", ())
     module = MemberTraining(member, recipe, task, num_steps, stage, open_teacher(stage, recipe), sparse)
     member.load_state_dict(train(module, data, stage))

@@ -298,6 +298,8 @@ class _Watch(pl.Callback):
     def _boundary(self, trainer: pl.Trainer, num_batches: int) -> None:
         """`num_batches` of the running epoch are done, and nothing of the next one."""
         run = self.run
+        if trainer.global_step >= trainer.max_steps >= 0:
+            return  # Lightning goes no further from a checkpoint of the last step, not even to what follows an epoch
         if trainer.world_size > 1 and not self._is_time_to_agree(trainer, num_batches):
             return
         pending, is_due, is_lost = self._agree(trainer, run.interruptions.pending, self._is_due(trainer, num_batches))

@@ -80,7 +80,7 @@ class _Preflight:
             for size in setup.budget.values:
                 absolute_size(masked.pairs, setup.budget.kind, size, setup.method.min_units, field="budget.values")
         recipe = next(setup.recipes[name] for name in SEARCH_RECIPES if name in setup.recipes)
-        num_steps = recipe.epochs * (data.num_train_samples // recipe.batch_size)
+        num_steps = recipe.num_steps(data.num_train_samples // recipe.batch_size)
         question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), num_steps])
         if question not in self._refused:
             self._refused[question] = _build_search(setup, masked, num_steps)
@@ -113,11 +113,11 @@ def _open_task(setup: PointSetup, data: DataModule) -> Task:
 
 def _check_recipe(setup: PointSetup, name: str, recipe: PassConfig, data: DataModule) -> None:
     """Refuse what data or task do not know, and a batch larger than data whose number only opening them tells."""
-    if recipe.epochs == 0 and name != MEASURED_LIKE:
+    if recipe.is_empty and name != MEASURED_LIKE:
         return
     try:
         check_augment(setup.data, recipe.augment)
-        if recipe.epochs == 0:
+        if recipe.is_empty:
             return
         task = _open_task(setup, data)
         task.training_loss(recipe)

@@ -126,7 +126,7 @@ class PathWalk(WeightTraining):
         taken: TakenMembers,
         sizes: Mapping[float, float],
     ) -> None:
-        num_steps = recipe.epochs * opened.data.steps_per_epoch
+        num_steps = recipe.num_steps(opened.data.steps_per_epoch)
         masked = MaskedModel(opened.model, opened.pairs)
         super().__init__(masked, recipe, opened.task, num_steps, run, opened.teacher)
         self.masked = masked
@@ -186,7 +186,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     taken = TakenMembers(stage, opened.model, path, budget)
 
     started = time.monotonic()
-    if recipe.epochs == 0:
+    if recipe.is_empty:
         stage.leave_to_leader()
         for size in budget.values:
             taken.take(size)

@@ -97,7 +97,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     recipe = _RECIPES[stage.kind].from_spec(stage.config["recipe"], stage.kind)
     config = method_of(stage)
     opened = open_dense(stage, recipe)
-    num_steps = recipe.epochs * opened.data.steps_per_epoch
+    num_steps = recipe.num_steps(opened.data.steps_per_epoch)
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
     request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
     masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
@@ -111,7 +111,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     return {
         "num_steps": num_steps,
         "num_units": sum(pair.size for pair in opened.pairs),
-        "epochs": recipe.epochs,
+        "epochs": recipe.epochs or num_steps / opened.data.steps_per_epoch,
         "search_seconds": stage.fit_seconds,
         "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
         **write(search, config, stage),

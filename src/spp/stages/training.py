@@ -228,7 +228,8 @@ class WeightTraining(TrainingPass):
         optimizer = create_optimizer_v2(
             self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
-        warmup_steps = round(self.num_steps * recipe.warmup_epochs / recipe.epochs)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        warmup_steps = min(self.num_steps, round(recipe.warmup_epochs * data.steps_per_epoch))
         scheduler = CosineLRScheduler(
             optimizer,
             t_initial=max(1, self.num_steps - warmup_steps),
@@ -248,12 +249,14 @@ class WeightTraining(TrainingPass):
 def fit(module: TrainingPass, data: DataModule, run: StageRun) -> None:
     """Let a network make the whole pass of its recipe."""
     recipe = module.pass_recipe
+    num_epochs, num_steps_left = divmod(module.num_steps, data.steps_per_epoch)
     run_fit(
         module,
         data,
         run,
         precision=recipe.precision,
-        max_epochs=recipe.epochs,
+        max_epochs=num_epochs + bool(num_steps_left),
+        max_steps=module.num_steps if num_steps_left else -1,
         gradient_clip_val=recipe.clip_grad if isinstance(recipe, RecipeConfig) else None,
         default_root_dir=run.artifacts,
     )
