@@ -42,7 +42,7 @@ class RowMaker:
         on the validation split. `headline` names the one to compare by (`spp.record.metrics`). `search_seconds` are
         those of search and walk, shared by `num_members_of_search` members, as are `repair_seconds`; `walk_seconds`
         those of the walk alone. `key`, `folder` and `git_commit` are of the stage that measured the member, `config`
-        and `device` of the one that made it.
+        and `device` of the one that made it; `recipes` are those of search, walk and finetuning, by kind of stage.
         """
         return {
             "point": point.name,
@@ -119,7 +119,14 @@ class RowMaker:
             "folder": str(self._facts.stage_dir(measure.kind, measure.key)),
             "config": dict(member.config),
             "method_config": dict(lineage.search.config["method"]),
+            "recipes": _recipes(lineage),
         }
+
+
+def _recipes(lineage: Lineage) -> dict[str, dict[str, Any]]:
+    """The recipes of search, walk and finetuning, as far as there are any, by the kinds of their stages."""
+    stages = (lineage.search, lineage.family, lineage.member)
+    return {stage.kind: dict(stage.config["recipe"]) for stage in stages if "recipe" in stage.config}
 
 
 def identity(point: Point, lineage: Lineage, variant: str) -> Row:

@@ -1,9 +1,11 @@
 """Footnotes: what differs from the paper, one letter for each sentence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_letters
+from typing import Any
 
 from spp.record.rows import Row
+from spp.record.settings import leaves
 from spp.report.published import Published
 
 
@@ -31,7 +33,8 @@ class Footnotes:
 def differences(rows: Sequence[Row], published: Published) -> list[str]:
     """In what members that differ by their seed alone differ from the paper's recipe; nothing for a model it has not.
 
-    Table 6 is SPP's; of other methods only the epochs that the rebuttal tells are compared.
+    Table 6 is SPP's; of other methods the rebuttal tells the epochs. All else in the recipes is compared with the code
+    that the method's authors have released, field by field as far as it is known.
     """
     row = rows[0]
     recipe = published.recipe(row["model"])
@@ -56,11 +59,32 @@ def differences(rows: Sequence[Row], published: Published) -> list[str]:
             if search.method == row["method"]:
                 pairs.append(("searched {} epochs", row["epochs_search"], search.search_epochs))
                 pairs.append(("finetuned {} epochs", row["epochs_finetune"], search.finetune_epochs))
-    return [
+    of_paper = [
         f"{text.format(ours)}, the paper {_value(theirs)}"
         for text, ours, theirs in pairs
         if ours is not None and ours != theirs
     ]
+    return of_paper + _differences_from_code(row.get("recipes", {}), published.released_recipes(row["method"]))
+
+
+def _differences_from_code(
+    ours: Mapping[str, Mapping[str, Any]], released: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """One sentence for each stage whose recipe differs from the released one."""
+    sentences = []
+    for kind in (kind for kind in released if kind in ours):
+        own = dict(leaves(ours[kind]))
+        unlike = {name: theirs for name, theirs in leaves(released[kind]) if own.get(name) != theirs}
+        if unlike:
+            here = ", ".join(f"{kind}.{name}={_word(own.get(name))}" for name in unlike)
+            there = ", ".join(_word(theirs) for theirs in unlike.values())
+            sentences.append(f"{here}, the released code {there}")
+    return sentences
+
+
+def _word(value: object) -> str:
+    """A value as one overrides it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else _value(value)
 
 
 def _value(value: object) -> str:

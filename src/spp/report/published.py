@@ -90,6 +90,18 @@ class PublishedSearch:
 
 
 @dataclass(frozen=True)
+class ReleasedRecipes:
+    """By kind of stage the fields of a method's recipes as its authors' code has them, for DeiT on ImageNet.
+
+    What the tables of the paper state, and what is not known, is not among them.
+    """
+
+    method: str
+    source: str
+    recipes: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class DenseModel:
     """A model before pruning: multiply-adds per image and parameters."""
 
@@ -114,6 +126,7 @@ class Published:
     values: tuple[PublishedValue, ...]
     recipes: tuple[PublishedRecipe, ...]
     searches: tuple[PublishedSearch, ...]
+    released: tuple[ReleasedRecipes, ...]
     dense: Mapping[str, DenseModel]
     setting: Setting
     hardware: str
@@ -125,6 +138,10 @@ class Published:
     def recipe(self, model: str) -> PublishedRecipe | None:
         """The row of Table 6 for a model."""
         return next((recipe for recipe in self.recipes if recipe.model == model), None)
+
+    def released_recipes(self, method: str) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of the recipes in the code of a method's authors, by kind of stage."""
+        return next((entry.recipes for entry in self.released if entry.method == method), {})
 
     def fraction(self, value: PublishedValue) -> float | None:
         """The budget of a value as a fraction of the dense model; None where one of them is unknown."""
@@ -150,6 +167,7 @@ def load_published() -> Published:
         values=tuple(PublishedValue(**entry) for entry in content["values"]),
         recipes=tuple(PublishedRecipe(**entry) for entry in content["recipes"]),
         searches=tuple(PublishedSearch(**entry) for entry in content["searches"]),
+        released=tuple(ReleasedRecipes(**entry) for entry in content["released"]),
         dense={entry["model"]: DenseModel(**entry) for entry in content["dense"]},
         setting=Setting(**content["setting"]),
         hardware=content["hardware"],
