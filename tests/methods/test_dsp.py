@@ -117,6 +117,28 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
     torch.testing.assert_close(search.weights, weights, rtol=1e-4, atol=1e-5)
 
 
+def test_pipelined_trains_the_network_first_and_then_the_weights_of_the_heads_alone(tiny):
+    """The second part is a joint search of so many steps on the network that the first part has left, frozen."""
+    config = DSPConfig(weights_first=0.75, first_temperature=2.0, last_temperature=0.1)
+    masked, other = tiny.masked(per_head=True), tiny.masked(per_head=True)
+    batches = tiny.batches(masked, 12)
+    torch.manual_seed(3)
+    search = tiny.search(config, masked, 12, Budget("macs", 0.85))
+    first = search.weights.detach().clone()
+    tiny.run(search, batches[:9], lr=0.05)
+    assert torch.equal(search.weights, first)
+    trained = {name: value.detach().clone() for name, value in masked.model.named_parameters()}
+    assert not torch.equal(trained["head.weight"], other.model.get_parameter("head.weight"))
+    tiny.run(search, batches[9:], lr=0.05)
+    assert all(torch.equal(masked.model.get_parameter(name), value) for name, value in trained.items())
+    other.model.load_state_dict(trained)
+    torch.manual_seed(3)
+    joint = tiny.search(DSPConfig(first_temperature=2.0, last_temperature=0.1), other, 3, Budget("macs", 0.85))
+    tiny.run(joint, batches[9:])
+    assert torch.equal(search.weights, joint.weights)
+    assert not torch.equal(search.weights, first)
+
+
 @pytest.mark.parametrize("kind", ["macs", "params", "units"])
 @pytest.mark.parametrize(("name", "value"), [("vit", 0.8), ("vit", 0.9), ("swin", 0.8), ("swin", 0.9)])
 def test_the_budget_is_met_within_one_head_and_compact_is_masked(tiny, name, value, kind):

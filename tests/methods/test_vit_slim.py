@@ -90,6 +90,38 @@ def test_quirks_rank_by_the_signed_gate_and_nothing_else_does(tiny):
     torch.testing.assert_close(signed.abs(), plain)
 
 
+def test_one_gate_for_a_head_is_the_sum_of_its_channels(tiny):
+    config = ViTSlimConfig(unit="head", w1=0.3, w2=0.1, lr=0.05)
+    masked = tiny.masked(per_head=True)
+    search = tiny.search(config, masked, 1)
+    ((images, labels),) = tiny.batches(masked, 1)
+    F.cross_entropy(masked(images), labels).backward()
+    by_head = [
+        2 * masked.masks[f"blocks.{i}.attn.qk"].grad.view(2, -1).sum(1)
+        + masked.masks[f"blocks.{i}.attn.vo"].grad.view(2, -1).sum(1)
+        for i in range(2)
+    ]
+    search.after_backward()
+    expected = torch.cat(by_head).double() + 0.3
+    torch.testing.assert_close(search.gates.grad[~search.is_mlp], expected, rtol=1e-4, atol=1e-6)
+    for i in range(2):
+        for kind in ("qk", "vo"):
+            assert len(masked.masks[f"blocks.{i}.attn.{kind}"].detach().view(2, -1).unique(dim=1)[0]) == 1
+    assert config.needs_heads
+    assert not ViTSlimConfig().needs_heads
+
+
+def test_frozen_weights_leave_the_norms_to_train(tiny):
+    names = [name for name, _ in tiny.masked().model.named_parameters()]
+    plain, frozen = (tiny.search(ViTSlimConfig(freeze_weights=f), tiny.masked(), 2) for f in (False, True))
+    assert all(plain.trains(name) for name in names)
+    assert {name for name in names if frozen.trains(name)} == {
+        f"{norm}.{part}"
+        for norm in ("blocks.0.norm1", "blocks.0.norm2", "blocks.1.norm1", "blocks.1.norm2", "norm")
+        for part in ("weight", "bias")
+    }
+
+
 def test_a_weight_of_zero_leaves_a_family_alone(tiny):
     _, _, search = shrunk(tiny, w1=0.0, w2=0.1)
     assert bool((search.gates[~search.is_mlp] == 1).all())

@@ -91,6 +91,14 @@ def test_scores_thresholds_and_multipliers_follow_the_specification(tiny, quirks
     assert search.target == pytest.approx((0.6 * dense - (dense - prunable)) / prunable)
 
 
+def test_tokens_stand_still_where_they_are_frozen(tiny):
+    for freeze in (False, True):
+        config = WDPruningConfig(freeze_tokens=freeze)
+        search = tiny.search(config, tiny.masked(), 2, Budget("params", 0.6))
+        still = {name for name, _ in search.masked.model.named_parameters() if not search.trains(name)}
+        assert still == ({"cls_token", "pos_embed"} if freeze else set())
+
+
 def test_the_multipliers_bring_the_kept_share_to_the_target_and_rest_there(tiny):
     """Without a task, as in the toy of the specification: e falls to R and l1 and l2 climb until then."""
     masked = tiny.masked()

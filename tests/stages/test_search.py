@@ -32,6 +32,8 @@ WORDS = [
 SEARCHING = [name for name in method_names() if name not in ("spp", "random", "magnitude")]
 """Those that take steps."""
 WITH_TOKENS = "vit_slim method.tokens=0.6"
+PIPELINED = "dsp method.weights_first=0.5"
+FROZEN = "vit_slim method.freeze_weights=true method.unit=head"
 BY_STEPS = "upop search.steps=19 search.epochs=0 prune.epochs=0"
 """An epoch has 14."""
 CHAINS = ("taylor", "vit_slim", "upop", "lasso")
@@ -74,7 +76,7 @@ def test_a_search_by_steps_takes_so_many_and_validates_at_the_end_of_each_epoch(
     assert all("val_top1" in row for row in rows)
 
 
-@pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS, BY_STEPS])
+@pytest.mark.parametrize("method", [*SEARCHING, WITH_TOKENS, BY_STEPS, PIPELINED, FROZEN])
 def test_a_requeued_search_ends_as_the_undisturbed_one(method, dense_root, signals_at):
     store, stage = searched(dense_root, method)
     expected = (

@@ -85,6 +85,10 @@ class Search(ABC):
         """
         return ()
 
+    def trains(self, name: str) -> bool:
+        """Whether a parameter of the network, by its dotted name, trains where the method trains weights."""
+        return True
+
     @abstractmethod
     def after_backward(self) -> None:
         """Take one step by the gradients that the backward pass left in the masks; counts it."""

@@ -102,7 +102,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
     masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
     search = load_method(config.name).build_search(config, masked, request)
-    opened.model.requires_grad_(config.trains_weights)
+    for name, parameter in opened.model.named_parameters():
+        parameter.requires_grad_(config.trains_weights and search.trains(name))
     if num_steps > 0:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)
     stage.leave_to_leader()

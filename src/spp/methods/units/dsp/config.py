@@ -6,6 +6,9 @@ geometrically over the first two thirds of the steps. Adam moves the weights of 
 trains along; in the end the K heads of the largest weights stay. `straight_through` gates with the hard choice instead,
 without noise, and hands the gradient through.
 
+As an option (`weights_first`; released: pipelined) the network trains first, for 3 epochs without gates, and then the
+heads' weights alone, for one, in which temperature and step size fall; what trains after the choice is the finetuning.
+
 Mended: the straight-through choice keeps exactly K heads also at ties and at K = n; the cool-down is a share of the
 steps there are, so that it always ends; the final choice is drawn without noise.
 
@@ -17,7 +20,7 @@ budgets below the cost of everything else cannot be reached.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spp.config import require
+from spp.config import later, require
 from spp.methods.method import MethodConfig
 
 
@@ -36,6 +39,9 @@ class DSPConfig(MethodConfig):
     """Temperature from the end of the cool-down on."""
     cooldown: float = 2 / 3
     """Share of the steps over which the temperature falls."""
+    weights_first: float = later(0.0, neutral=0.0)
+    """Share of the steps in which the network trains without gates, before the heads' weights train alone (pipelined;
+    released: 0.75); 0: both train together (joint)."""
     straight_through: bool = False
     """Gate with the hard choice, without noise, and hand the gradient through."""
     released_quirks: bool = False
@@ -46,6 +52,8 @@ class DSPConfig(MethodConfig):
         for name in ("lr", "first_temperature", "last_temperature"):
             value = getattr(self, name)
             require(value > 0, name, value, "a positive number", f"use {getattr(type(self), name):g}")
+        first = self.weights_first
+        require(0 <= first < 1, "weights_first", first, "a number in [0, 1)", "use 0.75, or 0")
         require(0 < self.cooldown <= 1, "cooldown", self.cooldown, "(0, 1]", "use 0.667")
 
     @property

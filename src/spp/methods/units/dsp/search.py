@@ -41,6 +41,8 @@ class DSPSearch(BudgetSearch):
         self._gates: Tensor | None = None
 
     def before_forward(self) -> None:
+        if self._num_own_steps() < 0:
+            return
         with torch.enable_grad():
             if self.config.straight_through:
                 gates = straight_through_top(self.weights, self.num_kept(), drops_ties=self.config.released_quirks)
@@ -51,13 +53,19 @@ class DSPSearch(BudgetSearch):
 
     def after_backward(self) -> None:
         gradient = take_gradients(self.masks)
+        self.num_steps_taken += 1
+        if self._num_own_steps() <= 0:
+            return
+        if self.config.weights_first:
+            for parameter in self.masked.model.parameters():
+                parameter.grad = None  # not 0, which would let the weights decay
         self.weights.grad = torch.zeros_like(self.weights)
         if self._gates is not None and self._gates.requires_grad:
             torch.autograd.backward(self._gates, gradient)
         self._gates = None
-        self._optimizer.param_groups[0]["lr"] = self.config.lr * (1 - self.num_steps_taken / self.num_steps)
+        num_before = self._num_own_steps() - 1
+        self._optimizer.param_groups[0]["lr"] = self.config.lr * (1 - num_before / self._num_steps_in_all())
         self._optimizer.step()
-        self.num_steps_taken += 1
 
     def num_kept(self) -> int:
         """K: the most heads, in the order of their weights, that the budget pays for."""
@@ -68,7 +76,7 @@ class DSPSearch(BudgetSearch):
 
     def temperature(self) -> float:
         """The temperature of the next step."""
-        progress = min(1.0, self.num_steps_taken / (self.config.cooldown * self.num_steps))
+        progress = min(1.0, max(0, self._num_own_steps()) / (self.config.cooldown * self._num_steps_in_all()))
         first, last = math.log(self.config.first_temperature), math.log(self.config.last_temperature)
         return math.exp(first + progress * (last - first))
 
@@ -94,6 +102,14 @@ class DSPSearch(BudgetSearch):
             self.weights.copy_(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())
+
+    def _num_own_steps(self) -> int:
+        """Steps taken since the heads' weights move; below 0 before that."""
+        return self.num_steps_taken - (self.num_steps - self._num_steps_in_all())
+
+    def _num_steps_in_all(self) -> int:
+        """Steps in which the heads' weights move."""
+        return self.num_steps - int(self.config.weights_first * self.num_steps)
 
     def _order(self) -> Tensor:
         return torch.argsort(self.weights.detach(), descending=True, stable=True)

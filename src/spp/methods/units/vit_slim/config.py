@@ -4,7 +4,9 @@ As released: every gate starts at 1 and is one more parameter of AdamW; the loss
 and w2 sum |gate| over the MLPs (after the GELU); a weight of 0 leaves a family's gates at 1. One gate multiplies the
 queries, the keys and the values of a channel, so that scores see its square. Afterwards the units are ranked by their
 gates in two pools (scope=family); the gates become 0 or 1, and the weights of the search are trained on.
-Gates per head (the released default) come with model.per_head=true, gates shared by the heads without.
+Gates per head and channel (the released default) come with model.per_head=true, gates shared by the heads without. Two
+of its options: one gate for a whole head (`unit=head`; released: --head_search), of which a budget may cut through the
+last one, and `freeze_weights`, with which only gates and norms train.
 
 Mended: units are ranked by |gate|, not by the signed gate, which puts strongly negative gates last; w1 and w2 are what
 is added, whatever the number of devices; only the L1 pulls on the gates, no weight decay. `released_quirks=true`
@@ -28,8 +30,10 @@ costs like any score.
 
 from dataclasses import dataclass
 
-from spp.config import require
+from spp.config import later, require
 from spp.methods.ranking import RankingConfig
+
+UNITS = ("channel", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,10 @@ class ViTSlimConfig(RankingConfig):
     """Weight of the L1 on token gates (released: 1e-4 over 4 devices)."""
     lr: float | None = None
     """Step size of the gates; null: the released 5e-4, or 2 / number of steps (of zeta 6) if that is more."""
+    unit: str = later("channel", neutral="channel")
+    """What an attention has a gate for: channel, or head."""
+    freeze_weights: bool = later(False, neutral=False)
+    """Of the network only the norms train along."""
     tied: bool = True
     """One gate for a channel of queries, keys and values; false: query-key and value channels apart."""
     scope: str = "family"
@@ -60,6 +68,9 @@ class ViTSlimConfig(RankingConfig):
         super().__post_init__()
         for name in ("w1", "w2"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "use 1e-4")
+        require(self.unit in UNITS, "unit", self.unit, ", ".join(UNITS), "use channel")
+        is_tied = self.tied or self.unit == "channel"
+        require(is_tied, "tied", self.tied, "true with unit=head, whose gates tie all channels", "leave it out")
         require(0 < self.tokens <= 1, "tokens", self.tokens, "more than 0, up to 1", "use 1")
         require(self.token_weight > 0, "token_weight", self.token_weight, "more than 0", "use 1e-4")
         weight, default = self.token_weight, type(self).token_weight
@@ -68,6 +79,10 @@ class ViTSlimConfig(RankingConfig):
             self.tokens < 1 or weight == default, "token_weight", weight, allowed, "leave it out, or use tokens=0.7"
         )
         require(self.lr is None or self.lr > 0, "lr", self.lr, "a positive number, or null", "use null")
+
+    @property
+    def needs_heads(self) -> bool:
+        return self.unit == "head"
 
 
 CONFIG = ViTSlimConfig

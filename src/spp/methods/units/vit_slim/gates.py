@@ -1,6 +1,6 @@
 """The search of ViT-Slim; see config.py for what is mended and what is ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from spp.methods.devices import num_devices
 from spp.methods.search import RankingSearch
 from spp.methods.units.vit_slim.config import ViTSlimConfig
 from spp.structure.masked import MaskedModel
+from spp.structure.pair import Pair
 
 RELEASED_LR = 5e-4
 RELEASED_WEIGHT_DECAY = 1e-3
@@ -29,7 +30,7 @@ class ViTSlimSearch(RankingSearch):
         super().__init__(masked, num_steps)
         self.config = config
         self.per_cost = not config.priced
-        self.bundles = Bundles.tied(self.pairs) if config.tied else Bundles.single(self.pairs)
+        self.bundles = _bundles(config, self.pairs)
         self.is_mlp = torch.tensor([group.kind == "mlp" for group in self.bundles.groups])[self.bundles.group_of]
         self.strength = self._strength()
         self.gates = torch.ones(len(self.bundles), dtype=torch.float64)
@@ -37,6 +38,9 @@ class ViTSlimSearch(RankingSearch):
         self._power = torch.cat(
             [torch.full((pair.size,), 2.0 if config.tied and pair.kind == "qk" else 1.0) for pair in self.pairs]
         ).double()
+
+    def trains(self, name: str) -> bool:
+        return not self.config.freeze_weights or "norm" in name
 
     def after_backward(self) -> None:
         gates = self.bundles.expand(self.gates)
@@ -87,6 +91,13 @@ class ViTSlimSearch(RankingSearch):
             like = costs[~self.is_mlp] if (~self.is_mlp).any() else costs
             return config.w1 * costs / like.mean()
         return torch.where(self.is_mlp, config.w2, config.w1).double()
+
+
+def _bundles(config: ViTSlimConfig, pairs: Sequence[Pair]) -> Bundles:
+    """What has one gate."""
+    if config.unit == "head":
+        return Bundles.heads(pairs, with_mlp=True)
+    return Bundles.tied(pairs) if config.tied else Bundles.single(pairs)
 
 
 def gate_optimizer(config: ViTSlimConfig, gates: Tensor, start: float, num_steps: int) -> torch.optim.AdamW:

@@ -14,6 +14,9 @@ budget's share, in its kind. Momentum carries e below R, far in a short search: 
 until e is R, and in the end shifted together until the choice fills the budget. The cosines run over steps, and step
 sizes default to larger ones for searches too short for the released ones.
 
+As an option (`freeze_tokens`), the class token and the position embedding do not train along; the released code leaves
+them out of all groups of its optimizer.
+
 Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and output head stand behind block k, and the loss is
 the sum of both output heads'; the member has k blocks and that head. Ours: which depth is said before the search, not
 after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind them
@@ -23,7 +26,7 @@ stay dense, as nothing of them is in the member.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spp.config import require
+from spp.config import later, require
 from spp.methods.method import MethodConfig
 
 UNITS = ("channel", "head")
@@ -46,6 +49,8 @@ class WDPruningConfig(MethodConfig):
     """First step size of the multipliers; null: 10, or 40000 / steps where that is more."""
     depth: int | None = None
     """Blocks of the member; null: all."""
+    freeze_tokens: bool = later(False, neutral=False)
+    """Class token and position embedding stand still in the search, as released."""
     min_units: int = 1
     """Units that every map keeps at least."""
     released_quirks: bool = False

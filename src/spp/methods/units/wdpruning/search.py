@@ -31,6 +31,7 @@ RELEASED_SCORE_LR = 1e-3
 RELEASED_SCORE_DECAY = 0.05
 RELEASED_ROUNDING = 16
 RELEASED_EPS = 1e-5
+RELEASED_FROZEN = ("cls_token", "pos_embed")
 
 
 class WDPruningSearch(BudgetSearch):
@@ -77,6 +78,9 @@ class WDPruningSearch(BudgetSearch):
                 norm.eps = RELEASED_EPS
         self._chosen = self.chosen()
         write_masks(self.masked, self.bundles.expand(self._chosen))
+
+    def trains(self, name: str) -> bool:
+        return not (self.config.freeze_tokens and name.rpartition(".")[2] in RELEASED_FROZEN)
 
     def auxiliary_outputs(self) -> Sequence[Tensor]:
         return () if self._whole is None else (self._whole.take_outputs(),)
