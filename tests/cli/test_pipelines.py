@@ -22,7 +22,9 @@ def test_every_method_has_a_pipeline_that_makes_a_chain(method):
     assert [stage.kind for stage in finals] == ["measure", "measure"]
     assert meta["pipeline"] == find_pipeline(None, config_class(method)()).name
     first = {"path": "update", "ranking": "prune", "budget ranking": "prune", "budget": "search"}
-    family = finals[0].inputs["member"].inputs["family"]
+    repaired = finals[0].inputs["member"].inputs["family"]
+    assert repaired.kind == "repair"
+    family = repaired.inputs["family"]
     assert (family.inputs.get("path") or family).kind == ("update" if meta["pipeline"] == "solution_path" else "search")
     assert family.kind == {"update": "prune"}.get(kind := first[config_class(method).kinds[0]], kind)
 
@@ -72,7 +74,7 @@ def test_distillation_is_an_option_of_every_recipe():
     finals, _ = final_stages("finetune.distill_weight=0.5", "prune.distill_weight=0.5")
     member = finals[0].inputs["member"]
     assert member.inputs["dense"].kind == "dense"
-    assert member.inputs["family"].config["recipe"]["distill_weight"] == 0.5
+    assert member.inputs["family"].inputs["family"].config["recipe"]["distill_weight"] == 0.5
     assert "dense" not in final_stages()[0][0].inputs["member"].inputs
 
 

@@ -10,6 +10,8 @@ from spp.methods.registry import read_method
 from spp.methods.units.dsp.config import DSPConfig
 from spp.methods.units.dsp.search import relaxed_top, straight_through_top
 
+NUM_STEPS = 200
+"""Beside the released rules."""
 TINY = torch.finfo(torch.float64).tiny
 
 
@@ -81,9 +83,9 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
     """Gates on the heads' values by autograd through the model, Adam with a linear decay, the same noise."""
     config = DSPConfig(straight_through=straight_through, first_temperature=2.0, last_temperature=0.1)
     masked = tiny.masked(per_head=True)
-    batches = tiny.batches(masked, 8)
+    batches = tiny.batches(masked, NUM_STEPS)
     torch.manual_seed(3)
-    search = tiny.search(config, masked, 8, Budget("macs", 0.85))
+    search = tiny.search(config, masked, NUM_STEPS, Budget("macs", 0.85))
     weights = search.weights.detach().clone().requires_grad_()
     noise = torch.Generator()
     noise.set_state(search._generator.get_state())
@@ -99,7 +101,7 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
         else:
             u = torch.rand(4, dtype=torch.float64, generator=noise)
             r, gates = weights - torch.log(-torch.log(u)), torch.zeros(4, dtype=torch.float64)
-            tau = 2.0 * (0.1 / 2.0) ** min(1.0, t / (8 * 2 / 3))
+            tau = 2.0 * (0.1 / 2.0) ** min(1.0, t / (NUM_STEPS * 2 / 3))
             for _ in range(num_kept):
                 p = torch.softmax(r / tau, 0)
                 gates, r = gates + p, r + torch.log((1 - p).clamp(min=TINY))
@@ -112,7 +114,7 @@ def test_weights_follow_a_plain_loop(tiny, straight_through):
         torch.nn.functional.cross_entropy(other(images), labels).backward()
         for handle in handles:
             handle.remove()
-        adam.param_groups[0]["lr"] = 0.5 * (1 - t / 8)
+        adam.param_groups[0]["lr"] = 0.5 * (1 - t / NUM_STEPS)
         adam.step()
     torch.testing.assert_close(search.weights, weights, rtol=1e-4, atol=1e-5)
 

@@ -11,6 +11,10 @@ from spp.methods.units.leap.config import LEAPConfig
 GRANULARITIES = ["structured", "unstructured", "hybrid"]
 
 
+NUM_STEPS = 200
+"""Beside the released rules."""
+
+
 def top(scores, count):
     kept = sorted(range(len(scores)), key=lambda j: (-scores[j].item(), j))[:count]
     return torch.tensor([float(j in kept) for j in range(len(scores))])
@@ -41,18 +45,18 @@ def not_zero(model, masks, weights):
 
 def test_structured_scores_and_sigmas_follow_the_specification(tiny):
     masked, other = tiny.masked(), tiny.masked()
-    batches = tiny.batches(masked, 20)
-    config = LEAPConfig(temperature=2.0, lr=1.2, lambda_max=300.0, lambda_min=5.0, warmup_share=0.1)
-    search = tiny.search(config, masked, 40, Budget("macs", 0.7))
+    batches = tiny.batches(masked, NUM_STEPS)
+    config = LEAPConfig(temperature=2.0, lr=0.16, lambda_max=300.0, lambda_min=5.0, warmup_share=0.1, freeze_at=1.0)
+    search = tiny.search(config, masked, NUM_STEPS + 40, Budget("macs", 0.7))
     pairs, target = other.pairs, search.target
     scores = {
         p.name: s for p, s in zip(pairs, torch.split(search.scores.clone(), [p.size for p in pairs]), strict=True)
     }
     sigmas = {p.name: torch.tensor(20.0, dtype=torch.float64, requires_grad=True) for p in pairs}
     adam = torch.optim.Adam(
-        [{"params": list(sigmas.values()), "lr": 1.2}, {"params": list(scores.values()), "lr": 0.01}]
+        [{"params": list(sigmas.values()), "lr": 0.16}, {"params": list(scores.values()), "lr": 0.01}]
     )
-    warmup, num_steps = 4, 40
+    warmup, num_steps = 24, NUM_STEPS + 40
     schedule = torch.optim.lr_scheduler.LambdaLR(
         adam, lambda step: step / warmup if step < warmup else (num_steps - step) / (num_steps - warmup)
     )

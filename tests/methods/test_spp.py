@@ -11,6 +11,8 @@ from spp.methods.registry import method_names, read_method
 from spp.methods.units.spp.config import SPPConfig
 from spp.methods.units.spp.search import build_optimizer, learning_rate
 from spp.structure.compact import compact
+from spp.structure.find import find_pairs
+from spp.structure.masked import MaskedModel
 
 
 def test_the_method_is_found_by_name():
@@ -189,6 +191,69 @@ def test_what_the_record_and_the_reader_are_told(tiny):
         "support": {name.removeprefix("support_"): value for name, value in metrics.items()},
     }
     assert search.progress_note() == f"{100 * share:.0f} % of units entered"
+
+
+def released_search(model, batches, lr, interval, batches_per_epoch):
+    """adamw_spp.py, mock.py and engine.py written out: masks on q, k and v and before the activation; weights frozen.
+
+    Returns M, V, Gamma and S by pair name.
+    """
+    masks = {}
+    for i, block in enumerate(model.blocks):
+        masks[f"blocks.{i}.attn"] = torch.ones(2 * block.attn.head_dim, requires_grad=True)
+        masks[f"blocks.{i}.mlp"] = torch.ones(block.mlp.fc1.out_features, requires_grad=True)
+    state = {name: [torch.zeros(len(mask), dtype=torch.float64) for _ in range(5)] for name, mask in masks.items()}
+    for k, (images, labels) in enumerate(batches, start=1):
+        handles = []
+        for i, block in enumerate(model.blocks):
+            attn, hidden = masks[f"blocks.{i}.attn"], masks[f"blocks.{i}.mlp"]
+            qk, v = (half.repeat(block.attn.num_heads) for half in attn.chunk(2))
+            every = torch.cat([qk, qk, v])
+            handles.append(block.attn.qkv.register_forward_hook(lambda m, a, out, z=every: out * z))
+            handles.append(block.mlp.fc1.register_forward_hook(lambda m, a, out, z=hidden: out * z))
+        gradients = torch.autograd.grad(F.cross_entropy(model(images), labels), list(masks.values()))
+        for handle in handles:
+            handle.remove()
+        for (name, mask), gradient in zip(masks.items(), gradients, strict=True):
+            first, second, value, gamma, seen = state[name]
+            g = gradient.double()
+            first.mul_(0.9).add_(0.1 * g)
+            second.mul_(0.999).add_(0.001 * g * g)
+            eta = lr / (1 - 0.9**k)
+            with torch.no_grad():
+                mask -= (eta * first / ((second / (1 - 0.999**k)).sqrt() + 1e-4)).float()
+            value += eta * (mask.detach().double() - gamma)
+            gamma.copy_(((1 - 3 / value.abs()).clamp(min=0) * value).clamp(min=0))
+            if (k - 1) % batches_per_epoch % interval == 0:
+                seen += gamma != 0
+    found = {}
+    for name, mask in masks.items():
+        _, _, value, gamma, seen = state[name]
+        parts = [tensor.detach().chunk(2) for tensor in (mask, value, gamma, seen)]
+        if name.endswith("mlp"):
+            found[name] = (mask.detach(), value, gamma, seen)
+        else:
+            found[f"{name}.qk"], found[f"{name}.vo"] = (tuple(part[half] for part in parts) for half in (0, 1))
+    return found
+
+
+def test_the_released_search_is_the_released_one(tiny):
+    """200 steps in one epoch of the cosine, by default hyper-parameters that let units enter in them."""
+    model = tiny.build()
+    model.requires_grad_(False)
+    masked = MaskedModel(model, find_pairs(model), at_first_maps=True)
+    batches = tiny.batches(masked, 200)
+    config = SPPConfig(preset="released", lr=0.02, released_quirks=True, occupancy_interval=7)
+    search = tiny.search(config, masked, 200)
+    search.on_epoch_start(0, 1)
+    tiny.run(search, batches)
+    num_entered = 0
+    for name, expected in released_search(tiny.build(), batches, 0.02, 7, 200).items():
+        state = search.dynamics.state_of(name)
+        for key, value in zip(("M", "V", "Gamma", "S"), expected, strict=True):
+            torch.testing.assert_close(state[key].double(), value.double(), rtol=1e-3, atol=1e-4)
+        num_entered += int((expected[2] > 0).sum())
+    assert num_entered > 0
 
 
 def test_a_search_in_which_nothing_enters_warns(tiny):

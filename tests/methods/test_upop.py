@@ -10,6 +10,9 @@ from spp.methods.registry import read_method
 from spp.methods.units.upop.config import UPopConfig
 from spp.structure.compact import compact
 
+NUM_STEPS = 200
+"""Beside the released rules."""
+
 
 def reference(masked, batches, p, interval, weight_of):
     """The specification, unit by unit, in plain Python: tied masks on queries, keys and values; weights stand still."""
@@ -65,26 +68,26 @@ def reference(masked, batches, p, interval, weight_of):
 @pytest.mark.parametrize("quirks", [False, True])
 def test_masks_follow_the_specification(tiny, quirks):
     masked = tiny.masked()
-    batches = tiny.batches(masked, 12)
+    batches = tiny.batches(masked, NUM_STEPS)
     attention = 12.0 if quirks else (2 * 2 * 17 + 2 * 33) / 33
     weight_of = {
         f"blocks.{i}.{part}": {"attn": attention, "mlp": 1.0}[part] for i in range(2) for part in ("attn", "mlp")
     }
-    config = UPopConfig(interval=3, released_quirks=quirks)
-    search = tiny.search(config, masked, 12, Budget("params", 0.6))
+    config = UPopConfig(interval=40, released_quirks=quirks)
+    search = tiny.search(config, masked, NUM_STEPS, Budget("params", 0.6))
     dense = sum(p.numel() for p in masked.model.parameters())
     prunable = sum(pair.size * pair.params_per_unit for pair in masked.pairs)
     p = 0.4 * dense / prunable
     assert search.share_removed == pytest.approx(p)
-    expected = reference(masked, batches, p, 3, weight_of)
+    expected = reference(masked, batches, p, 40, weight_of)
     seen = []
 
     def record(search):
-        if search.num_steps_taken - 1 in (3, 6, 9, 11):
+        if search.num_steps_taken - 1 in (40, 80, 120, 160, 199):
             seen.append({name: mask.detach().clone() for name, mask in search.masks.items()})
 
     tiny.run(search, batches, after_step=record)
-    assert [t for t, _ in expected] == [3, 6, 9, 11]
+    assert [t for t, _ in expected] == [40, 80, 120, 160, 199]
     for got, (_, alpha) in list(zip(seen, expected, strict=True))[:-1]:
         for i in range(2):
             a = torch.tensor(alpha[f"blocks.{i}.attn"])

@@ -8,6 +8,9 @@ from spp.methods.units.vit_slim.config import ViTSlimConfig
 from spp.methods.units.vit_slim.tokens import select_tokens
 from spp.structure.find import find_pairs
 
+NUM_STEPS = 200
+"""Beside the released rules."""
+
 
 def plain_gates(masked, batches, config, lr, steps_of_weights):
     """The released search on blocks of a timm ViT, written out: one gate for q, k and v of a channel, AdamW, L1.
@@ -46,11 +49,11 @@ def plain_gates(masked, batches, config, lr, steps_of_weights):
 
 @pytest.mark.parametrize("quirks", [False, True])
 def test_the_search_is_the_released_one(tiny, quirks):
-    config = ViTSlimConfig(w1=0.3, w2=0.1, lr=0.05, released_quirks=quirks)
+    config = ViTSlimConfig(w1=0.3, w2=0.1, lr=0.005, released_quirks=quirks)
     reference, masked = tiny.masked(), tiny.masked()
-    batches = tiny.batches(masked, 12)
-    gates = plain_gates(reference, batches, config, 0.05, 0.01)
-    search = tiny.search(config, masked, 12)
+    batches = tiny.batches(masked, NUM_STEPS)
+    gates = plain_gates(reference, batches, config, 0.005, 0.01)
+    search = tiny.search(config, masked, NUM_STEPS)
     tiny.run(search, batches, lr=0.01)
     expected = torch.cat([gate.detach() for gate in gates.values()]).double()
     torch.testing.assert_close(search.gates, expected, rtol=1e-3, atol=1e-4)

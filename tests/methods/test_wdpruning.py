@@ -13,6 +13,9 @@ from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs
 from spp.structure.masked import MaskedModel
 
+NUM_STEPS = 200
+"""Beside the released rules."""
+
 
 def forward_masks(scores, thresholds, rounds=False):
     masks = {}
@@ -68,11 +71,12 @@ def reference(masked, batches, target, quirks):
     return scores, thresholds, multipliers
 
 
-@pytest.mark.parametrize("quirks", [False, True])
-def test_scores_thresholds_and_multipliers_follow_the_specification(tiny, quirks):
+# As long as nothing has fallen below the target, which ours lifts again, it is the released rule without quirks, too.
+@pytest.mark.parametrize(("quirks", "num_steps"), [(False, 30), (True, NUM_STEPS)])
+def test_scores_thresholds_and_multipliers_follow_the_specification(tiny, quirks, num_steps):
     masked, other = tiny.masked(), tiny.masked()
-    batches = tiny.batches(masked, 30)
-    search = tiny.search(WDPruningConfig(released_quirks=quirks), masked, 30, Budget("params", 0.6))
+    batches = tiny.batches(masked, num_steps)
+    search = tiny.search(WDPruningConfig(released_quirks=quirks), masked, num_steps, Budget("params", 0.6))
     if quirks:
         for module in other.model.modules():
             if isinstance(module, nn.LayerNorm):

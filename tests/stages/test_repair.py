@@ -21,11 +21,11 @@ def copied(finished, tmp_path):
 
 def test_an_extracted_model_can_be_repaired(copied, tmp_path, capsys):
     store, sweep = copied
-    words = ["extract", sweep, "--macs", "0.4", f"paths.store={store.root}"]
+    words = ["extract", sweep, "--macs", "0.4", "--no-measure", f"paths.store={store.root}"]
     assert main([*words, "--out", str(tmp_path / "cut")]) == 0
     assert main([*words, "--out", str(tmp_path / "repaired"), "--repair", "64"]) == 0
     assert "repaired with 64 training samples" in capsys.readouterr().out
-    cut, repaired = (spp.load_member(tmp_path / name) for name in ("cut", "repaired"))
+    cut, repaired = (spp.load(tmp_path / name) for name in ("cut", "repaired"))
     stage = next(stage for stage in store.read_plan(sweep).stages.values() if stage.kind == "dense")
     dense = build_untrained(store.summary("dense", stage.key)["architecture"]).eval()
     dense.load_state_dict(load_file(store.artifacts_dir("dense", stage.key) / "model.safetensors"))

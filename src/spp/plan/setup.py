@@ -188,8 +188,7 @@ class Setup(PointSetup):
 
         What is left over goes to the walk or, where there is none, to the finetuning (`finetune_of`): all methods have
         equal epochs in all. A search asked for by its steps has these, or none where the method needs no data. Where
-        the weights stand still the targets are the data's own, as in `update`: a loss that asks for less confidence
-        would score the units by what they do to that.
+        the weights stand still the targets are the data's own, as in `update`.
         """
         if self.search.steps is None:
             needed = self.search.epochs - self._unspent_epochs
