@@ -26,7 +26,7 @@ demo: install ## prune a small transformer on digits, end to end
 	@$(PY) scripts/demo.py
 
 docs: install ## the manual as a site in build/site; a warning, such as a dead link, is an error
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict
 
 check: install lint types ## what takes a minute: style, types, imports, tests that train nothing
 	$(PY) -m pytest -q -n logical -m "not slow and not slurm and not browser" $(PURE)

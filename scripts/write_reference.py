@@ -83,7 +83,11 @@ def _as_markdown(docstring: str) -> str:
 
 def _protected(line: str) -> str:
     parts = re.split(r"(`[^`]*`)", line)
-    return "".join(part if part.startswith("`") else re.sub(r"(?<!^)([*_<\[\]])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"(?<!^)([*_\[\]])", r"\\\1", text).replace("<", "&lt;")
 
 
 PAGES = {"commands.md": commands_page, "python.md": python_page, "released_codes.md": released_codes_page}
