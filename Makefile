@@ -8,7 +8,7 @@ PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
 # What `make check` runs: rooms whose tests start no training and no cluster.
 PURE := tests/plan tests/store tests/data tests/dynamics tests/structure
 
-.PHONY: help install models slurm browser demo check test faults lint types clean
+.PHONY: help install models slurm browser demo docs check test faults lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ browser: ## install Chromium for the tests of the report's page, where that is p
 
 demo: install ## prune a small transformer on digits, end to end
 	@$(PY) scripts/demo.py
+
+docs: install ## the manual as a site in build/site; a warning, such as a dead link, is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict  # --quiet would hide the warnings from --strict
 
 check: install lint types ## what takes a minute: style, types, imports, tests that train nothing
 	$(PY) -m pytest -q -n logical -m "not slow and not slurm and not browser" $(PURE)

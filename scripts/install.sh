@@ -55,11 +55,11 @@ install_with_uv() {
   # The system's certificates, as pip uses them, and the patience that torch's wheels need.
   export UV_SYSTEM_CERTS=1 UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300}
   # Compiled once here, not by every process in an environment that writes no bytecode: torch alone takes seconds.
-  redacted $venv/bin/uv pip install --quiet --compile-bytecode --python $venv/bin/python -c constraints.txt -e '.[dev]'
+  redacted $venv/bin/uv pip install --quiet --compile-bytecode --python $venv/bin/python -c constraints.txt -e '.[dev,docs]'
 }
 
 install_with_pip() {
-  redacted $venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+  redacted $venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 }
 
 if [ -x $venv/bin/python ] && [ -f $stamp ] && [ "$(cat $stamp)" = "$(fingerprint)" ]; then

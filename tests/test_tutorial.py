@@ -8,7 +8,7 @@ import pytest
 
 from spp.cli.main import main
 
-TUTORIAL = (Path(__file__).parents[1] / "docs" / "production.md").read_text()
+TUTORIAL = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_from_a_network_of_ones_own_to_answers_of_a_service(tmp_path, monkeypatc
     names: dict[str, object] = {}
     for language, text in blocks:
         if language == "python":
-            exec(compile(text, "production.md", "exec"), names)
+            exec(compile(text, "tutorial.md", "exec"), names)
         for line in re.findall(r"^spp +([^#\n]+)", text, re.MULTILINE):
             assert main(shlex.split(line)) == 0
     right = float(re.search(r"([\d.]+) % of 297 test images", capsys.readouterr().out)[1])

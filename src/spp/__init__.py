@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spp.structure.repair import repair
     from spp.tasks.recall import recall
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BregmanOptimizer": "spp.dynamics.bregman",

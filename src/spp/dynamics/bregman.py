@@ -34,8 +34,8 @@ class _BregmanState:
 class BregmanOptimizer(Optimizer):
     """Moves the masks M and the path variables V and Gamma.
 
-    Sources: the paper, "The dynamics" (textbook); the authors' adamw_spp.py (released); our prototype,
-    spp-prototype.md section 4 (priced).
+    Sources: the paper, "The dynamics" (textbook); the authors' adamw_spp.py (released);
+    docs/method.md for our own (priced).
 
     M starts at the parameters' values, V and Gamma at 0. Weights are not this optimizer's: freeze them.
 

@@ -181,7 +181,7 @@ class SolutionPath(OrderedUnits):
     def _extended_time(self, value: Tensor) -> Tensor:
         """Time of entry in steps; T*(1 + (lam - V)/lam), past the end T, for a unit that never entered.
 
-        Source: spp-prototype.md, section 2 (e). Shape (num_units,).
+        Our own continuation of the paper's path. Shape (num_units,).
         """
         entry, lam, num_steps = (
             join(self.pairs, self.entry),

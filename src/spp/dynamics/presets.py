@@ -102,8 +102,8 @@ def step_bound(preset: str, group: Group) -> tuple[str, float, float] | None:
 def _defaults(preset: str, num_steps: int, given: Mapping[str, float]) -> dict[str, float]:
     """What is not given, set from what is, so that the path fits into `num_steps`.
 
-    priced: spp-prototype.md, section 4; a unit that keeps M = 1 enters at a fifth of the steps. In a search of fewer
-        than 100 steps lr grows, so that the steps still add up to 3, up to 0.3/rho (results/README.md).
+    priced: our own (docs/method.md); a unit that keeps M = 1 enters at a fifth of the steps. In a search of fewer than
+        100 steps lr grows, so that the steps still add up to 3, up to 0.3/rho (results/README.md).
     textbook: lr covers ten relaxation times 1/(kappa*rho), lr at most a tenth of its bound. A unit without
         gradient ends just below the threshold lam = 1/kappa, so that the task loss decides what enters.
     released: lam 3 as in adamw_spp.py; a unit that keeps M = 1 enters at a quarter of the steps (with 12,000

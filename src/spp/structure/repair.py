@@ -10,7 +10,7 @@ Block after block, from what the compact model itself sees there:
   of padding and of tokens that a shifted window hides from each other count as the others do.
 
 The ridge is on the change of the weights, so the fitted error never grows on the samples that it is fitted to.
-Definition and measurements: vision-prototype.md 3. For each map the samples go through both networks anew, up to that
+For each map the samples go through both networks anew, up to that
 map: nothing is kept but sums of products, and memory does not grow with the number of samples.
 """
 

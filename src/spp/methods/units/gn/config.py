@@ -3,8 +3,7 @@
 At the masks 1 the expected loss rises by d^T F d / 2 for a change d of the masks, with F = J^T J / N, where row n of J
 holds the gradients of sample n's loss by all masks, for a label drawn from the network's own answer: no labels are
 needed. Units are removed one after the other, always the one with the smallest rise of the removed set's d^T F d per
-MAC, F_uu + 2 sum over removed v of F_uv. With `num_cuts` > 1 F is measured anew after each cut. Definition and
-measurements: vision-prototype.md 2 (its best: 7 cuts).
+MAC, F_uu + 2 sum over removed v of F_uv. With `num_cuts` > 1 F is measured anew after each cut.
 """
 
 from dataclasses import dataclass

@@ -11,8 +11,7 @@ marginal error is M_uu + 2 sum over removed v of M_uv. The running maximum of a 
 one list.
 
 With `num_cuts` > 1 the network is repaired (spp.structure.repair) after each cut and measured anew; only the order of
-removal is kept, and members are cut from the dense network. No labels are needed. Definition and measurements:
-vision-prototype.md 2 (its best: 8 cuts).
+removal is kept, and members are cut from the dense network. No labels are needed.
 """
 
 from dataclasses import dataclass

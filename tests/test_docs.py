@@ -1,0 +1,120 @@
+"""The manual's pages are all in its contents, their links lead somewhere, and their commands and snippets work."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spp.cli.main import parse
+from spp.cli.points import compose_points
+from spp.locations import CONF
+from spp.methods.registry import method_names
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("**/*.md"))
+OTHERS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "slurm/README.md")
+]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(r"tests/test_docs.py -->\n```python\n(.*?)```", re.DOTALL)
+
+
+def contents():
+    """Files of mkdocs' contents, however nested."""
+
+    def files(entry):
+        if isinstance(entry, str):
+            return [entry]
+        values = entry if isinstance(entry, list) else entry.values()
+        return [file for value in values for file in files(value)]
+
+    return files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+
+
+def anchors(page):
+    """What headings can be linked by: as Python-Markdown and GitHub both have it."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def bash_lines(page):
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def commands(page):
+    """The words of every `spp ...` in the page's shell blocks."""
+    parts = [part.strip() for line in bash_lines(page) for part in re.split(r"&&|\|", line.split(" #")[0])]
+    return [shlex.split(part)[1:] for part in parts if re.match(r"(\.venv/bin/)?spp ", part)]
+
+
+def test_every_page_is_in_the_contents_once():
+    named = contents()
+    assert len(named) == len(set(named))
+    assert {page.relative_to(DOCS).as_posix() for page in PAGES} <= set(named)
+    # What else is named lies outside of docs/, at its path in the repository.
+    assert [name for name in named if not (DOCS / name).is_file() and not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    dead = []
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        file, _, anchor = link.partition("#")
+        if ":" in file:
+            continue
+        target = (page.parent / file).resolve() if file else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_a_dead_link_would_be_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A `b` c\n```\n# no heading\n```\n[x](page.md#a-b-c) [y](none.md) [z](#no-heading)\n")
+    assert anchors(page) == {"a-b-c"}
+    with pytest.raises(AssertionError, match=r"none\.md.*no-heading"):
+        test_links_lead_somewhere(page)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in [*PAGES, ROOT / "README.md"] if commands(page)], ids=lambda page: page.name
+)
+def test_commands_are_understood(page):
+    for words in commands(page):
+        command, arguments = parse(words)
+        # Those of the front page are composed by tests/test_readme.py.
+        if command in ("run", "plan") and page.parent == DOCS:
+            assert compose_points(arguments.words, arguments.multirun), words
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if SNIPPET.search(page.read_text())], ids=lambda page: page.name
+)
+def test_snippets_run(page):
+    for code in SNIPPET.findall(page.read_text()):
+        exec(compile(code, page.name, "exec"), {"__name__": page.stem})
+
+
+def test_written_pages_are_those_of_the_code(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.delitem(sys.modules, "write_reference", raising=False)
+    import write_reference
+
+    stale = [name for name, page in write_reference.PAGES.items() if page() != (DOCS / name).read_text()]
+    assert stale == [], "run scripts/write_reference.py"
+
+
+def test_every_experiment_can_be_reproduced():
+    named = re.findall(r"^\| `(\w+)` \|", (DOCS / "reproduce.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+
+
+def test_the_front_page_names_every_method():
+    table = (ROOT / "README.md").read_text()
+    assert [name for name in method_names() if f"`{name}`" not in table] == []
