@@ -13,7 +13,8 @@ from spp.cli.main import main
 from spp.cli.points import compose_points
 from spp.data.config import DataConfig
 from spp.locations import CONF
-from spp.methods.registry import config_class
+from spp.methods.registry import config_class, method_names
+from spp.methods.weights.registry import weight_config_class
 from spp.models.config import ModelConfig
 from spp.plan.recipes import RECIPES
 
@@ -24,7 +25,8 @@ FILES = [(group, file) for group in GROUPS for file in sorted((CONF / group).glo
 @pytest.mark.parametrize(("group", "file"), FILES, ids=[f"{group}/{file.stem}" for group, file in FILES])
 def test_a_file_repeats_no_default(group, file):
     values = yaml.safe_load(file.read_text())
-    defaults = (GROUPS[group] or config_class(values["name"])).defaults()
+    of_method = config_class if values.get("name") in method_names() else weight_config_class
+    defaults = (GROUPS[group] or of_method(values["name"])).defaults()
     repeated = [
         name for name, value in values.items() if name != "name" and name in defaults and defaults[name] == value
     ]
@@ -135,7 +137,7 @@ def test_yaml_files_of_ones_own_need_no_change_of_the_package(own, way):
     way = [word.format(folder=own) for word in way]
     plan = json.loads(spp(own, "plan", *way, "experiment=mine", "method=patient", "--json"))
     kinds = [row["stage"] for row in plan["stages"]]
-    assert kinds == ["dense", "update", "prune", "finetune", "measure", "measure"]
+    assert kinds == ["dense", "update", "prune", "repair", "finetune", "measure", "measure"]
     cfg = yaml.safe_load(spp(own, "run", "--cfg", "job", *way, "experiment=mine", "method=patient", "method.kappa=3"))
     assert (cfg["method"]["lam"], cfg["method"]["kappa"], cfg["method"]["preset"]) == (0.9, 3, "priced")
     assert (cfg["model"]["kwargs"]["depth"], cfg["data"]["num_train"], cfg["dense"]["epochs"]) == (2, 500, 3)
@@ -158,7 +160,7 @@ def test_several_folders_are_looked_into_after_the_packages_own(own, tmp_path):
 
 def test_data_without_a_recipe_of_their_name_say_where_it_comes_from(own):
     dirs = [str(own / "conf")]
-    line = r"^recipe: 'flowers' does not exist; allowed: [^\n]*own; it goes with data=flowers: name another, or write "
+    line = r"^recipe: 'flowers' does not exist; allowed: [^\n]*own, [^\n]*; it goes with data=flowers: name another, or write "
     with pytest.raises(ValueError, match=line):
         compose_points(["data=flowers"], multirun=False, config_dirs=dirs)
 

@@ -17,7 +17,7 @@ def test_equal_stages_are_one_job_and_all_end_as_done(queue, light):
     assert set(states.values()) == {"done"}
     assert sorted(light.ran()) == sorted(states)
     kinds = Counter(stage.kind for stage in light.stages(sweep))
-    assert kinds == {"dense": 2, "update": 4, "prune": 4, "finetune": 8, "measure": 10}
+    assert kinds == {"dense": 2, "update": 4, "prune": 4, "repair": 4, "finetune": 8, "measure": 10}
 
     known = queue.rows().keys()
     assert light.run(*GRID) == sweep
@@ -62,7 +62,7 @@ def test_cancel_ends_what_waits_and_retry_goes_on(queue, light):
     queue.run("scancel", *blockers)
     assert light.spp("retry", sweep) == 0
     assert set(light.settled(sweep).values()) == {"done"}
-    assert len(light.ran()) == len(set(light.ran())) == 8
+    assert len(light.ran()) == len(set(light.ran())) == 9
 
 
 KILLING_SBATCH = """#!/bin/bash

@@ -27,9 +27,9 @@ def test_submit_leave_and_find_everything_done(slurm, commands, sweeps, make_swe
 
     assert set(states.values()) == {"done"}
     kinds = Counter(stage.kind for stage in sweeps.stages(sweep))
-    assert kinds == {"dense": 1, "update": 2, "prune": 2, "finetune": 2, "measure": 3}
+    assert kinds == {"dense": 1, "update": 2, "prune": 2, "repair": 2, "finetune": 2, "measure": 3}
     starts = [path for path in store.root.glob("stages/*/*/logs/*.log")]
-    assert len(starts) == len(states) == 10  # each stage was started once, whoever needs it
+    assert len(starts) == len(states) == 12  # each stage was started once, whoever needs it
 
     capsys.readouterr()
     assert sweeps.spp("report", "all", sweep, "--out", str(tmp_path / "report")) == 0
@@ -40,7 +40,7 @@ def test_submit_leave_and_find_everything_done(slurm, commands, sweeps, make_swe
     one_point = ["debug=fast", "method.preset=priced", POINTS[-1], "logger=off", "accelerator=cpu"]
     assert here.spp("run", *one_point) == 0
     stages = here.store.read_plan(here.store.latest() or "").stages
-    assert len(stages) == 6
+    assert len(stages) == 7
     for key, stage in stages.items():
         assert store.done(stage.kind, key)["artifacts"] == here.store.done(stage.kind, key)["artifacts"]
 
@@ -50,7 +50,7 @@ def test_a_thousand_points_take_few_calls(fake_slurm, commands, sweeps, monkeypa
     """5 stages each that share the dense network and what it measures; nothing runs."""
     monkeypatch.setenv("FAKE_SLURM_RUN", "0")
     learning_rates = ",".join(f"{1e-3 + 1e-6 * i:.6f}" for i in range(1000))
-    points = ["-m", "debug=fast", "budget.values=[0.5]", f"method.lr={learning_rates}"]
+    points = ["-m", "debug=fast", "repair=none", "budget.values=[0.5]", f"method.lr={learning_rates}"]
     sweep = sweeps.run(*points)
     calls = Counter(line.split()[0] for line in (fake_slurm / "calls").read_text().splitlines())
     assert calls["sbatch"] <= 15
