@@ -100,7 +100,7 @@ def stages_of(store):
 def test_the_chain_is_the_one_of_every_task(store):
     kinds = [stage.kind for stage in stages_of(store)]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "dense": 1, "update": 1, "search": 2, "prune": 1, "finetune": 4, "measure": 5,
+        "dense": 1, "update": 1, "search": 2, "prune": 1, "repair": 3, "finetune": 4, "measure": 5,
     }  # fmt: skip
     assert {stage.config["task"]["factory"] for stage in stages_of(store)} == {"darkness:make"}
 
