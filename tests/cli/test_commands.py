@@ -1,6 +1,7 @@
 """plan, status, report and extract on a finished sweep."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def test_plan_shows_what_is_done_and_what_is_not_and_changes_nothing(finished, c
         ("dense", "done"),
         ("update", "done"),
         ("prune", "done"),
+        ("repair", "done"),
         ("finetune", "done"),
         *[("measure", "done")] * 2,
         ("finetune", "done"),
@@ -33,17 +35,17 @@ def test_plan_shows_what_is_done_and_what_is_not_and_changes_nothing(finished, c
         *[("finetune", "queued"), ("measure", "queued")] * 2,
     ]
     assert plan["num_points"] == 2
-    assert [row["points"] for row in plan["stages"]] == [2, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert [row["points"] for row in plan["stages"]] == [2, 2, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1]
     assert plan["stages"][-1]["seconds"] > 0
     assert before == sorted(path.stat().st_mtime_ns for path in root.rglob("*"))
 
 
 def test_plan_and_status_print_a_table(finished, capsys):
     root, sweep = finished
-    assert "8 after sharing, 8 done" in " ".join(output_of(capsys, "plan", "debug=fast", f"paths.store={root}").split())
+    assert "9 after sharing, 9 done" in " ".join(output_of(capsys, "plan", "debug=fast", f"paths.store={root}").split())
     text = output_of(capsys, "status", sweep, f"paths.store={root}")
     assert sweep in text
-    assert "8/8" in text
+    assert "9/9" in text
     state = json.loads(output_of(capsys, "status", sweep, f"paths.store={root}", "--json"))
     assert {stage["state"] for stage in state["stages"]} == {"done"}
 
@@ -53,9 +55,9 @@ def test_plan_for_a_cluster_numbers_the_calls_of_sbatch(finished, capsys):
     words = ["-m", "debug=fast", "seed=0,1,2", "cluster=slurm", "cluster.resources.default.gpus_per_node=2"]
     plan = json.loads(output_of(capsys, "plan", *words, f"paths.store={root}", "--json"))
     # Two members of two families: each array has one member of either, so that it waits just for its own family.
-    assert [row["array"] for row in plan["stages"]] == [None] * 8 + [1, 2, 4, 5, 3, 7, 6, 8] * 2
-    assert plan["num_arrays"] == 8
-    assert (plan["num_done"], plan["num_missing"]) == (8, 16)
+    assert [row["array"] for row in plan["stages"]] == [None] * 9 + [1, 2, 4, 5, 6, 3, 8, 7, 9] * 2
+    assert plan["num_arrays"] == 9
+    assert (plan["num_done"], plan["num_missing"]) == (9, 18)
     # What was measured without a GPU says nothing about hours on one: these are by its peak.
     assert {row["estimated_by"] for row in plan["stages"] if row["state"] == "queued"} == {"nominal"}
     assert (plan["num_unknown"], plan["cpu_hours"]) == (0, 0)
@@ -83,12 +85,12 @@ def test_what_was_submitted_is_not_planned_again_and_is_ended_by_its_own_sweep(
         output_of(capsys, "run", *seeds, *words)
         sweeps.append(store.latest())
     plan = json.loads(output_of(capsys, "plan", "-m", "seed=1,2", *words, "--json"))
-    assert (plan["num_waiting"], plan["num_missing"]) == (8, 8)
-    assert [row["array"] is None for row in plan["stages"]] == [True] * 8 + [False] * 8
+    assert (plan["num_waiting"], plan["num_missing"]) == (9, 9)
+    assert [row["array"] is None for row in plan["stages"]] == [True] * 9 + [False] * 9
     results = [json.loads(output_of(capsys, "cancel", sweep, "--json", words[-1])) for sweep in (*sweeps, sweeps[0])]
     numbers = [(len(result["jobs_ended"]), len(result["jobs_kept"])) for result in results]
     # Once the second sweep does not want them any more, nothing keeps the jobs of the first.
-    assert numbers == [(8, 8), (0, 8), (8, 0)]
+    assert numbers == [(9, 9), (0, 9), (9, 0)]
 
 
 def test_plan_adds_up_hours_of_what_is_to_do(tmp_path, capsys):
@@ -111,7 +113,7 @@ def test_a_large_plan_has_a_row_per_kind(tmp_path, capsys):
     rows = [line.split() for line in text.splitlines()]
     assert ["finetune", "40", "0", "0", "40"] in [row[:5] for row in rows]
     assert ["measure", "60", "0", "0", "60"] in [row[:5] for row in rows]
-    assert "20 points, 160 stages asked for, 160 after sharing, 0 done, 160 to run" in text
+    assert "20 points, 180 stages asked for, 180 after sharing, 0 done, 180 to run" in text
 
 
 def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
@@ -120,10 +122,10 @@ def test_a_point_in_the_middle_of_the_words_does_not_matter(finished, capsys):
     assert json.loads(text)["num_points"] == 2
 
 
-def test_a_value_given_twice_is_one_point(finished, capsys):
-    root, _ = finished
+def test_a_value_given_twice_is_one_point(finished, tmp_path, capsys):
+    root = shutil.copytree(finished[0], tmp_path / "store")
     assert main(["run", "-m", "debug=fast", "logger=off", "seed=0,0", f"paths.store={root}"]) == 0
-    assert "1 point, 8 stages" in capsys.readouterr().out
+    assert "1 point, 9 stages" in capsys.readouterr().out
 
 
 def test_keys_know_weights_by_their_hash_and_not_by_their_path(tmp_path, capsys):

@@ -160,7 +160,7 @@ def test_several_folders_are_looked_into_after_the_packages_own(own, tmp_path):
 
 def test_data_without_a_recipe_of_their_name_say_where_it_comes_from(own):
     dirs = [str(own / "conf")]
-    line = r"^recipe: 'flowers' does not exist; allowed: [^\n]*own, [^\n]*; it goes with data=flowers: name another, or write "
+    line = r"^recipe: 'flowers' does not exist; allowed: [^\n]*own, [^\n]*; it goes with data=flowers: name another"
     with pytest.raises(ValueError, match=line):
         compose_points(["data=flowers"], multirun=False, config_dirs=dirs)
 

@@ -98,7 +98,7 @@ def test_making(copied, told, tmp_path, capsys):
     told("report", "report", "family", "--format", "md", "--out", tmp_path)
     told("extract", "extract", sweep, "--macs", "0.4", "--out", tmp_path / "small")
     member = next(ref.key for ref in store.find_stages("") if ref.kind == "finetune")
-    told("export", "export", member, "--format", "safetensors", "--out", tmp_path / "member.safetensors")
+    told("export", "export", member, "--format", "safetensors", "--out", tmp_path / "member")
     told("sync", "sync")
 
 

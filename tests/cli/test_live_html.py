@@ -85,7 +85,7 @@ def test_a_finished_sweep_has_its_results_and_is_not_loaded_again(finished, tmp_
     assert f"{len(store.read_plan(sweep).stages)} done" in page.words
     summary = next(
         store.summary(r.kind, r.key)
-        for r in store.find_stages("")
+        for r in store.read_plan(sweep).stages.values()
         if r.kind == "measure" and "budget" in store.spec(r.kind, r.key)["config"]
     )
     metric = summary["metrics"]["test"][summary["headline"]]

@@ -12,7 +12,7 @@ from spp.cli.main import main
 from spp.store.store import Store
 
 WORDS = ["debug=fast", "logger=off"]
-SIZE_KIB = 8192
+SIZE_KIB = 12288
 
 
 def mounted(*words):
@@ -63,11 +63,11 @@ def content_of(root):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", *WORDS], "0 done, 8 cached, 0 failed, 0 blocked"),
-        (["run", "cluster=local", *WORDS], "0 done, 8 cached, 0 failed, 0 blocked"),
-        (["plan", *WORDS], "8 done"),
+        (["run", *WORDS], "0 done, 9 cached, 0 failed, 0 blocked"),
+        (["run", "cluster=local", *WORDS], "0 done, 9 cached, 0 failed, 0 blocked"),
+        (["plan", *WORDS], "9 done"),
         (["status"], "done"),
-        (["verify"], "8 finished stages read, 0 damaged"),
+        (["verify"], "9 finished stages read, 0 damaged"),
         (["report", "family", "--format", "md"], "family"),
     ],
 )
@@ -95,9 +95,9 @@ def test_what_has_to_be_written_ends_in_one_line(words, read_only, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", *WORDS], "0 done, 8 cached, 0 failed, 0 blocked"),
+        (["run", *WORDS], "0 done, 9 cached, 0 failed, 0 blocked"),
         (["status"], "done"),
-        (["verify"], "8 finished stages read, 0 damaged"),
+        (["verify"], "9 finished stages read, 0 damaged"),
     ],
 )
 def test_what_is_done_just_works_on_a_full_disk(words, said, full, capsys):

@@ -47,7 +47,7 @@ def test_only_what_this_machine_shares_out_counts_on_it():
 
 @given(
     counts=st.dictionaries(st.sampled_from([state.value for state in State]), st.integers(1, 10_000), min_size=1),
-    width=st.integers(6, 60),
+    width=st.integers(len(State), 60),
 )
 def test_a_bar_is_as_wide_as_asked_and_shows_every_state(counts, width):
     bar = state_bar(counts, width)

@@ -45,7 +45,17 @@ def test_optuna_searches_and_the_same_words_find_everything_done(tmp_path, capsy
     store = Store(root)
     assert len(store.list_sweeps()) == 2
     made = [ref.kind for ref in store.find_stages("")]
-    assert sorted(made) == ["dense", "finetune", "finetune", "measure", "measure", "measure", "prune", "update"]
+    assert sorted(made) == [
+        "dense",
+        "finetune",
+        "finetune",
+        "measure",
+        "measure",
+        "measure",
+        "prune",
+        "repair",
+        "update",
+    ]
     summaries = [store.summary("measure", ref.key) for ref in store.find_stages("") if ref.kind == "measure"]
     best = max(summary["metrics"]["val"]["top1"]["value"] for summary in summaries if "budget" in summary)
     assert main(words) == 0
@@ -69,8 +79,8 @@ def test_hydras_own_sweeper_gives_all_points_as_one_sweep_and_failures_an_exit_c
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     # What the next points start from is broken: they fail, which is said once and not as a traceback.
-    (family,) = (ref for ref in store.find_stages("") if ref.kind == "prune")
-    for path in store.artifacts_dir("prune", family.key).glob("*.safetensors"):
+    (family,) = (ref for ref in store.find_stages("") if ref.kind == "repair")
+    for path in store.artifacts_dir("repair", family.key).glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     capsys.readouterr()
     assert main([*words, "finetune.lr=0.01"]) == 1

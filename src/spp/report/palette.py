@@ -45,6 +45,8 @@ _METHODS = {
     "leap": Style(ORANGE, _LONG, "X"),
     "dsp": Style(PURPLE, "--", "*"),
     "taylor": Style(VERMILION, _MIXED, "<"),
+    "obs": Style(BLACK, "--", "8"),
+    "gn": Style(BLACK, "-.", "H"),
     "magnitude": Style(GREY, "--", ">"),
     "random": Style(GREY, _DOTS, "h"),
 }

@@ -41,11 +41,11 @@ def test_a_name_tags_and_a_note_leave_every_key_alone_and_are_listed(copied, sai
     told = ["name=first-try", "tags=[paper,week-48]", "note=lr as in the paper, wd not: see 3"]
     text = said("run", *WORDS, *told, where)
     assert f"sweep {sweep}, called first-try" in text
-    assert "0 done, 8 cached" in text
+    assert "0 done, 9 cached" in text
     (row,) = said.json("list", where)["sweeps"]
     expected = ("first-try", ["paper", "week-48"], "lr as in the paper, wd not: see 3", "done")
     assert (row["name"], row["tags"], row["note"], row["state"]) == expected
-    assert (row["num_points"], row["num_points_done"], row["num_stages_done"]) == (1, 1, 8)
+    assert (row["num_points"], row["num_points_done"], row["num_stages_done"]) == (1, 1, 9)
     on_disk = sum(file.stat().st_size for file in store.root.glob("stages/*/*/**/*") if file.is_file())
     assert row["bytes"] == row["bytes_of_its_own"] == on_disk
     summaries = [store.summary(ref.kind, ref.key) for ref in store.find_stages("") if ref.kind == "measure"]
@@ -107,9 +107,9 @@ def test_rm_forgets_a_sweep_that_has_ended_and_gc_removes_what_was_its_alone(cop
         if folder.is_dir():
             os.utime(folder, (1, 1))
     found = said.json("gc", where)
-    assert (len(found["found"]), found["num_removed"]) == (9, 0)
+    assert (len(found["found"]), found["num_removed"]) == (10, 0)
     assert "nothing was removed yet" in said("gc", where)
-    assert said.json("gc", "--yes", where)["num_removed"] == 9
+    assert said.json("gc", "--yes", where)["num_removed"] == 10
     assert not [path for path in store.root.glob("stages/*/*") if path.is_dir()]
 
 

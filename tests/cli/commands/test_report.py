@@ -81,7 +81,7 @@ def test_what_a_store_has_nothing_for_is_left_out_of_all_and_refused_by_name(sta
     assert main(["report", "all", *words]) == 0
     captured = capsys.readouterr()
     assert {path.stem for path in out.iterdir()} >= {"table1", "table6", "cost"}
-    left_out = [line.split(": ")[2] for line in captured.err.splitlines()]
+    left_out = [line.split(": ")[2] for line in captured.err.splitlines() if line.startswith("spp: left out: ")]
     assert left_out == ["figure2", "family", "compare"]
     assert "not finished: spp run" in (out / "cost.md").read_text()
     for name in left_out:

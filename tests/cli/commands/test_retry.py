@@ -28,7 +28,7 @@ def test_only_what_is_missing_is_done_again_and_comes_out_the_same(broken, finis
     before = {path: path.stat().st_mtime_ns for path in others}
     assert main(["retry", sweep[:-2], "--json", f"paths.store={store.root}"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["sweep"], result["ok"], len(result["stages"]["done"])) == (sweep, True, 8)
+    assert (result["sweep"], result["ok"], len(result["stages"]["done"])) == (sweep, True, 9)
     assert before == {path: path.stat().st_mtime_ns for path in others}
     again, first = (s.done(stage.kind, stage.key)["artifacts"] for s in (store, Store(finished[0])))
     assert again == first
@@ -37,7 +37,7 @@ def test_only_what_is_missing_is_done_again_and_comes_out_the_same(broken, finis
 def test_a_retry_of_a_sweep_that_is_done_does_nothing(finished, capsys):
     root, sweep = finished
     assert main(["retry", sweep, f"paths.store={root}"]) == 0
-    assert "0 done, 8 cached, 0 failed" in capsys.readouterr().out
+    assert "0 done, 9 cached, 0 failed" in capsys.readouterr().out
 
 
 def test_what_fails_again_is_no_success(broken, capsys):

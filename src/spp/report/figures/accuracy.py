@@ -37,17 +37,23 @@ def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: P
     values = [(value, size) for value in published.values if (size := _size(value, panel, rows, metric)) is not None]
     looks = styles([*shown, *(Series(value.method) for value, _ in values)])
     figure = new_figure(TEXT_WIDTH, 2.7)
+    is_distance = metric.unit != "%" and metric in metrics_to_dense(rows)
+    places = figure.subplots(1, len(columns), squeeze=False, sharey=is_distance)[0]
     entries: dict[str, Any] = {}
-    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+    for axes, column in zip(places, columns, strict=True):
         for points in curves[column]:
             if points and points[0].series in shown:
                 entries.setdefault(points[0].series.label, draw_curve(axes, points, looks[points[0].series]))
         entries |= draw_dense(axes, dense_values(rows, metric), metric)
         axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
-        if metric.unit != "%" and metric in metrics_to_dense(rows):
+        if is_distance:
             axes.set_yscale("log")  # distances span decades
+            axes.locator_params(axis="y", subs=(1, 2, 5))
+            axes.yaxis.set_major_formatter("{x:.2g}")
+            axes.yaxis.set_minor_formatter("")
+            axes.label_outer()
         axes.margins(0.06)
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=6 - len(columns))
         axes.grid(axis="y", color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
         if column == AFTER:
