@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import spp.stages.quick_imports
 import spp.stages.serve
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
@@ -137,7 +138,8 @@ def test_code_that_cannot_be_imported_is_told_in_the_log_of_the_stage(store, tmp
     package.mkdir(parents=True)
     for init in (package.parent / "__init__.py", package / "__init__.py"):
         init.write_text("")
-    shutil.copy(spp.stages.serve.__file__, package)
+    for module in (spp.stages.serve, spp.stages.quick_imports):
+        shutil.copy(module.__file__, package)
     (package / "worker.py").write_text("import no_such_module")
     argv = ["env", f"PYTHONPATH={tmp_path / 'code'}", "PYTHONSAFEPATH=1", sys.executable, "-m", "spp.stages.serve"]
     plan = independent(1)

@@ -45,7 +45,7 @@ def test_by_default_the_run_ends_with_the_name_of_the_file(words, capsys):
 def test_skipped_images_are_counted_in_the_summary(words, tmp_path):
     assert main(["run", *words, "data.on_error=skip"]) == 0
     files = list((tmp_path / "store").glob("stages/*/*/summary.json"))
-    assert len(files) == 8
+    assert len(files) == 9
     # The test set is whole, and that is all that a measuring has to open of a member that was trained on.
     counts = {file: json.loads(file.read_text())["num_skipped"] for file in files}
     assert all(0 < count <= 10 for file, count in counts.items() if file.parents[1].name != "measure")
@@ -54,7 +54,7 @@ def test_skipped_images_are_counted_in_the_summary(words, tmp_path):
 
 def test_keys_tell_what_is_skipped_and_not_how_the_form_was_found(words, capsys):
     plain = keys_of(words, capsys)
-    assert len(plain) == 8
+    assert len(plain) == 9
     assert keys_of([*words, "data.format=folder", "data.on_error=fail"], capsys) == plain
     assert not set(keys_of([*words, "data.on_error=skip"], capsys)) & set(plain)
 

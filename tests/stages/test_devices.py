@@ -1,6 +1,5 @@
 """Two processes that share every batch, against one that has all of it."""
 
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from spp.schedule.workers import WorkerServer
 from spp.stages.checkpoint import PREVIOUS, CheckpointFile
 from spp.stages.worker import run_stage
-from spp.store.atomic import read_lines, write_json
+from spp.store.atomic import read_lines, require_json, write_json
 from spp.store.store import CHECKPOINT, PARTIAL, Store
 
 pytestmark = pytest.mark.slow
@@ -146,9 +145,9 @@ def test_a_stage_that_is_done_lets_all_ranks_go(plain_chain, tmp_path, ranks):
     stage = plain_chain["dense"]
     store = Store(shutil.copytree(stage.store.root, tmp_path / "store"))
     file = store.stage_dir("dense", stage.key) / "spec.json"
-    spec = json.loads(file.read_text())
+    spec = require_json(file)
     spec["runtime"]["devices"] = 2
-    file.write_text(json.dumps(spec))
+    write_json(file, spec)
     ranks(store, stage)
     assert store.done("dense", stage.key) == stage.store.done("dense", stage.key)
 

@@ -12,7 +12,6 @@ A permutation p (in,) says that column i of the permuted matrix is column p[i]: 
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from spp.sparsity.pattern import Pattern, keep_largest
@@ -117,6 +116,9 @@ def deal_columns(score: Tensor, of: int) -> Tensor:
 
 def _assign_slot(score: Tensor, order: Tensor, keep: int, of: int, slot: int) -> Tensor:
     """The order after the columns in one slot of all groups have been assigned anew."""
+    # Here, because this module is loaded by stages that assign nothing.
+    from scipy.optimize import linear_sum_assignment
+
     groups = order.view(-1, of)
     others = groups[:, [number for number in range(of) if number != slot]]
     gains = slot_gains(score, others, groups[:, slot], keep).cpu().numpy()

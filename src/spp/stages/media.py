@@ -14,7 +14,9 @@ MOST_UNITS = 10_000
 """Rows that W&B takes in a table: of a larger path evenly spaced units are shown; path/num_units tells of how many."""
 
 _UNIT_COLUMNS = ("pair", "kind", "unit", "entry_step", "final_gamma")
-_MEMBER_COLUMNS = ("budget_kind", "budget", "macs", "params", "metric", "unit", "before", "val", "test")
+_MEASURINGS = ("val_before", "before", "val_repaired", "repaired", "val", "test")
+"""Of which member, and on which split, as a measuring names them."""
+_MEMBER_COLUMNS = ("budget_kind", "budget", "macs", "params", "metric", "unit", *_MEASURINGS)
 _NUM_IMAGE_COLUMNS = 256
 _ROW_HEIGHT = 12
 
@@ -37,12 +39,13 @@ def log_members(mirror: Mirror, config: Mapping[str, Any], summary: Mapping[str,
     """
     if "members" in summary and "budget" in config:
         members = [
-            [config["budget"]["kind"], float(budget), member["macs"], member["params"], None, None, None, None, None]
+            [config["budget"]["kind"], float(budget), member["macs"], member["params"], None, None]
+            + [None] * len(_MEASURINGS)
             for budget, member in summary["members"].items()
         ]
     elif "metrics" in summary and "budget" in summary:
         budget, name = summary["budget"], summary["headline"]
-        found = [summary["metrics"].get(when, {}).get(name) for when in ("before", "val", "test")]
+        found = [summary["metrics"].get(when, {}).get(name) for when in _MEASURINGS]
         values = [None if metric is None else metric["value"] for metric in found]
         unit = summary["metrics"]["test"][name]["unit"]
         members = [[budget["kind"], budget["value"], summary["macs"], summary["params"], name, unit, *values]]
