@@ -148,7 +148,10 @@ def test_two_nodes_train_what_one_process_trains(slurm, commands, sweeps, undist
 HOST_OF_ITS_OWN = """
 import os, socket
 node = os.environ.get("SLURMD_NODENAME")
-if node: socket.gethostname = lambda: node
+if node:
+    readlink = os.readlink
+    socket.gethostname = lambda: node
+    os.readlink = lambda path, **options: node if path == "/proc/self/ns/pid" else readlink(path, **options)
 """
 
 
@@ -156,7 +159,8 @@ if node: socket.gethostname = lambda: node
 @pytest.mark.slurm
 def test_two_copies_of_a_stage_at_once(own_slurm, sweeps, commands, undisturbed, tmp_path):
     """A node that loses SLURM, but not the job, while SLURM starts the job elsewhere."""
-    # The virtual nodes are one machine, where a process of another node could be seen to live.
+    # The virtual nodes are one machine, which is told by its process ids' namespace and not by its name; a process of
+    # another node could be seen to live there.
     (tmp_path / "sitecustomize.py").write_text(HOST_OF_ITS_OWN)
     setup = f'cluster.resources.dense.setup=["export PYTHONPATH=$PYTHONPATH:{tmp_path}"]'
     cluster = own_slurm("SlurmdTimeout=4\n")
