@@ -121,7 +121,7 @@ def test_the_same_words_find_everything_done(finished, capsys):
 
 def test_the_released_scheme_prunes_the_dense_weights(finished, tmp_path):
     """prune.epochs=0: the member's weights are the dense ones, cut."""
-    root, _ = finished
+    root = shutil.copytree(finished[0], tmp_path / "store")
     words = ["debug=fast", "logger=off", f"paths.store={root}", "prune.epochs=0", "finetune.epochs=0"]
     assert main(["run", *words, "repair=none"]) == 0
     store = Store(root)
