@@ -9,7 +9,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
@@ -25,6 +25,26 @@ def require(condition: bool, name: str, value: object, allowed: str, remedy: str
     """Raise the project's one-line ValueError unless `condition` holds."""
     if not condition:
         _fail(name, value, allowed, remedy)
+
+
+def require_name(name: Any, names: Sequence[str], field: str, refusal: str, proposed: str | None = None) -> str:
+    """One of `names`, or the line that refuses another and points to the nearest.
+
+    Args:
+        name: what was said.
+        names: what is allowed.
+        field: that it was said of.
+        refusal: what it is not, such as "not a task".
+        proposed: the remedy where none is near; None: the first.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if name in names:
+        return str(name)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"use {proposed or names[0]}"
+    raise ValueError(f"{field}: {name!r} is {refusal}; allowed: {', '.join(names)}; {remedy}")
 
 
 def _accepts(hint: Any, value: object) -> bool:

@@ -1,11 +1,11 @@
 """The methods by name."""
 
-import difflib
 import importlib
 import pkgutil
 from typing import Any
 
 import spp.methods.units
+from spp.config import require_name
 from spp.methods.method import Method, MethodConfig
 
 
@@ -32,12 +32,8 @@ def read_method(values: dict[str, Any]) -> MethodConfig:
     Raises:
         ValueError: if there is no such method, or its config refuses a value.
     """
-    name, names = values.get("name"), method_names()
-    if name not in names:
-        close = difflib.get_close_matches(str(name), names, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"use {names[0]}"
-        raise ValueError(f"method.name: {name!r} is not a method; allowed: {', '.join(names)}; {remedy}")
-    return config_class(str(name)).read(values, "method")
+    name = require_name(values.get("name"), method_names(), "method.name", "not a method")
+    return config_class(name).read(values, "method")
 
 
 def check_kind(method: MethodConfig, kind: str) -> None:

@@ -182,9 +182,8 @@ class OpenedPath:
             num_workers=runtime.num_workers,
         )
         task = build_task(TaskConfig.from_spec(config["task"], "task"), runtime.task, data.facts)
-        dense = build_untrained(self.store.summary("dense", self.dense_key)["architecture"], runtime.model)
-        file = self.store.artifacts_dir("dense", self.dense_key) / WEIGHTS_FILE
-        load_weights(dense, load_file(verified(file)), "the dense stage")
+        architecture = self.store.summary("dense", self.dense_key)["architecture"]
+        dense = self._load(architecture, StageRef("dense", self.dense_key))
         device = find_device(runtime.accelerator)
         batches = repair_batches(data, task, num_samples)
         network = repair(member.network.to(device), dense.to(device), batches).cpu()
@@ -193,11 +192,16 @@ class OpenedPath:
 
     def dense_network(self) -> nn.Module:
         """The dense network with the weights that the order belongs to, without the tokens that leave."""
-        dense = build_untrained(self.architecture, self._runtime)
-        file = self.store.artifacts_dir(self._trained.kind, self._trained.key) / WEIGHTS_FILE
-        load_weights(dense, load_file(verified(file)), f"the {self._trained.kind} stage")
+        dense = self._load(self.architecture, self._trained)
         drop_tokens(dense, self.path.tokens)
         return dense.eval()
+
+    def _load(self, architecture: Mapping[str, Any], made_by: StageRef) -> nn.Module:
+        """A network of an architecture with the weights that a stage has left."""
+        network = build_untrained(architecture, self._runtime)
+        file = self.store.artifacts_dir(made_by.kind, made_by.key) / WEIGHTS_FILE
+        load_weights(network, load_file(verified(file)), f"the {made_by.kind} stage")
+        return network
 
     @property
     def _trained(self) -> StageRef:

@@ -1,6 +1,5 @@
 """The tasks by name. A new task is one module here, with a class TASK, and one file in conf/task."""
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import spp.tasks
-from spp.config import require
+from spp.config import require, require_name
 from spp.factory import call_factory, find_factory, load_factory
 from spp.tasks.config import TaskConfig
 
@@ -38,11 +37,7 @@ def read_task(values: Mapping[str, Any]) -> tuple[TaskConfig, dict[str, Any]]:
     if config.factory is not None:
         factory = find_factory(config.factory, "task.factory")
         return replace(config, name=None, source=factory.source), {"folder": str(factory.folder)}
-    names = task_names()
-    if config.name not in names:
-        close = difflib.get_close_matches(str(config.name), names, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"use {names[0]}"
-        raise ValueError(f"task.name: {config.name!r} is not a task; allowed: {', '.join(names)}; {remedy}")
+    require_name(config.name, task_names(), "task.name", "not a task")
     require(not config.kwargs, "task.kwargs", config.kwargs, "{}, as they are for a task.factory", "leave it out")
     return config, {}
 

@@ -1,12 +1,12 @@
 """The methods that choose single weights, by name."""
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import spp.methods.weights
+from spp.config import require_name
 from spp.methods.weights.method import WeightMethodConfig
 
 if TYPE_CHECKING:
@@ -30,14 +30,9 @@ def read_weight_method(values: Mapping[str, Any]) -> WeightMethodConfig:
     Raises:
         ValueError: if there is no such method, or its config refuses a value.
     """
-    name, names = values.get("name"), weight_method_names()
-    if name not in names:
-        close = difflib.get_close_matches(str(name), names, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "use wanda"
-        raise ValueError(
-            f"method.name: {name!r} is no method for single weights; allowed: {', '.join(names)}; {remedy}"
-        )
-    return weight_config_class(str(name)).read(values, "method")
+    names = weight_method_names()
+    name = require_name(values.get("name"), names, "method.name", "no method for single weights", "wanda")
+    return weight_config_class(name).read(values, "method")
 
 
 def load_weight_method(config: WeightMethodConfig) -> "MaskChooser":
