@@ -46,7 +46,10 @@ class PassConfig(Config):
     distill_temperature: float = 1.0
     """Temperature of the outputs that are compared; distill_kind=soft."""
     distill_kind: str = "soft"
-    """soft (the whole output of the dense network) or hard (its decision)."""
+    """soft (the whole output of the teacher) or hard (its decision)."""
+    distill_hidden: float = later(0.0, neutral=0.0)
+    """Weight of the hidden states beside the outputs in what is compared with the teacher: of the mean squares of the
+    differences, one for each state, their sum."""
 
     def __post_init__(self) -> None:
         share = "a number in [0, 1)"
@@ -64,6 +67,9 @@ class PassConfig(Config):
         temperature, kind = self.distill_temperature, self.distill_kind
         require(temperature > 0, "distill_temperature", temperature, "a positive number", "use 1")
         require(kind in DISTILL_KINDS, "distill_kind", kind, ", ".join(DISTILL_KINDS), "use soft")
+        hidden = self.distill_hidden
+        require(hidden >= 0, "distill_hidden", hidden, "0 or more", "use 1")
+        require(hidden == 0 or self.distills, "distill_hidden", hidden, "0 without a distill_weight", "set both")
 
     @property
     def is_empty(self) -> bool:

@@ -23,8 +23,11 @@ from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
 from spp.tasks.task import Batch
 
-CLEAN: dict[str, Any] = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-"""Of a search without labels there are none to change."""
+TAUGHT: dict[str, Any] = {
+    **{"distill_weight": 1.0, "distill_temperature": 1.0, "distill_kind": "soft", "distill_hidden": 0.0},
+    **{"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0},
+}
+"""Of a search without labels: the dense network's outputs are all it sees, and there are no labels to change."""
 _RECIPES: dict[str, type[PassConfig]] = {"update": UpdateConfig, "search": SearchConfig}
 
 
@@ -104,7 +107,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     recipe = _RECIPES[stage.kind].from_spec(stage.config["recipe"], stage.kind)
     config = method_of(stage)
     if config.is_driven_by_dense:
-        recipe = replace(recipe, distill_weight=1.0, distill_temperature=1.0, distill_kind="soft", **CLEAN)
+        recipe = replace(recipe, **TAUGHT)
     opened = open_dense(stage, recipe)
     num_steps = recipe.num_steps(opened.data.steps_per_epoch)
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None

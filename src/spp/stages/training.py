@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.utils.model_ema import ModelEmaV3
@@ -12,6 +11,7 @@ from spp.data.module import DataModule
 from spp.models.finite import first_not_finite
 from spp.plan.recipes import PassConfig, RecipeConfig
 from spp.stages.context import StageRun
+from spp.stages.distillation import Distillation
 from spp.stages.finite import NotFiniteError, first_layer, require_finite_numbers, tensors_of
 from spp.stages.fitting import LightningData, Trainable, run_fit
 from spp.structure.inputs import call
@@ -29,7 +29,7 @@ class TrainingPass(Trainable):
         task: what the network is for.
         num_steps: steps of the whole pass.
         run: of the stage.
-        teacher: a frozen network whose outputs the recipe has the outputs compared with; None: there is none.
+        teacher: a frozen network that the recipe has this one compared with; None: there is none.
     """
 
     def __init__(
@@ -48,28 +48,28 @@ class TrainingPass(Trainable):
         self.num_steps = num_steps
         self.run = run
         self.loss = task.training_loss(recipe)
-        # In a tuple, so that it is no part of the module: checkpoints and gradients are none of its business.
-        self._teachers = () if teacher is None else (teacher,)
+        # No module, so that the teacher is no part of this one: checkpoints and gradients are none of its business.
+        self.distillation = None if teacher is None else Distillation(model, teacher, recipe, task)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to where the network is."""
-        for teacher in self._teachers:
-            teacher.to(self.device)
+        if self.distillation is not None:
+            self.distillation.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of one batch as the recipe prepares it."""
         inputs, targets = self.loss.prepare(self.task.inputs(batch), self.task.targets(batch))
-        outputs = call(self.model, inputs)
+        if self.distillation is None:
+            outputs, lesson = call(self.model, inputs), None
+        else:
+            outputs, lesson = self.distillation.show(self.model, inputs)
         targets = self.judged_by(outputs, targets)
+        heads = [outputs, *self.further_outputs()]
         loss = self.loss(outputs, targets)
-        for further in self.further_outputs():
+        for further in heads[1:]:
             loss = loss + self.loss(further, targets)
-        for teacher in self._teachers:
-            with torch.no_grad():
-                wanted = call(teacher, inputs)
-            recipe = self.pass_recipe
-            distance = self.task.distillation_loss(outputs, wanted, recipe.distill_temperature, recipe.distill_kind)
-            loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * distance
+        if self.distillation is not None and lesson is not None:
+            loss = self.distillation.mixed(loss, heads, lesson)
         self.mean_loss.add(loss)
         self.finite_steps.note(loss)
         return loss

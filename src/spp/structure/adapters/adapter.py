@@ -84,6 +84,22 @@ class LogitsPoint:
 
 
 @dataclass(frozen=True, eq=False)
+class HiddenPoint:
+    """Where one of the hidden states of a network is, those that a teacher's are compared with.
+
+    Attributes:
+        module: dotted name of a module.
+        side: "input" (its first argument) or "output" (what it returns, or the first of that) of the module.
+        tokens: numbers of the tokens that the state has, of those of a network that none have left, int64 (num_tokens,)
+            along dimension 1; None: all.
+    """
+
+    module: str
+    side: str
+    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class UnitWeights:
     """Where the units of a pair lie in one parameter.
 
@@ -181,3 +197,14 @@ class Adapter(ABC):
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
         """How the attention of a "qk" pair makes its logits; None where they are more than products of two maps."""
         return None
+
+    def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
+        """The hidden states in forward order: what the first block is given, and what every block puts out.
+
+        Raises:
+            ValueError: an architecture of which they are not known.
+        """
+        raise ValueError(
+            f"distill_hidden: a {type(model).__name__} is not allowed, of which the hidden states are not known; "
+            "allowed: 0; leave it out"
+        )

@@ -7,7 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, TokenPoint, UnitWeights
+from spp.structure.adapters.adapter import (
+    Adapter,
+    HiddenPoint,
+    LogitsPoint,
+    MaskPoint,
+    StreamPoint,
+    TokenPoint,
+    UnitWeights,
+)
 from spp.structure.pair import Pair
 
 
@@ -75,6 +83,10 @@ class HeldAdapter(Adapter):
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
         point = self.inner.logits_point(self._network(model), self._inner_pair(pair))
         return None if point is None else replace(point, query=self._outer(point.query), key=self._outer(point.key))
+
+    def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
+        points = self.inner.hidden_points(self._network(model))
+        return [replace(point, module=self._outer(point.module)) for point in points]
 
     def _network(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(self.name)

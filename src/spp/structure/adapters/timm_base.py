@@ -11,7 +11,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from spp.structure import narrow
-from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
+from spp.structure.adapters.adapter import Adapter, HiddenPoint, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
 from spp.structure.adapters.registry import refuse, refuse_computed
 from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, with_heads
 from spp.structure.pair import Pair
@@ -135,6 +135,10 @@ class TimmAdapter(Adapter):
         scale = getattr(getattr(block, f"ls{number}", None), "gamma", None)
         arrange = self.attention_layout(block) if part == "attn" else None
         return StreamPoint(f"{name}.norm{number}", scale, arrange)
+
+    def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
+        names = [name for name, _ in self.blocks(model)]
+        return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
         attn: Any = model.get_submodule(pair.module)

@@ -7,7 +7,7 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import TokenPoint
+from spp.structure.adapters.adapter import HiddenPoint, TokenPoint
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.timm_base import BlockSize, TimmAdapter
 from spp.structure.modeling_spp import ShorterBlock
@@ -37,6 +37,14 @@ class VitAdapter(TimmAdapter):
             TokenPoint(name, (f"{name}.norm1", f"{name}.norm2"), model.num_prefix_tokens, _num_patches(model))
             for name, _ in self.blocks(model)
         ]
+
+    def hidden_points(self, model: Any) -> list[HiddenPoint]:
+        points, stay = super().hidden_points(model)[:1], None
+        for name, block in model.blocks.named_children():
+            if isinstance(block, ShorterBlock):
+                stay = block.kept if stay is None else stay[block.kept]
+            points.append(HiddenPoint(f"blocks.{name}", "output", stay))
+        return points
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         source: Any = model.get_submodule(block)

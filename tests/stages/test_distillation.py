@@ -1,0 +1,163 @@
+"""Distillation against the loss written out; timm's own intermediates stand for hidden states."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from spp.data.facts import DataFacts
+from spp.plan.recipes import RecipeConfig
+from spp.stages.distillation import Distillation
+from spp.structure.compact import compact
+from spp.structure.find import find_pairs
+from spp.structure.masked import MaskedModel
+from spp.structure.tokens import drop_tokens
+from spp.tasks.classification import Classification
+
+VIT = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 4, "embed_dim": 16, "depth": 3, "num_heads": 2}
+TASK = Classification(DataFacts(name="digits", num_classes=4))
+
+
+def vit(seed, **changes):
+    """With weights of a size that makes every unit matter."""
+    network, generator = VisionTransformer(**{**VIT, **changes}).eval(), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 4
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
+    return network
+
+
+def recipe(**changes):
+    values = {"distill_weight": 0.9, "distill_temperature": 2.0, "distill_hidden": 1.0, **changes}
+    return RecipeConfig(epochs=1, batch_size=8, lr=1e-3, **values)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(5)
+    return SimpleNamespace(
+        images=torch.randn(8, 1, 8, 8, generator=generator), labels=torch.randint(4, (8,), generator=generator)
+    )
+
+
+def states_of(network, images):
+    """What the first block is given and what every block puts out, by timm's own way to ask for them."""
+    _, blocks = network.forward_intermediates(images, output_fmt="NLC", return_prefix_tokens=True)
+    first = network.norm_pre(network._pos_embed(network.patch_embed(images)))
+    return [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+
+
+def loss_of(student, teacher, values, batch):
+    distillation = Distillation(student, teacher, values, TASK)
+    outputs, lesson = distillation.show(student, batch.images)
+    return distillation.mixed(F.cross_entropy(outputs, batch.labels), [outputs], lesson)
+
+
+def outputs_distance(outputs, wanted):
+    """At temperature 2."""
+    p = (wanted / 2).softmax(1)
+    return 4 * (p * (p.log() - (outputs / 2).log_softmax(1))).sum(1).mean()
+
+
+def test_the_loss_is_leaps_without_attention_scores(batch):
+    student, teacher = vit(0), vit(1)
+    loss = loss_of(student, teacher, recipe(), batch)
+    outputs, wanted = student(batch.images), teacher(batch.images)
+    states = zip(states_of(student, batch.images), states_of(teacher, batch.images), strict=True)
+    hidden = [(own - other).square().mean() for own, other in states]
+    assert len(hidden) == 4
+    expected = 0.1 * F.cross_entropy(outputs, batch.labels) + 0.9 * (outputs_distance(outputs, wanted) + sum(hidden))
+    torch.testing.assert_close(loss, expected)
+    half = loss_of(student, teacher, recipe(distill_hidden=0.5), batch)
+    torch.testing.assert_close(loss - half, 0.45 * sum(hidden))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert student.blocks[0].mlp.fc1.weight.grad.abs().max() > 0
+
+
+def test_masked_and_compact_students_have_the_states_of_what_they_compute(batch):
+    """At masks of 0 and 1 both are one function, so they are equally far from the teacher."""
+    model, teacher = vit(0), vit(1)
+    masked = MaskedModel(model, find_pairs(model))
+    generator = torch.Generator().manual_seed(3)
+    masks = {pair.name: torch.rand(pair.size, generator=generator) < 0.5 for pair in masked.pairs}
+    masked.set_masks(masks)
+    small = compact(model, masks).eval()
+    whole, cut, bare = (loss_of(student, teacher, recipe(), batch).detach() for student in (masked, small, model))
+    torch.testing.assert_close(whole, cut)
+    assert abs(float(whole - bare)) > 0.1
+
+
+def test_states_without_some_tokens_are_compared_on_those_that_are_left(batch):
+    student, teacher = vit(0), vit(1)
+    kept = {"blocks.1": [0, 1, 4, 5, 9], "blocks.2": [0, 4, 9]}
+    drop_tokens(student, kept)
+    values = recipe()
+    distillation = Distillation(student, teacher, values, TASK)
+    _, lesson = distillation.show(student, batch.images)
+    wanted = states_of(teacher, batch.images)
+    expected = [wanted[0], wanted[1], wanted[2][:, kept["blocks.1"]], wanted[3][:, kept["blocks.2"]]]
+    for state, other in zip(lesson.states, expected, strict=True):
+        torch.testing.assert_close(state, other)
+    assert [state.shape for state in lesson.own_states] == [state.shape for state in expected]
+
+
+def test_every_block_of_a_swin_has_a_state(batch):
+    torch.manual_seed(0)
+    shape = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 4, "embed_dim": 8, "window_size": 2}
+    networks = [SwinTransformer(**shape, depths=(1, 2), num_heads=(2, 4)).eval() for _ in range(2)]
+    distillation = Distillation(*networks, recipe(), TASK)
+    _, lesson = distillation.show(networks[0], batch.images)
+    assert [tuple(state.shape) for state in lesson.own_states] == [(8, 4, 4, 8)] * 2 + [(8, 2, 2, 16)] * 2
+    _, stages = networks[1].forward_intermediates(batch.images)
+    torch.testing.assert_close(lesson.states[-1], stages[-1].permute(0, 2, 3, 1))
+
+
+def test_the_teacher_sees_a_batch_once_however_many_heads_train(batch):
+    student, teacher = vit(0), vit(1)
+    seen = []
+    teacher.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    values = recipe(distill_hidden=0.0)
+    distillation = Distillation(student, teacher, values, TASK)
+    outputs, lesson = distillation.show(student, batch.images)
+    other = torch.randn(8, 4, generator=torch.Generator().manual_seed(7))
+    loss = distillation.mixed(torch.tensor(3.0), [outputs, other], lesson)
+    assert len(seen) == 1
+    wanted = teacher(batch.images)
+    expected = 0.1 * 3 + 0.9 * (outputs_distance(outputs, wanted) + outputs_distance(other, wanted))
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_shorter_student_is_held_against_the_first_blocks(batch):
+    student, teacher = vit(0, depth=2), vit(1)
+    _, lesson = Distillation(student, teacher, recipe(), TASK).show(student, batch.images)
+    assert len(lesson.own_states) == len(lesson.states) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"embed_dim": 32}, r"^distill_hidden: hidden states of shape \(8, 17, 16\) .*\(8, 17, 32\); allowed: "),
+        ({"depth": 2}, r"^distill_hidden: 4 hidden states have no counterpart in the 3 of the teacher; allowed: "),
+    ],
+)
+def test_a_teacher_whose_hidden_states_do_not_fit_is_refused(batch, changes, named):
+    with pytest.raises(ValueError, match=named):
+        loss_of(vit(0), vit(1, **changes), recipe(), batch)
+
+
+def test_hidden_states_of_an_unknown_network_are_refused():
+    with pytest.raises(ValueError, match=r"^model: Sequential is not supported"):
+        Distillation(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), vit(0), recipe(), TASK)
+
+
+def test_weights_of_hidden_states_need_a_weight_of_the_teacher():
+    with pytest.raises(ValueError, match=r"^distill_hidden: 1\.0 .*0 without a distill_weight"):
+        recipe(distill_weight=0.0)
+    with pytest.raises(ValueError, match=r"^distill_hidden: -1\.0"):
+        recipe(distill_hidden=-1.0)
