@@ -172,7 +172,7 @@ def refusal(model: nn.Module) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"model: {type(model).__name__} ")
-    assert "supported are SwinTransformer, VisionTransformer, VisionTransformerDistilled" in message
+    assert "SwinTransformer, VisionTransformer, VisionTransformerDistilled with plain attention" in message
     assert "write an adapter" in message
     return message
 

@@ -1,5 +1,6 @@
 """Which network is pruned, and where its weights come from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,15 @@ CAUSAL_KWARGS = (
     *("do_layer_norm_before", "enable_bias", "dropout", "attention_dropout"),
 )
 """What a language model that is trained here may be built with; a pretrained one brings its own."""
+CLIP_NAMES = ("clip",)
+"""Pairs of encoders of Hugging Face, of images and of texts."""
+CLIP_KWARGS = ("vision", "text", "projection_dim", "logit_scale_init_value", "initializer_factor")
+CLIP_TOWER_KWARGS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps"),
+    *("attention_dropout", "initializer_range", "image_size", "patch_size", "num_channels"),
+    *("vocab_size", "max_position_embeddings", "pad_token_id", "bos_token_id", "eos_token_id"),
+)
+"""What each tower of a CLIP may be built with, in kwargs.vision and kwargs.text."""
 DTYPES = ("float32", "bfloat16", "float16")
 PACKAGE = "package:"
 """How `weights` begins where an installed Python package holds them."""
@@ -45,7 +55,7 @@ class ModelConfig(Config):
     """A network of a library by its name, or one's own by a factory."""
 
     name: str | None = None
-    """Name of the architecture in timm, for example deit_small_patch16_224, or of a language model: llama or opt."""
+    """Name of the architecture in timm, for example deit_small_patch16_224, or of Hugging Face: llama, opt or clip."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its constructor, for example {depth: 6, embed_dim: 64}; of a factory all arguments."""
     factory: str | None = None
@@ -73,23 +83,35 @@ class ModelConfig(Config):
         allowed = "null, as only language models have it" if not is_causal else f"null, {', '.join(DTYPES)}"
         is_known = self.dtype is None or (is_causal and self.dtype in DTYPES)
         require(is_known, "dtype", self.dtype, allowed, "leave it out")
-        known = CAUSAL_KWARGS if is_causal else TIMM_KWARGS
+        known = {"causal": CAUSAL_KWARGS, "clip": CLIP_KWARGS}.get(self.library, TIMM_KWARGS)
         for name, value in self.kwargs.items():
-            remedy = f"leave {name} out; a file is only named by model.weights"
-            require(name in known, f"kwargs.{name}", value, ", ".join(known), remedy)
-            require(_is_plain(value), f"kwargs.{name}", value, "numbers, words, and lists of them", "give it as one")
+            if self.library == "clip" and name in ("vision", "text"):
+                allowed = ", ".join(CLIP_TOWER_KWARGS)
+                require(isinstance(value, Mapping), f"kwargs.{name}", value, allowed, "name its arguments")
+                _check_arguments(value, CLIP_TOWER_KWARGS, f"kwargs.{name}")
+            else:
+                _check_arguments({name: value}, known, "kwargs")
 
     @property
     def library(self) -> str:
-        """Which builder makes it: own, causal or timm."""
+        """Which builder makes it: own, causal, clip or timm."""
         if self.factory is not None:
             return "own"
+        if self.name in CLIP_NAMES:
+            return "clip"
         return "causal" if self.name in CAUSAL_NAMES else "timm"
 
     @property
     def label(self) -> str:
         """What people call it."""
         return str(self.name) if self.factory is None else self.factory.partition(":")[0]
+
+
+def _check_arguments(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name, value in values.items():
+        remedy = f"leave {name} out; a file is only named by model.weights"
+        require(name in known, f"{where}.{name}", value, ", ".join(known), remedy)
+        require(_is_plain(value), f"{where}.{name}", value, "numbers, words, and lists of them", "give it as one")
 
 
 def _is_plain(value: Any) -> bool:

@@ -51,6 +51,12 @@ def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[Mod
         factory = find_factory(config.factory, "model.factory")
         config = replace(config, source=factory.source)
         runtime["folder"] = str(factory.folder)
+    elif config.library == "clip":
+        require_transformers()
+        for sizes in (config.kwargs, config.kwargs.get("vision", {}), config.kwargs.get("text", {})):
+            _check_sizes(sizes)
+        allowed = "train, or the path of a checkpoint, such as model.safetensors of a folder of transformers"
+        require(config.weights != PRETRAINED, "model.weights", config.weights, allowed, "name a file")
     else:
         _check_name(str(config.name))
         _check_sizes(config.kwargs)

@@ -1,6 +1,6 @@
 """What a model costs: multiply-adds per sample and parameters. One counter for every method."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,11 +37,31 @@ def count_cost(model: nn.Module, example: Inputs) -> Cost:
         example: an input of shape (batch, ...), or several by the names of the model's forward; the macs are divided by
             the batch size.
     """
+    counter = _count(model, example)
+    macs = counter.get_total_flops() / 2 / num_samples(example)
+    return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
+
+
+def count_part(model: nn.Module, modules: Sequence[str], example: Inputs) -> Cost:
+    """The cost of some modules within one forward pass of `model`, as `count_cost` counts it.
+
+    Args:
+        model: any module.
+        modules: dotted names of modules of it that share no parameter and do not hold each other.
+        example: as of `count_cost`.
+    """
+    counts = _count(model, example).get_flop_counts()
+    names = [f"{type(model).__name__}.{name}" for name in modules]
+    flops = sum(sum(counts[name].values()) for name in names if name in counts)
+    params = sum(p.numel() for name in modules for p in model.get_submodule(name).parameters())
+    return Cost(macs=flops / 2 / num_samples(example), params=params)
+
+
+def _count(model: nn.Module, example: Inputs) -> FlopCounterMode:
     counter = FlopCounterMode(display=False)
     with evaluation_mode(model), _frozen(model), _unfused_attention(), uncompiled(model), torch.no_grad(), counter:
         call(model, example)
-    macs = counter.get_total_flops() / 2 / num_samples(example)
-    return Cost(macs=macs, params=sum(p.numel() for p in model.parameters()))
+    return counter
 
 
 @contextmanager

@@ -116,6 +116,17 @@ class UnitWeights:
     index: Tensor
 
 
+@dataclass(frozen=True)
+class Tower:
+    """A part of a model that takes an input of its own and can be pruned by itself, such as an encoder of CLIP.
+
+    Attributes:
+        modules: dotted names of the modules that it consists of.
+    """
+
+    modules: tuple[str, ...]
+
+
 class Adapter(ABC):
     """Knowledge of one architecture; a new one is a file in this folder that registers such an object.
 
@@ -159,6 +170,10 @@ class Adapter(ABC):
     @abstractmethod
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         """Set stochastic depth, in place: from 0 in the first block, rising evenly, to `rate` in the last."""
+
+    def towers(self, model: nn.Module) -> dict[str, Tower]:
+        """The towers by their names; none where a model is one."""
+        return {}
 
     def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
         """Sizes of every attention and MLP by dotted name, as modeling_spp.py takes them to build the network again.

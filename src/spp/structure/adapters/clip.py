@@ -1,0 +1,106 @@
+"""Hugging Face CLIP: both encoders together, or either by itself."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spp.structure.adapters.adapter import Tower
+from spp.structure.adapters.registry import register
+from spp.structure.adapters.separate import AttentionParts, HeadSizes, MlpParts, SeparateAdapter, SeparateBlock
+
+_MODULE = "transformers.models.clip.modeling_clip"
+_ENCODERS = {"vision": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}
+"""The modules of each tower, in the order in which spp's network runs them."""
+
+
+class ClipAdapter(SeparateAdapter):
+    """Pairs of CLIP; the vision tower sees its patches and a class token, the text tower a whole context."""
+
+    model_classes = tuple(
+        f"{_MODULE}.{name}"
+        for name in (
+            "CLIPModel",
+            "CLIPVisionModel",
+            "CLIPTextModel",
+            "CLIPVisionModelWithProjection",
+            "CLIPTextModelWithProjection",
+        )
+    )
+    attention_parts = AttentionParts("q_proj", "k_proj", "v_proj", "out_proj")
+    mlp_parts = MlpParts("fc1", "fc2")
+
+    def example_inputs(self, model: Any) -> dict[str, Tensor]:
+        weight = next(model.parameters())
+        inputs: dict[str, Tensor] = {}
+        for _, encoder in _encoders(model):
+            config = encoder.config
+            if hasattr(encoder.embeddings, "patch_embedding"):
+                shape = (1, config.num_channels, config.image_size, config.image_size)
+                inputs["pixel_values"] = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+            else:
+                length = config.max_position_embeddings
+                inputs["input_ids"] = torch.zeros((1, length), dtype=torch.int64, device=weight.device)
+        return inputs
+
+    def blocks(self, model: Any) -> Iterator[SeparateBlock]:
+        for name, encoder in _encoders(model):
+            position = encoder.embeddings.position_embedding
+            prefix = f"{name}.encoder.layers".removeprefix(".")
+            for number in range(len(encoder.encoder.layers)):
+                block = f"{prefix}.{number}"
+                streams = f"{block}.layer_norm1", f"{block}.layer_norm2"
+                attention, mlp = f"{block}.self_attn", f"{block}.mlp"
+                yield SeparateBlock(block, attention, mlp, position.num_embeddings, streams)
+
+    def towers(self, model: nn.Module) -> dict[str, Tower]:
+        found = {}
+        for tower, (encoder, projection) in _ENCODERS.items():
+            if hasattr(model, encoder):
+                found[tower] = Tower(tuple(name for name in (encoder, projection) if hasattr(model, name)))
+        return found if len(found) > 1 else {}
+
+    def set_drop_path(self, model: nn.Module, rate: float) -> None:
+        if rate > 0:
+            raise ValueError(
+                f"drop_path: {rate} is not allowed with {type(model).__name__}, whose blocks have no stochastic depth; "
+                "allowed: 0; leave it out"
+            )
+
+    def head_sizes(self, attention: Any) -> HeadSizes:
+        from spp.structure.modeling_transformers import head_sizes
+
+        return HeadSizes(**head_sizes(attention))
+
+    def kept_heads(self, attention: Any) -> tuple[int, ...]:
+        from spp.structure.modeling_transformers import numbers_of_heads
+
+        return tuple(numbers_of_heads(attention))
+
+    def with_heads(self, attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
+        from spp.structure.modeling_transformers import with_heads
+
+        return with_heads(attention, heads, qk_width, v_width)
+
+    def unknown_part(self, model: nn.Module, block: SeparateBlock) -> str | None:
+        from transformers.models.clip import modeling_clip
+
+        from spp.structure.modeling_transformers import CompactClipAttention
+
+        known: Mapping[str, tuple[Any, ...]] = {
+            block.name: (modeling_clip.CLIPEncoderLayer,),
+            block.attention: (modeling_clip.CLIPAttention, CompactClipAttention),
+            block.mlp: (modeling_clip.CLIPMLP,),
+        }
+        return next((name for name, classes in known.items() if type(model.get_submodule(name)) not in classes), None)
+
+
+def _encoders(model: Any) -> list[tuple[str, Any]]:
+    """Dotted names and modules of the encoders, vision first."""
+    if hasattr(model, "encoder"):
+        return [("", model)]
+    return [(name, getattr(model, name)) for name, _ in _ENCODERS.values() if hasattr(model, name)]
+
+
+register(ClipAdapter())

@@ -1,0 +1,132 @@
+"""Parts of networks of transformers that were pruned by spp. It needs torch and transformers, and not spp."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.clip.modeling_clip import CLIPAttention
+
+KERNEL_WIDTH = 8
+"""What the width of a head must be a multiple of for the fast kernels."""
+
+
+class CompactClipAttention(nn.Module):
+    """CLIP's attention of fewer heads, with a query-key width of its own and a value width of its own.
+
+    Scores keep the scale of the full head, so that removing a channel is the same as masking it. Without query-key
+    channels all tokens that are seen weigh alike; without heads only the projection's bias is left.
+
+    Args:
+        source: attention whose Linears have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__()
+        self.num_heads, self.qk_width, self.v_width = num_heads, qk_width, v_width
+        self.scale: float = source.scale
+        self.dropout: float = source.dropout
+        self.k_proj: nn.Linear = source.k_proj
+        self.v_proj: nn.Linear = source.v_proj
+        self.q_proj: nn.Linear = source.q_proj
+        self.out_proj: nn.Linear = source.out_proj
+        self.training = source.training
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """Attend; hidden_states and the result are (batch, tokens, channels).
+
+        Args:
+            hidden_states: what is attended to.
+            attention_mask: (batch, 1, tokens, tokens): True where a token is seen, or numbers added to the scores.
+            kwargs: of transformers; `is_causal` counts where there is no mask.
+        """
+        shape = hidden_states.shape[:-1]
+        if not self.num_heads:
+            return self.out_proj(hidden_states[..., :0]), None
+        q, k, v = (
+            linear(hidden_states).reshape(*shape, self.num_heads, width).transpose(1, 2)
+            for linear, width in (
+                (self.q_proj, self.qk_width),
+                (self.k_proj, self.qk_width),
+                (self.v_proj, self.v_width),
+            )
+        )
+        out = fused_attention(
+            q,
+            k,
+            v,
+            scale=self.scale,
+            mask=attention_mask,
+            dropout=self.dropout if self.training else 0.0,
+            is_causal=bool(kwargs.get("is_causal", False)) and attention_mask is None,
+        )
+        return self.out_proj(out.transpose(1, 2).reshape(*shape, self.num_heads * self.v_width)), None
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None, dropout: float, is_causal: bool
+) -> Tensor:
+    """scaled_dot_product_attention of queries and keys of one width and values of another, (..., tokens, v width).
+
+    Its flash kernels want one width, a multiple of 8, and leave others to slower ones: zeros fill up the narrower ones.
+    They change no score and no other channel, and are cut off again. Where the kernels that write the products out are
+    asked for, which is when multiply-adds are counted, they would be of no use.
+    """
+    v_width = v.shape[-1]
+    # The switch is the CPU's as well; torch.compile cannot ask for it.
+    is_fused = torch.compiler.is_dynamo_compiling() or torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    if not is_fused and not q.shape[-1]:
+        scores = q.new_zeros(*q.shape[:-1], k.shape[-2])
+        return F.dropout(_masked(scores, mask, is_causal).softmax(-1), dropout) @ v
+    if is_fused:
+        width = -(-max(q.shape[-1], v_width) // KERNEL_WIDTH) * KERNEL_WIDTH
+        q, k, v = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale)
+    return out[..., :v_width]
+
+
+def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Mask scores as scaled_dot_product_attention does: True in a bool mask keeps, a float mask is added."""
+    if is_causal:
+        return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+
+
+def head_sizes(attention: Any) -> dict[str, Any]:
+    """Number of heads, widths of a query-key and of a value head, and the factor of the scores, compact or not."""
+    widths = [getattr(attention, name, getattr(attention, "head_dim", None)) for name in ("qk_width", "v_width")]
+    names = ("num_heads", "qk_width", "v_width", "scale")
+    return dict(zip(names, (attention.num_heads, *widths, float(attention.scale)), strict=True))
+
+
+def numbers_of_heads(attention: Any) -> list[int]:
+    """The numbers that the heads of an attention have in the network that no head had left, as far as it is known."""
+    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention.num_heads)))
+    return numbers
+
+
+def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
+    """The attention for Linears that are cut already: of transformers' class where whole heads are left.
+
+    Args:
+        attention: of CLIP, or a CompactClipAttention; it is used up.
+        heads: ascending numbers of the heads that are left.
+        qk_width: channels of a query or key head that are left.
+        v_width: channels of a value head that are left.
+    """
+    numbers = numbers_of_heads(attention)
+    made: Any = attention
+    if type(attention) is CLIPAttention and len(heads) and qk_width == v_width == attention.head_dim:
+        made.num_heads = len(heads)  # its forward takes it from what the Linears put out
+    else:
+        made = CompactClipAttention(attention, len(heads), qk_width, v_width)
+    made.kept_heads = [numbers[head] for head in heads]
+    return made  # type: ignore[no-any-return]
