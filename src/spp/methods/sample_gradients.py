@@ -12,9 +12,9 @@ from spp.structure.adapters.registry import adapter_for
 from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
-Collect = Callable[[Pair, Tensor], None]
-"""Takes a pair and, in the backward pass, activation times gradient where its mask multiplies: (..., channels of all
-heads), float32. The gradient is that of the loss of the batch."""
+Collect = Callable[[Pair, MaskPoint, Tensor], None]
+"""Takes a pair, the place where its mask multiplies and, in the backward pass, activation times gradient there: (...,
+channels of all heads), float32. The gradient is that of the loss of the batch."""
 
 
 class MaskPointWatch:
@@ -59,7 +59,8 @@ class MaskPointWatch:
         mask = self._masked.masks[pair.name]
 
         def hand_on(value: Tensor, grad: Tensor) -> None:
-            self._collect(pair, value[..., : point.width].float() * grad[..., : point.width].float())
+            products = value[..., : point.width].float() * grad[..., : point.width].float()
+            self._collect(pair, point, products)
 
         def watch(value: Tensor) -> Tensor:
             if not torch.is_grad_enabled():
@@ -93,11 +94,10 @@ class SampleGradients:
         self.gradients = {}
         self._watch.detach()
 
-    def _add(self, pair: Pair, products: Tensor) -> None:
+    def _add(self, pair: Pair, point: MaskPoint, products: Tensor) -> None:
         # A sample's windows or pixels follow each other, so that its tokens are one row of this view.
         num_samples, width = self._watch.num_samples, products.shape[-1]
-        by_sample = products.reshape(num_samples, -1, width).sum(1)
-        by_unit = by_sample.view(num_samples, -1, pair.size).sum(1).double()
+        by_unit = point.gather(products.reshape(num_samples, -1, width).sum(1), pair).double()
         # The loss is a mean over the samples, so that each has only its share of it.
         self.gradients[pair.name] = by_unit * num_samples
 

@@ -1,6 +1,7 @@
 """The masked model: one number per unit multiplies it; at 1 it is the model itself."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class MaskedModel(nn.Module):
         adapter = adapter_for(model)
         known = {pair.name: pair for pair in adapter.pairs(model, per_head=False)}
         self._points: dict[str, MaskPoint] = {}
-        self._num_copies: dict[str, int] = {}
+        self._shaped: dict[str, Pair] = {}
         self.mask_parameters = _MaskParameters()
         for pair in self.pairs:
             if pair.name not in known:
@@ -79,13 +80,14 @@ class MaskedModel(nn.Module):
                 )
             find_point = adapter.first_mask_point if at_first_maps else adapter.mask_point
             point = find_point(model, known[pair.name])
-            num_copies = 1 if pair.per_head else known[pair.name].num_heads
+            num_heads = known[pair.name].num_heads
+            num_copies = point.copies_per_head * (1 if pair.per_head else num_heads)
             if pair.size * num_copies != point.width:
                 raise ValueError(
                     f"pairs: {pair.name} with {pair.size} units is not allowed: must have"
                     f" {point.width // num_copies}; use find_pairs(model)"
                 )
-            self._num_copies[pair.name] = num_copies * point.num_copies
+            self._shaped[pair.name] = replace(pair, num_heads=num_heads)
             self._points[pair.name] = point
             self.mask_parameters[_key(pair.name)] = _ones(pair.size, model.get_submodule(point.linear))
         self._token_points: list[TokenPoint] = []
@@ -154,7 +156,7 @@ class MaskedModel(nn.Module):
     def _attach(self, pair: Pair) -> RemovableHandle:
         point = self._points[pair.name]
         module = self.model.get_submodule(point.linear)
-        factor = self._mask(pair.name).repeat(self._num_copies[pair.name])
+        factor = point.spread(self._mask(pair.name), self._shaped[pair.name])
         if point.side == "input":
             return module.register_forward_pre_hook(_multiply_input(factor))
         return module.register_forward_hook(_multiply_output(factor))

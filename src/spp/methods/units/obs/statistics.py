@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spp.methods.devices import mean_over_devices, num_devices
 from spp.methods.sample_gradients import MaskPointWatch
+from spp.structure.adapters.adapter import MaskPoint
 from spp.structure.find import unit_weights
 from spp.structure.least_squares import no_sum
 from spp.structure.masked import MaskedModel
@@ -114,9 +115,10 @@ class PairStatistics:
         fisher += grads.T @ grads
         self._seen[name]["fisher"] = fisher
 
-    def _add_logits(self, pair: Pair, products: Tensor) -> None:
-        width = products.shape[-1] // pair.num_heads
-        rows = products.reshape(-1, pair.num_heads, width) * self._watch.num_samples
+    def _add_logits(self, pair: Pair, point: MaskPoint, products: Tensor) -> None:
+        width = products.shape[-1] // (pair.num_heads * point.copies_per_head)
+        by_copy = products.reshape(-1, pair.num_heads, point.copies_per_head, width)
+        rows = by_copy.sum(2) * self._watch.num_samples
         by_head = no_sum(rows.device, pair.num_heads, width, width)
         by_head += rows.permute(1, 2, 0) @ rows.transpose(0, 1)
         summed = _block_diagonal(by_head) if pair.per_head else by_head.sum(0)
