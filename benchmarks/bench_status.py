@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from spp.cli.network_sizes import NetworkSizes
+from spp.cli.specs import Specs
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
-from spp.schedule.estimate import estimate
+from spp.schedule.estimate import Estimator
 from spp.schedule.status import plan_status, sweep_status
 from spp.store.atomic import append_line
 from spp.store.claim import Holder
@@ -66,6 +68,11 @@ def fill(store: Store, plan: Plan) -> None:
         append_line(store.root / "stages" / kind / "recent.jsonl", {"seconds": 60.0, "gpu_seconds": 60.0})
 
 
+def estimate(store: Store, plan: Plan) -> None:
+    """Expect times, as `spp status` does, which asks for no network's size."""
+    Estimator(store, Specs(store, {}).of, NetworkSizes().size_of).estimate(plan.stages.values())
+
+
 def report(name: str, action: Callable[[], object]) -> None:
     """Print the median and the longest of some runs of `action`."""
     seconds = []
@@ -94,9 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(f"status of a sweep of {len(everything.stages)} stages", lambda: sweep_status(store, "everything"))
         report(f"plan: merge {len(everything.stages)} stages", lambda: Plan.merge(make_points(arguments.stages)))
         report(f"plan: states of {len(everything.stages)} stages", lambda: plan_status(store, everything))
-        report(
-            f"plan: estimates of {len(everything.stages)} stages", lambda: estimate(store, everything.stages.values())
-        )
+        report(f"plan: estimates of {len(everything.stages)} stages", lambda: estimate(store, everything))
         report("newest sweep", store.latest)
         report("stages by the start of a key", lambda: store.find_stages("0123"))
 
