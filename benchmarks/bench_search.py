@@ -1,4 +1,4 @@
-"""What a step of SPP's search costs beside a training step: python benchmarks/bench_search.py [--model NAME] [--device cuda].
+"""What a step of SPP's search costs beside a training step: python benchmarks/bench_search.py [--model NAME] [--bf16].
 
 Three steps of one network in turns, so that a busy machine slows all of them alike:
   dense   forward, backward and AdamW's step on all weights
@@ -136,12 +136,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for kind, step in kinds.items():
             seconds[kind].append(timed(step, words.device))
     precision = "bf16" if words.bf16 else "fp32"
-    print(f"{words.model}, batch {words.batch}, {precision}, {words.device}, {torch.get_num_threads()} threads of torch")
+    where = f"{words.device}, {torch.get_num_threads()} threads"
+    print(f"{words.model}, batch {words.batch}, {precision}, {where}")
     dense = statistics.median(seconds["dense"])
     for kind, values in seconds.items():
         low, median, high = statistics.quantiles(values, n=4)
         used = f"   {memory[kind] / 2**30:.2f} GiB" if memory[kind] else ""
-        print(f"  {kind:7s} {1e3 * median:9.1f} ms ± {(high - low) / median:4.0%}   {median / dense:5.2f} of dense{used}")
+        spread, ratio = (high - low) / median, median / dense
+        print(f"  {kind:7s} {1e3 * median:9.1f} ms ± {spread:4.0%}   {ratio:5.2f} of dense{used}")
     update = mask_update(words.model, words.device, 4 * words.repeats)
     print(f"  the masks' own step {1e3 * update:.2f} ms")
 

@@ -51,7 +51,8 @@ _GPUS = (
     Device("RTX 4090", 82.6e12, 165.2e12),
     Device("RTX 3090", 35.6e12, 71e12),
 )
-# Of a thread with AVX-512 the share is 60 %; a stage starts in a worker that is there already (benchmarks/bench_estimate.py).
+# Of a thread with AVX-512 the share is 60 %; a stage starts in a worker that is there already
+# (benchmarks/bench_estimate.py).
 _CPU = Device(CPU, 100e9, 100e9, share_fp32=0.6, step_seconds=0.005, start_seconds=0.5, hides_steps=False)
 DEFAULT_GPU = "A100"
 
