@@ -68,11 +68,15 @@ def make(facts):
 RECIPES = ("dense", "update", "search", "prune", "finetune")
 WORDS = [
     "task.factory=darkness:make",
+    "data.num_train=500",
+    "dense.batch_size=32",
+    "repair.num_samples=64",
     "budget.values=[0.6,0.3]",
     "logger=off",
     *(f"{recipe}.label_smoothing=0" for recipe in RECIPES),
     "dense.epochs=6", "dense.warmup_epochs=1",
-    *(f"{recipe}.epochs=2" for recipe in RECIPES[1:]),
+    *(f"{recipe}.epochs=1" for recipe in RECIPES[1:]),
+    *(f"{recipe}.warmup_epochs=0" for recipe in ("search", "prune", "finetune")),
 ]  # fmt: skip
 
 

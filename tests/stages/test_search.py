@@ -24,8 +24,9 @@ from spp.store.store import Store
 WORDS = [
     "debug=fast",
     "logger=off",
-    "data.num_train=500",
-    *(f"{stage}.batch_size=32" for stage in ("dense", "update", "search", "prune", "finetune")),
+    "model.kwargs.depth=3",
+    "data.num_train=250",
+    *(f"{stage}.batch_size=16" for stage in ("dense", "update", "search", "prune", "finetune")),
     "search.epochs=1",
     "budget.values=[0.8]",
 ]
