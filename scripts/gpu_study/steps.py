@@ -6,10 +6,10 @@ from typing import Any
 
 import timm
 import torch
-from bench_search import Steps, timed
 from torch import nn
 
 import spp
+from bench_search import Steps, timed
 from gpu_study.rows import Rows
 
 REPEATS = 10
@@ -46,7 +46,8 @@ def compact_row(name: str, device: str, batch_size: int, is_bf16: bool) -> Mappi
     """The speed-up of a member over the ideal one, which is the ratio of multiply-adds."""
     model = timm.create_model(name, num_classes=1000).eval()
     small = half_of(model, 8).eval()
-    ratio = spp.count_cost(model).macs / spp.count_cost(small).macs
+    one = torch.zeros(1, 3, *model.patch_embed.img_size)
+    ratio = spp.count_cost(model, one).macs / spp.count_cost(small, one).macs
     dtype = torch.bfloat16 if is_bf16 else torch.float32
     models = {"dense": model.to(device, dtype), "member": small.to(device, dtype)}
     images = torch.randn(batch_size, 3, *model.patch_embed.img_size, device=device, dtype=dtype)
@@ -76,9 +77,7 @@ def measure(rows: Rows, device: str, is_tiny: bool) -> None:
             batch = 2 if is_tiny else 128
             for is_compiled in (False,) if is_tiny else (False, True):
                 label = f"steps {name} {dtype}{' compiled' if is_compiled else ''}"
-                rows.measure(
-                    label, lambda n=name, b=batch, f=is_bf16, c=is_compiled: steps_row(n, device, b, f, c)
-                )
+                rows.measure(label, lambda n=name, b=batch, f=is_bf16, c=is_compiled: steps_row(n, device, b, f, c))
             for size in (1,) if is_tiny else BATCHES:
                 rows.measure(
                     f"compact {name} {dtype} batch {size}",
