@@ -30,7 +30,12 @@ class Style:
 
 
 DENSE_STYLE = Style(BLACK, (0, (1, 2)), "")
-UNIT_KIND_STYLES = {"qk": Style(BLUE, "-", "o"), "vo": Style(ORANGE, "--", "s"), "mlp": Style(GREEN, "-.", "^")}
+# Of Tol's muted colours those that no method has.
+UNIT_KIND_STYLES = {
+    "qk": Style("#332288", "-", "o"),
+    "vo": Style("#882255", "--", "s"),
+    "mlp": Style("#999933", "-.", "^"),
+}
 
 _METHODS = {
     "spp": Style(BLUE, "-", "o", 2.0),

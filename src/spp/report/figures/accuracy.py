@@ -1,10 +1,10 @@
 """A metric over size: one line per method, the dense network, and the paper's numbers as hollow markers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
-from spp.record.metrics import AFTER, BEFORE, REPAIRED, MetricInfo, headline, metrics_to_dense
+from spp.record.metrics import AFTER, BEFORE, REPAIRED, MetricInfo, counts_of, headline, metrics_to_dense
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
@@ -15,6 +15,8 @@ from spp.report.published import Published, PublishedValue, quality_name
 
 MAX_SERIES = 14
 """Lines in one picture; the methods themselves come before their variants."""
+MAX_SHIFT_PT, SHIFTS_PT = 1.5, 10.0
+"""Points between neighbouring curves, and over all of them."""
 TITLES = {AFTER: "after finetuning", REPAIRED: "repaired", BEFORE: "before finetuning"}
 """Of the parts of a picture, by the column of the rows that they show."""
 
@@ -43,8 +45,10 @@ def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: P
     for axes, column in zip(places, columns, strict=True):
         for points in curves[column]:
             if points and points[0].series in shown:
-                entries.setdefault(points[0].series.label, draw_curve(axes, points, looks[points[0].series]))
-        entries |= draw_dense(axes, dense_values(rows, metric), metric)
+                one = points[0].series
+                beside = _beside(figure, axes, list(shown).index(one), len(shown))
+                entries.setdefault(one.label, draw_curve(axes, points, looks[one], **beside))
+        entries |= draw_dense(axes, dense_values(rows, metric), metric, _dense_size(panel, rows))
         axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
         if is_distance:
             axes.set_yscale("log")  # distances span decades
@@ -83,12 +87,30 @@ def draw_curve(axes: Any, points: Sequence[CurvePoint], style: Style, **changes:
     return container
 
 
-def draw_dense(axes: Any, values: Sequence[float], metric: MetricInfo) -> dict[str, Any]:
-    """Draw the dense network's mean as a level; returns its entry in the legend, none where nothing was measured."""
+def _beside(figure: Any, axes: Any, place: int, count: int) -> dict[str, Any]:
+    """Moves a curve a little to the side, so that the bars of several do not hide each other."""
+    from matplotlib.transforms import ScaledTranslation
+
+    points = (place - (count - 1) / 2) * min(MAX_SHIFT_PT, SHIFTS_PT / max(1, count))
+    return {"transform": axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)}
+
+
+def _dense_size(panel: Panel, rows: Sequence[Row]) -> float:
+    return float(mean(row[f"dense_{panel.size_column}"] for row in rows) / panel.size_scale)
+
+
+def draw_dense(axes: Any, values: Sequence[float], metric: MetricInfo, size: float | None = None) -> dict[str, Any]:
+    """Draw the dense network's mean as a level, with a band of one standard deviation over its seeds, and as a point at
+    its own size; returns its entry in the legend, none where nothing was measured."""
     if not values:
         return {}
     level = mean(values)
     line = axes.axhline(level, **DENSE_STYLE.artist(), zorder=1)
+    if len(values) > 1:
+        deviation = stdev(values)
+        axes.axhspan(level - deviation, level + deviation, color="0.94", linewidth=0, zorder=0)
+    if size is not None:
+        axes.plot(size, level, marker="*", markersize=8, color=DENSE_STYLE.color, linestyle="", zorder=4)
     return {f"dense ({metric.text(level)})": line}
 
 
@@ -140,8 +162,13 @@ def _caption(
     ]
     if num_seeds > 1:
         sentences.append(f"Mean and standard deviation over up to {num_seeds} seeds.")
-    if dense_values(rows, metric):
-        sentences.append("The dotted level is the dense network before any pruning.")
+    dense = dense_values(rows, metric)
+    if dense:
+        band = ", the band its standard deviation over seeds" * (len(dense) > 1)
+        sentences.append(f"The star and the dotted level are the dense network before any pruning{band}.")
+    counts = counts_of(rows, metric.name)
+    if metric.unit == "%" and len(counts) == 1:
+        sentences.append(f"One {metric.sample} of {counts[0]:,} is {100 / counts[0]:.2g} points.")
     if values:
         sources = "; ".join(dict.fromkeys(f"{value.method} {value.value:g}: {value.source}" for value, _ in values))
         sentences.append(f"Hollow markers are published numbers, not ours ({sources}).")

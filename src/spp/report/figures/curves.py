@@ -11,16 +11,21 @@ from spp.record.rows import Row
 from spp.report.groups import Workload, dense_rows, tasks_to_name
 from spp.report.palette import Series, method_order
 
+SMALLEST_IN_G = 1e8
+"""Multiply-adds of a dense network from which on FLOPs are written in G."""
+
 
 class Panel(NamedTuple):
     """What may share a picture: members of one workload, with budgets of one kind (macs, params or units).
 
-    `task_words` name the task where the record has several.
+    `task_words` name the task where the record has several; `flops_unit` is that of the x axis, G or M by the dense
+    network.
     """
 
     workload: Workload
     budget_kind: str
     task_words: tuple[str, ...] = ()
+    flops_unit: str = "G"
 
     @property
     def title(self) -> str:
@@ -47,17 +52,17 @@ class Panel(NamedTuple):
     @property
     def size_label(self) -> str:
         """Label of that axis."""
-        return "parameters (M)" if self.size_column == "params" else "FLOPs (G)"
+        return "parameters (M)" if self.size_column == "params" else f"FLOPs ({self.flops_unit})"
 
     @property
     def size_name(self) -> str:
         """Name of that column in tidy data."""
-        return "params_m" if self.size_column == "params" else "flops_g"
+        return "params_m" if self.size_column == "params" else f"flops_{self.flops_unit.lower()}"
 
     @property
     def size_scale(self) -> float:
         """Counts per unit of that axis."""
-        return 1e6 if self.size_column == "params" else 1e9
+        return 1e9 if self.size_column == "macs" and self.flops_unit == "G" else 1e6
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,11 @@ def panels(rows: Sequence[Row]) -> dict[Panel, list[Row]]:
     for row in rows:
         panel = Panel(Workload.of(row), row["budget_kind"], task_words[row["task"]])
         found.setdefault(panel, []).append(row)
-    return found
+    return {panel._replace(flops_unit=_flops_unit(members)): members for panel, members in found.items()}
+
+
+def _flops_unit(rows: Sequence[Row]) -> str:
+    return "G" if max(row["dense_macs"] for row in rows) >= SMALLEST_IN_G else "M"
 
 
 def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:

@@ -15,10 +15,9 @@ NUM_COLUMNS = 100
 """Columns of the heat map: a layer's units by time of entry, in percent."""
 
 CAPTION = (
-    "Top: units in the support of Γ, by kind, in percent; Γ of units spread evenly over their kind's order of "
-    "entry, first to last; of the units that have entered, the percentage that has left again at least once, as "
-    "sampled every {every} steps. Bottom: the step at which each unit entered, one row per layer, its units in the "
-    "order of entry; hatched: never."
+    "Top: units in the support of Γ, by kind, in percent; Γ of {num} units of each kind, spread evenly over their kind's "
+    "order of entry, first to last; {third}. Bottom: the step at which each unit entered, one row per layer, its units "
+    "in the order of entry; hatched: never."
 )
 
 
@@ -33,15 +32,12 @@ def draw_path(path: PathArrays, name: str, title: str) -> Drawing:
     _draw_kinds(support, path, {kind: support_share(path, kind) for kind in kinds}, "in the support", "units (%)")
     support.set_ylim(-2, 105)
     _draw_trajectories(trajectories, path, kinds)
-    left = {kind: share_that_left(_gamma(path, kind)) for kind in kinds}
-    _draw_kinds(persistence, path, left, "left after entering", "of units entered (%)")
-    top_left = max(5.0, 1.05 * np.nanmax([0.0, *np.concatenate(list(left.values()))]))
-    persistence.set_ylim(-0.03 * top_left, top_left)
+    third = _draw_who_left(persistence, path, kinds)
     entries = {UNIT_KINDS[kind]: support.get_lines()[index] for index, kind in enumerate(kinds)}
     top.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), handlelength=3.2)
     _draw_entries(bottom, path, kinds)
-    every = int(path.steps[1] - path.steps[0]) if len(path.steps) > 1 else 1
-    return Drawing(name, title, figure, CAPTION.format(every=every), tuple(_tidy(path, kinds)))
+    caption = CAPTION.format(num=NUM_TRAJECTORIES, third=third)
+    return Drawing(name, title, figure, caption, tuple(_tidy(path, kinds)))
 
 
 def share_that_left(gamma: Array) -> Array:
@@ -77,6 +73,28 @@ def _draw_kinds(axes: Any, path: PathArrays, shares: Mapping[str, Array], title:
     axes.set(title=title, xlabel="search step", ylabel=label, xlim=(0, path.num_steps))
 
 
+def _draw_who_left(axes: Any, path: PathArrays, kinds: list[str]) -> str:
+    """Draw how many units left the support again or, where none ever did, with what Γ the search ends.
+
+    Returns what it shows, for the caption.
+    """
+    left = {kind: share_that_left(_gamma(path, kind)) for kind in kinds}
+    most = np.nanmax([0.0, *np.concatenate(list(left.values()))])
+    if most > 0:
+        _draw_kinds(axes, path, left, "left after entering", "of units entered (%)")
+        axes.set_ylim(-0.03 * most, max(5.0, 1.05 * most))
+        every = int(path.steps[1] - path.steps[0]) if len(path.steps) > 1 else 1
+        return (
+            "of the units that have entered, the percentage that has left again at least once, as sampled every "
+            f"{every} steps"
+        )
+    for kind in kinds:
+        style, last = UNIT_KIND_STYLES[kind], np.sort(_gamma(path, kind)[-1])[::-1]
+        axes.plot(np.linspace(0, 100, len(last)), last, color=style.color, linestyle=style.line)
+    axes.set(title="at the last step", xlabel="units by Γ (%)", ylabel="Γ (mask value)", xlim=(0, 100))
+    return "Γ of all units at the last step, largest first (none that had entered ever left)"
+
+
 def _draw_trajectories(axes: Any, path: PathArrays, kinds: list[str]) -> None:
     for kind in kinds:
         style = UNIT_KIND_STYLES[kind]
@@ -84,7 +102,12 @@ def _draw_trajectories(axes: Any, path: PathArrays, kinds: list[str]) -> None:
         if gamma.size:
             axes.plot(path.steps, gamma, color=style.color, linestyle=style.line, linewidth=1.0)
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=1)
-    axes.set(title="trajectories of units", xlabel="search step", ylabel="Γ (mask value)", xlim=(0, path.num_steps))
+    axes.set(
+        title=f"trajectories of {NUM_TRAJECTORIES} units a kind",
+        xlabel="search step",
+        ylabel="Γ (mask value)",
+        xlim=(0, path.num_steps),
+    )
     if not any(np.isfinite(entry).any() for entry in path.entry.values()):
         axes.text(0.5, 0.6, "no unit entered", transform=axes.transAxes, ha="center")
 
