@@ -15,8 +15,8 @@ NUM_COLUMNS = 100
 """Columns of the heat map: a layer's units by time of entry, in percent."""
 
 CAPTION = (
-    "Top: units in the support of Γ, by kind, in percent; Γ of {num} units of each kind, spread evenly over their kind's "
-    "order of entry, first to last; {third}. Bottom: the step at which each unit entered, one row per layer, its units "
+    "Top: units in the support of Γ, by kind, in percent; Γ of {num} units of each kind, spread evenly over its order "
+    "of entry, first to last; {third}. Bottom: the step at which each unit entered, one row per layer, its units "
     "in the order of entry; hatched: never."
 )
 
