@@ -3,6 +3,8 @@
 Command: make demo. Minutes on two CPU cores; a second call finds everything done.
 """
 
+import contextlib
+import io
 import sys
 
 from spp.cli.main import main
@@ -13,15 +15,18 @@ WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs", "num_t
 
 
 def demo() -> int:
-    """Run the pipeline, print the family table, and say where the figure and the store are."""
+    """Run the pipeline, print the family table, and say where its figure and its page are, and what to type next."""
     code = main(["run", *WORDS])
     if code:
         return code
     root = store_root(WORDS)
     sweep = find_sweep(root, None)
-    print()
-    code = main(["report", "all", sweep])
-    print(f"store: {root}")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = main(["report", "all", sweep])  # dozens of files, of which three are for now
+    folder = root / "reports" / sweep
+    print(f"\n{(folder / 'family.md').read_text()}")
+    for what, name in (("table", "family.md"), ("figure", "figure2.png"), ("page", "report.html")):
+        print(f"{what + ':':8s}{folder / name}")
     print(f"another size, without training: .venv/bin/spp extract {sweep} --macs 0.35")
     return code
 

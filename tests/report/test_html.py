@@ -264,7 +264,7 @@ def test_of_what_was_not_run_the_command_is_copied():
     parts = [Part(REPORTS["family"], [table_of(Cell("x"), todo=(line,))], [])]
     tags = Tags(page_of([ROW], parts=parts, missing=missing))
     copied = [found["data-copy"] for _, found in tags.tags if "data-copy" in found]
-    assert copied == ["spp run experiment=upop_deit_small", "spp run seed=1"]
+    assert sorted(copied) == ["spp run experiment=upop_deit_small", "spp run seed=1"]
     assert "about 310 GPU-hours, as measured on a (b)" in tags.words
     assert "2 members of 1 point" in tags.words
 
@@ -294,3 +294,15 @@ def test_a_page_of_one_task_is_headed_by_what_it_measured(make_error_row):
     assert "Accuracy over size" in page_of([ROW])
     assert "Error over size" in page_of([make_error_row()])
     assert "Metrics over size" in page_of([ROW, make_error_row()])
+
+
+def test_what_was_run_comes_first_and_what_was_not_is_folded_at_the_end():
+    ran = Table("family", "Family", (Column("a"),), ((Cell("1"),),), (), data=({"key": "k", "a": 1},))
+    published = Table("table1", "Table 1", (Column("a"),), ((Cell("80"),),), (), data=({"published": 80.0},))
+    parts = [Part(REPORTS["table1"], [published], []), Part(REPORTS["family"], [ran], [])]
+    page = page_of([ROW], parts=parts)
+    places = [page.index(f'id="{name}"') for name in ("report-family", "plot", "missing", "not-run", "report-table1")]
+    assert places == sorted(places)
+    assert page.index("<details", places[3]) < places[4]
+    title = page.split("<title>")[1].split("</title>")[0]
+    assert all(word in title for word in (ROW["sweep"], ROW["model"], ROW["data"], ROW["git_commit"][:10]))

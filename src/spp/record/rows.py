@@ -41,8 +41,9 @@ class RowMaker:
         `dense_metrics` hold by name value, unit, better, count, of and label, on the test set; `val_metrics` and so on
         on the validation split. `headline` names the one to compare by (`spp.record.metrics`). `search_seconds` are
         those of search and walk, shared by `num_members_of_search` members, as are `repair_seconds`; `walk_seconds`
-        those of the walk alone. `key`, `folder` and `git_commit` are of the stage that measured the member, `config`
-        and `device` of the one that made it; `recipes` are those of search, walk and finetuning, by kind of stage.
+        those of the walk alone. `key`, `folder`, `git_commit` and `measured_at` are of the stage that measured the
+        member, `config` and `device` of the one that made it; `recipes` are those of search, walk and finetuning, by
+        kind of stage.
         """
         return {
             "point": point.name,
@@ -119,6 +120,7 @@ class RowMaker:
 
     def _origin(self, lineage: Lineage) -> Row:
         measure, member, dense = lineage.measure, lineage.member, lineage.dense
+        provenance = self._facts.provenance(measure.kind, measure.key)
         return {
             "key": measure.key,
             "member_key": member.key,
@@ -128,7 +130,8 @@ class RowMaker:
             "path_key": lineage.path.key if lineage.path else None,
             "dense_key": dense.key,
             "dense_config": {name: value for name, value in dense.config.items() if name != "seed"},
-            "git_commit": (self._facts.provenance(measure.kind, measure.key).get("git") or {}).get("commit"),
+            "git_commit": (provenance.get("git") or {}).get("commit"),
+            "measured_at": provenance.get("started_at"),
             "folder": str(self._facts.stage_dir(measure.kind, measure.key)),
             "config": dict(member.config),
             "method_config": dict(lineage.search.config["method"]),

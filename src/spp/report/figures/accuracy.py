@@ -48,6 +48,9 @@ def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: P
                 one = points[0].series
                 beside = _beside(figure, axes, list(shown).index(one), len(shown))
                 entries.setdefault(one.label, draw_curve(axes, points, looks[one], **beside))
+                # Matplotlib takes no limits from what is moved.
+                for sign in (-1, 1):
+                    axes.update_datalim([(at.size, at.value + sign * (at.deviation or 0.0)) for at in points])
         entries |= draw_dense(axes, dense_values(rows, metric), metric, _dense_size(panel, rows))
         axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
         if is_distance:

@@ -125,13 +125,14 @@ def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Se
             edgecolor=looks[one].color,
             hatch=None if cost.is_shared else HATCH,
         )
-        axes.annotate(
-            cost.text, (cost.epochs, position), (3, 0), textcoords="offset points", va="center", fontsize="small"
-        )
     axes.set_yticks(range(len(costs)), [one.label for one in costs])
     axes.invert_yaxis()
     axes.set(title="all searches of one seed", xlabel="search and walk (epochs)")
-    axes.set_xlim(0, 2.1 * max([1.0, *(cost.epochs for cost in costs.values())]))  # room for the words
+    axes.set_xlim(0, 1.05 * max([1.0, *(cost.epochs for cost in costs.values())]))
+    words = axes.secondary_yaxis("right")
+    words.set_yticks(range(len(costs)), [cost.text for cost in costs.values()], fontsize="small")
+    words.tick_params(length=0)
+    words.spines["right"].set_visible(False)
 
 
 def _tidy(

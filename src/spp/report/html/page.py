@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spp.record.metrics import headline
 from spp.record.record import MissingMember, Record
+from spp.record.rows import Row
 from spp.report.groups import by_task, by_workload, tasks_to_name
 from spp.report.html.paths import paths_data
 from spp.report.html.points import asked_text, plot_data
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 SCRIPTS = ("common.js", "chart.js", "plot.js", "pinned.js", "paths.js", "tables.js")
 """In this order they make up the page's one script."""
+FIRST = ("family",)
+"""Reports that stand before everything else where there is anything of them."""
+MEASURED_COLUMNS = ("ours", "num_seeds", "key", "latency_ms")
+"""Of tidy data: a value in one of them was measured here."""
 
 
 def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
@@ -33,11 +38,15 @@ def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
     script = '(() => {\n"use strict";\n' + "\n".join((FOLDER / name).read_text() for name in SCRIPTS) + "})();\n"
     paths, lost = paths_data(record.paths)
     data = json_for_script({**plot_data(record.rows, published), "paths": paths})
+    made = {part.report.name: section for part, section in zip(parts, _report_sections(parts), strict=True)}
+    run = [part.report.name for part in parts if _was_run(part)]
     sections = [
+        *(made[name] for name in FIRST if name in run),
         ("plot", f"{_quality(record)} over size", _plot_section(record)),
         ("paths", "Solution paths", _paths_section(len(paths), lost)),
-        *_report_sections(parts),
+        *(made[name] for name in run if name not in FIRST),
         ("missing", "Not finished", _missing_section(record.missing)),
+        *_folded([section for name, section in made.items() if name not in run]),
     ]
     body = (
         _head(record)
@@ -47,7 +56,7 @@ def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
         + element("main", "".join(_section(*section) for section in sections))
         + f'<script type="application/json" id="data">{data}</script><script>{script}</script>'
     )
-    return document(html_head("Structured pruning: the record", script), body)
+    return document(html_head(_title(record), script), body)
 
 
 def document(head: str, body: str, cls: str | None = None) -> str:
@@ -78,6 +87,40 @@ def html_head(title: str, script: str = "", refresh_s: float | None = None) -> s
     )
 
 
+def _title(record: Record) -> str:
+    """Of the page: sweep, models and data, commit."""
+    if not record.rows:
+        return "Structured pruning: no member yet"
+    workloads = ", ".join(one.title for one in by_workload(record.rows))
+    commits = {row["git_commit"][:10] for row in record.rows if row["git_commit"]}
+    sweeps = _listed({row["sweep"] for row in record.rows}, 1)
+    return " · ".join([sweeps, workloads, _days(record.rows), *sorted(commits)[-1:]])
+
+
+def _days(rows: Sequence[Row]) -> str:
+    """From the first to the last day on which a member was measured."""
+    days = sorted({row["measured_at"][:10] for row in rows if row.get("measured_at")})
+    return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "unknown"
+
+
+def _was_run(part: "Part") -> bool:
+    """Whether a report shows anything that was measured here."""
+    return bool(part.drawings) or any(
+        row.get(name) for table in part.tables for row in table.data for name in MEASURED_COLUMNS
+    )
+
+
+def _folded(sections: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """One section for what was not run, each report of it folded."""
+    if not sections:
+        return []
+    parts = (
+        element("details", element("summary", text(title)) + content, id=name, cls="todo")
+        for name, title, content in sections
+    )
+    return [("not-run", "Published, and not run here", "".join(parts))]
+
+
 def _link(name: str, title: str) -> str:
     return element("li", element("a", text(title), href=f"#{name}"))
 
@@ -93,6 +136,8 @@ def _head(record: Record) -> str:
         "searches": str(len({row["search_key"] for row in rows})),
         "seeds": _listed({row["seed"] for row in rows}),
         "devices": _listed({row["device"] for row in rows}),
+        "sweeps": _listed({row["sweep"] for row in rows}, 3),
+        "measured": _days(rows),
         "source": record.source,
         "commits": _listed({row["git_commit"][:10] for row in rows if row["git_commit"]}),
     }
