@@ -115,6 +115,18 @@ def test_every_experiment_can_be_reproduced():
     assert sorted(named) == sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
 
+def test_an_experiment_says_the_gpu_hours_that_the_page_says():
+    page = (DOCS / "reproduce.md").read_text()
+    hours = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+) \|$", page, re.MULTILINE))
+    headers = {
+        file.stem: re.search(r"# GPU-hours:  ([\d.]+) ", file.read_text())
+        for file in (CONF / "experiment").glob("*.yaml")
+    }
+    said = {name: found[1] for name, found in headers.items() if found}
+    assert len(said) > 8
+    assert said == {name: hours[name] for name in said}
+
+
 def test_the_front_page_names_every_method():
     table = (ROOT / "README.md").read_text()
     assert [name for name in method_names() if f"`{name}`" not in table] == []
