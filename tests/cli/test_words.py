@@ -62,6 +62,22 @@ WRONG = [
     (["run", "data.kwargs.size=1"], ["data.kwargs", "{'size': 1}", "data.factory"]),
     (["run", "model=own"], ["model.factory", "not set", "model.factory="]),
     (["run", "dense.distill_weight=0.5"], ["dense.distill_weight", "0.5", "teacher"]),
+    (["run", "teacher.name=regnety_161"], ["teacher.name", "'regnety_161'", "regnety_160"]),
+    (["run", "teacher.name=regnety_160", "teacher.weights=train"], ["teacher.weights", "'train'", "use pretrained"]),
+    (["run", "teacher.weights=w.pt"], ["teacher.name", "None", "say which network"]),
+    (["run", "teacher.name=llama"], ["teacher.name", "'llama'", "timm"]),
+    (
+        ["run", "teacher.name=regnety_160", "teacher.weights=/no/such.pt"],
+        ["teacher.weights", "/no/such.pt", "path of a checkpoint"],
+    ),
+    (
+        ["run", "teacher.name=regnety_160", "finetune.distill_weight=0.5"],
+        ["teacher.name", "'regnety_160.deit_in1k'", "1000 classes", "has 10", "teacher.weights=FILE"],
+    ),
+    (
+        ["run", "method.drive=kl", "update.distill_weight=0.5"],
+        ["update.distill_weight", "0.5", "the dense network alone"],
+    ),
     (["run", "finetune.lr=???"], ["finetune.lr", "not set"]),
     (["run", "hydra.searchpath=here"], ["hydra.searchpath", "'here'", "--config-dir DIR"]),
     (["run", "hydra.searchpath=[/no/such/folder]"], ["--config-dir", "'/no/such/folder'", "no folder"]),

@@ -39,6 +39,7 @@ class Method(Config):
 
     name: str = "ranker"
     needs_heads: bool = False
+    is_driven_by_dense: bool = False
     num_revisions: int = 0
 
     def search_settings(self, kind):
@@ -59,6 +60,7 @@ class LabelFree(Method):
 READERS = Readers(
     task=lambda values: (Task.read(values, "task"), {}),
     model=lambda values: (Model.read(values, "model"), {"weights_file": "/w"}),
+    teacher=lambda values: (Model.read(values, "teacher"), {"weights_file": "/t"}) if values["name"] else (None, {}),
     data=lambda values, cache: (Data.read(values, "data"), {"cache": cache}),
     fingerprint=lambda data, runtime: {"name": data.name, "sha256": "0"},
     fixed_augment=lambda augment: {name: value for name, value in augment.items() if name == "sharpness"},
@@ -74,6 +76,7 @@ def cfg():
         "method": {"name": "ranker"},
         "pipeline": None,
         "model": {"name": "vit"},
+        "teacher": {"name": None},
         "data": {"name": "digits"},
         "budget": {"kind": "macs", "values": [0.5, 0.3]},
         "sparsity": {"share": 0.5},

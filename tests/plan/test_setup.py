@@ -103,6 +103,20 @@ def test_a_recipe_that_distills_has_its_teacher(setup_of):
     assert final.inputs["member"].inputs == {"dense": dense, "family": family}
 
 
+def test_another_teacher_takes_the_place_of_the_dense_network_where_a_recipe_distills(setup_of):
+    taught = {"epochs": 1, "batch_size": 8, "lr": 1.0, "distill_weight": 0.5}
+    run = setup_of(finetune=taught, dense=taught, teacher={"name": "regnet", "weights": "sha256:0"})
+    dense, family, final = chain(run, run.finetune)
+    member = final.inputs["member"]
+    assert member.inputs == {"family": family}
+    assert member.config["teacher"] == dense.config["teacher"] == run.teacher.plain()
+    assert member.runtime["teacher"] == {"weights_file": "/t"}
+    assert "teacher" not in family.config
+    # Where nothing distills it changes nothing.
+    plain, named = setup_of(), setup_of(teacher={"name": "regnet"})
+    assert chain(plain, plain.finetune)[-1].key == chain(named, named.finetune)[-1].key
+
+
 def test_the_dense_network_is_measured_once_for_all_budgets_and_methods(setup_of, label_free):
     finals = [
         run.finetune_and_measure(run.dense_network(), run.dense_network(), size, run.finetune)

@@ -24,7 +24,7 @@ from spp.data.config import DataConfig
 from spp.locations import CONF
 from spp.methods.registry import config_class, method_names
 from spp.methods.weights.registry import weight_config_class, weight_method_names
-from spp.models.config import ModelConfig
+from spp.models.config import ModelConfig, TeacherConfig
 from spp.plan.one_shot import CalibrationConfig
 from spp.plan.recipes import RECIPES
 from spp.sparsity.config import SparsityConfig
@@ -41,7 +41,7 @@ _FOUND_WHEN_PLANNING = ("fingerprint", "source")
 
 
 class FieldsLoader(ConfigLoaderImpl):
-    """Hydra's loader, with every field of recipes, method, task, model and data that their YAML files leave out."""
+    """Hydra's loader, with every field of the groups of `_declared` that their YAML files leave out."""
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         # Before Hydra closes the configuration for unknown fields, and before the user's values come.
@@ -64,6 +64,7 @@ def _declared(cfg: DictConfig) -> dict[str, type[Config]]:
         **RECIPES,
         "task": TaskConfig,
         "model": ModelConfig,
+        "teacher": TeacherConfig,
         "data": DataConfig,
         "sparsity": SparsityConfig,
         "calibration": CalibrationConfig,

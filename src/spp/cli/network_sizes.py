@@ -44,7 +44,7 @@ class NetworkSizes:
         kind, values = setup.budget.kind, setup.budget.values
         question = _question(setup.model.identity(), setup.data.identity(), setup.method.min_units)
         answer = None if question is None else self._answer(question)
-        if question is None or answer is None or "error" in answer:
+        if question is None or answer is None or not answer.get("range"):
             return None
         lowest, highest = answer["range"][kind]
         if all(lowest <= (value * highest if value <= 1 else value) <= highest for value in values):

@@ -24,7 +24,7 @@ from spp.data.registry import (
 from spp.factory import environment_fields
 from spp.methods.registry import config_class, method_names, read_method
 from spp.methods.weights.registry import read_weight_method, weight_config_class, weight_method_names
-from spp.models.registry import read_model
+from spp.models.registry import read_model, read_teacher
 from spp.plan.about import ABOUT_FIELDS, AboutConfig
 from spp.plan.batches import check_batches
 from spp.plan.cluster import ClusterConfig
@@ -40,7 +40,7 @@ from spp.text import visible
 _OTHER_MODEL = ("model.name=", "model.factory=")
 """How words begin that make the model another one than the chosen file says."""
 
-_PLACES = ("paths.", "data.root", "model.weights", "store.trust")
+_PLACES = ("paths.", "data.root", "model.weights", "teacher.weights", "store.trust")
 """Fields whose value is read from the environment when planning: where files lie is no secret."""
 
 _OWN_CODE = ("task", "model", "data")
@@ -79,7 +79,14 @@ def plan_sweep(composed: Sequence[ComposedPoint], *, may_lack_data: bool = False
     gpus = visible_gpus()
     groups = [point.cfg["data"] for point in composed if may_lack_data and isinstance(point.cfg["data"], dict)]
     lookup = _Fingerprints({str(group.get("name")): group.get("manifest") for group in groups})
-    readers = Readers(task=read_task, model=read_model, data=read_data, fingerprint=lookup, fixed_augment=fixed_augment)
+    readers = Readers(
+        task=read_task,
+        model=read_model,
+        teacher=read_teacher,
+        data=read_data,
+        fingerprint=lookup,
+        fixed_augment=fixed_augment,
+    )
     planned = [_read_point(point, readers, gpus) for point in composed]
     first = composed[0].cfg
     cluster = planned[0][1].cluster

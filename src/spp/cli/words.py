@@ -16,7 +16,7 @@ from spp.cli.store_place import is_quoted, typed_path
 
 _BUDGET_SHORTHAND = re.compile(r"^budget=(\w+):(.+)$", re.DOTALL)
 # Open dictionaries: whatever is written replaces them as a whole, and new entries need no plus.
-_OPEN = r"(?:(?:model|data|task)\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+)?)"
+_OPEN = r"(?:(?:model|teacher|data|task)\.kwargs|\w+\.augment|cluster\.resources(?:\.\w+)?)"
 _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _STEPS = re.compile(r"^\+{0,2}(update|search)\.steps=(?!null$)")

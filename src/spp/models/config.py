@@ -107,6 +107,27 @@ class ModelConfig(Config):
         return str(self.name) if self.factory is None else self.factory.partition(":")[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(Config):
+    """Another network than the dense one that teaches: one of timm, with given weights."""
+
+    name: str | None = None
+    """Name of the architecture in timm, also with the tag of its weights, NAME.TAG; null: the dense network."""
+    weights: str = PRETRAINED
+    """pretrained (timm's), or a checkpoint's path, hashed as sha256:..."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of its constructor, as of model.kwargs."""
+    ema: bool = True
+    """Of a checkpoint that holds weights and their moving average, take the average."""
+
+    def __post_init__(self) -> None:
+        weights, allowed = self.weights, "pretrained, or the path of a checkpoint: nobody trains it here"
+        require(weights != TRAIN, "weights", weights, allowed, "use pretrained")
+        is_said = weights != PRETRAINED or bool(self.kwargs)
+        allowed = "a model of timm beside teacher.weights and teacher.kwargs"
+        require(self.name is not None or not is_said, "name", self.name, allowed, "say which network it is")
+
+
 def _check_arguments(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for name, value in values.items():
         remedy = f"leave {name} out; a file is only named by model.weights"

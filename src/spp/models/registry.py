@@ -14,10 +14,12 @@ from typing import Any
 
 from spp.config import require
 from spp.factory import find_factory
-from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig
+from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
 from spp.models.pretrained import find_pretrained, require_transformers
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+_FIELD_OF_MODEL = re.compile(r"\bmodel(?=\.(name|weights|kwargs|ema)\b|: )")
+"""The group `model` in a message about a field of it, or about the whole network."""
 _SOURCES = ("url", "hf_hub_id", "file", "state_dict")
 """Arguments that tell where pretrained weights are."""
 _RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
@@ -68,6 +70,31 @@ def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[Mod
         runtime["weights_file"] = str(file)
         return config, runtime
     return replace(config, ema=False), runtime
+
+
+def read_teacher(values: Mapping[str, Any]) -> tuple[ModelConfig | None, dict[str, Any]]:
+    """Check the group `teacher`.
+
+    Returns:
+        The config with timm's tag or the hash of the weights, and how a worker finds them; None: the dense network.
+
+    Raises:
+        ValueError: one line, if timm has no such network, or there is no such file.
+    """
+    teacher = TeacherConfig.read(values, "teacher")
+    if teacher.name is None:
+        return None, {}
+    is_of_timm = ModelConfig(name=teacher.name).library == "timm"
+    require(is_of_timm, "teacher.name", teacher.name, "a model of timm", "leave it out")
+    try:
+        return read_model(teacher.plain())
+    except ValueError as error:
+        raise ValueError(in_words_of_teacher(error)) from None
+
+
+def in_words_of_teacher(error: ValueError) -> str:
+    """A line that refuses a network, as one that refuses it as a teacher."""
+    return _FIELD_OF_MODEL.sub("teacher", str(error))
 
 
 def _read_causal(config: ModelConfig, cache: str | None) -> tuple[ModelConfig, dict[str, Any]]:

@@ -27,9 +27,9 @@ def build(
         return timm.create_model(name, pretrained=config.weights == PRETRAINED, **arguments)
     except Exception as error:
         if "img_size" in str(error) and "img_size" not in config.kwargs:
-            # No transformer: built as it is, so that it can be refused for what it is.
+            # No transformer but a network for images of any size: a teacher, or to be refused for what it is.
             del arguments["img_size"]
-            return timm.create_model(name, **arguments)
+            return timm.create_model(name, pretrained=config.weights == PRETRAINED, **arguments)
         raise ValueError(
             f"model.kwargs: {arguments} do not fit {name} ({error}); allowed: the arguments of its timm "
             "constructor; correct model.kwargs or data.img_size"

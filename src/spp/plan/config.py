@@ -81,6 +81,8 @@ class RuntimeConfig(Config):
     """How spp.data finds the files of the data set; plan does not look into it."""
     model: dict[str, Any] = field(default_factory=dict)
     """How spp.models finds the files of the network; plan does not look into it."""
+    teacher: dict[str, Any] = field(default_factory=dict)
+    """How spp.models finds the files of a teacher that is not the dense network."""
     task: dict[str, Any] = field(default_factory=dict)
     """How spp.tasks finds its files; plan does not look into it."""
     num_workers: int = 0

@@ -40,7 +40,7 @@ SEARCHES = ("update", "search")
 
 GENERAL_FIELDS = (
     "accelerator", "budget", "calibration", "cluster", "data", "logger", "method", "model", "num_threads",
-    "num_workers", "paths", "pipeline", "repair", "rest_of_walk", "seed", "sparsity", "store", "task",
+    "num_workers", "paths", "pipeline", "repair", "rest_of_walk", "seed", "sparsity", "store", "task", "teacher",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 
@@ -54,13 +54,15 @@ _Recipe = TypeVar("_Recipe", bound=PassConfig)
 class Readers:
     """How the groups of other rooms become configs; plan calls on nobody, so they come from outside.
 
-    `task`, `model` and `data` return the config and how its files are found here (`RuntimeConfig`); the last argument
-    of `data` is the folder for its caches. `fingerprint` gets what `data` returned. `fixed_augment` returns what of a
-    recipe's `augment` also changes samples that are only looked at.
+    `task`, `model`, `teacher` and `data` return the config and how its files are found here (`RuntimeConfig`), and
+    `teacher` None for the dense network; the last argument of `data` is the folder for its caches. `fingerprint` gets
+    what `data` returned. `fixed_augment` returns what of a recipe's `augment` also changes samples that are only looked
+    at.
     """
 
     task: "Callable[[dict[str, Any]], tuple[TaskConfig, dict[str, Any]]]"
     model: "Callable[[dict[str, Any]], tuple[ModelConfig, dict[str, Any]]]"
+    teacher: "Callable[[dict[str, Any]], tuple[ModelConfig | None, dict[str, Any]]]"
     data: "Callable[[dict[str, Any], str], tuple[DataConfig, dict[str, Any]]]"
     fingerprint: "Callable[[DataConfig, dict[str, Any]], dict[str, Any]]"
     fixed_augment: "Callable[[Mapping[str, Any]], dict[str, Any]]"
@@ -68,10 +70,14 @@ class Readers:
 
 @dataclass(frozen=True, kw_only=True)
 class PointSetup:
-    """What every pipeline may use, checked; `recipes` holds those that the pipeline names, and no others."""
+    """What every pipeline may use, checked; `recipes` holds those that the pipeline names, and no others.
+
+    `teacher` is a network that teaches in place of the dense one; None: the dense one.
+    """
 
     task: "TaskConfig"
     model: "ModelConfig"
+    teacher: "ModelConfig | None"
     data: "DataConfig"
     seed: int
     recipes: Mapping[str, PassConfig]
@@ -101,7 +107,13 @@ class PointSetup:
         inputs: Mapping[str, Stage] | None = None,
         **config: Config | Mapping[str, Any] | float | str,
     ) -> Stage:
-        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs."""
+        """One stage of a pipeline: `config` is what its key hashes, next to the keys of its inputs.
+
+        A stage whose recipe distills from another network than the dense one also has that in its config.
+        """
+        recipe = config.get("recipe")
+        if self.teacher is not None and isinstance(recipe, PassConfig) and recipe.distills:
+            config = {**config, "teacher": self.teacher}
         plain = {
             name: value if isinstance(value, Mapping | int | float | str) else value.identity()
             for name, value in config.items()
@@ -244,7 +256,7 @@ class Setup(PointSetup):
         budget = {"kind": self.budget.kind, "value": size}
         member = family = self._repaired(family, dense)
         if recipe.epochs > 0:
-            teacher = {"dense": dense} if recipe.distills else {}
+            teacher = {"dense": dense} if recipe.distills and self.teacher is None else {}
             label, inputs = f"member {format_size(size)}", {"family": family, **teacher}
             member = self.stage("finetune", label=label, inputs=inputs, **self.shared, recipe=recipe, budget=budget)
         inputs = {"member": member, "reference": self._measured("dense", {"member": dense})}
@@ -329,6 +341,10 @@ def read_setup(
     allowed = f"1 for method={method.name}, whose search ends in one member"
     require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
     finetune = common["recipes"].get("finetune")
+    for name, recipe in common["recipes"].items():
+        is_driven = name in SEARCHES and method.is_driven_by_dense
+        allowed = f"0 where the dense network alone drives the search of method={method.name}"
+        require(not (is_driven and recipe.distills), f"{name}.distill_weight", recipe.distill_weight, allowed, "use 0")
     setup = Setup(
         **common,
         method=method,
@@ -351,11 +367,13 @@ def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers
     cluster = _read_cluster(cfg["cluster"])
     task, task_runtime = readers.task(dict(cfg["task"]))
     model, model_runtime = readers.model(dict(cfg["model"]))
+    teacher, teacher_runtime = readers.teacher(dict(cfg["teacher"]))
     data, data_runtime = readers.data(dict(cfg["data"]), str(Path(cfg["paths"]["store"], "cache").absolute()))
     runtime = RuntimeConfig.read(
         {
             "task": task_runtime,
             "model": model_runtime,
+            "teacher": teacher_runtime,
             "data": data_runtime,
             "num_workers": cfg["num_workers"],
             "num_threads": cfg["num_threads"],
@@ -368,9 +386,10 @@ def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers
     return {
         "task": task,
         "model": model,
+        "teacher": teacher,
         "data": data,
         "seed": _read_seed(cfg["seed"]),
-        "recipes": {name: _read_recipe(cfg, name) for name in recipes},
+        "recipes": {name: _read_recipe(cfg, name, has_teacher=teacher is not None) for name in recipes},
         "runtime": runtime,
         "cluster": cluster,
         "default_gpus": default_gpus,
@@ -392,12 +411,12 @@ def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:
     return cluster
 
 
-def _read_recipe(cfg: Mapping[str, Any], name: str) -> PassConfig:
+def _read_recipe(cfg: Mapping[str, Any], name: str, *, has_teacher: bool) -> PassConfig:
     _check_set(name, cfg.get(name))
     recipe = RECIPES[name].read(cfg[name], name)
-    is_taught = name != "dense" or not recipe.distills
-    weight = "dense.distill_weight"
-    require(is_taught, weight, recipe.distill_weight, "0, as the dense network is the teacher", "use 0")
+    can_be_taught = name != "dense" or has_teacher or not recipe.distills
+    allowed = "0 where the dense network is the teacher"
+    require(can_be_taught, "dense.distill_weight", recipe.distill_weight, allowed, "use 0, or name a teacher")
     return recipe
 
 

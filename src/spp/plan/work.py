@@ -83,7 +83,11 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
     if not epochs:
         return _forward(macs, num_val, batch_size)
     passes = macs * _PASSES[spec["kind"]]
-    passes += size.macs if recipe.get("distill_weight") else 0
+    if recipe.get("distill_weight"):
+        teacher = size_of(config["teacher"], config["data"]) if "teacher" in config else size
+        if teacher is None:
+            return None
+        passes += teacher.macs
     num_validated = num_val if spec["kind"] in _VALIDATES else 0
     return Work(
         macs=epochs * (num_train * passes + num_validated * macs),

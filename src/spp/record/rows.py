@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spp.plan.graph import Point
+from spp.plan.spec import Stage
 from spp.record.lineage import Lineage
 from spp.record.variants import PLACE_WORDS
 
@@ -140,9 +141,14 @@ class RowMaker:
 
 
 def _recipes(lineage: Lineage) -> dict[str, dict[str, Any]]:
-    """The recipes of search, walk and finetuning, as far as there are any, by the kinds of their stages."""
+    """The recipes of search, walk and finetuning, as far as there are any, by the kinds of their stages, each with its
+    `teacher` where that is not the dense network."""
     stages = (lineage.search, lineage.family, lineage.member)
-    return {stage.kind: dict(stage.config["recipe"]) for stage in stages if "recipe" in stage.config}
+    return {stage.kind: {**stage.config["recipe"], **_teacher(stage)} for stage in stages if "recipe" in stage.config}
+
+
+def _teacher(stage: Stage) -> dict[str, Any]:
+    return {"teacher": dict(stage.config["teacher"])} if "teacher" in stage.config else {}
 
 
 def identity(point: Point, lineage: Lineage, variant: str) -> Row:

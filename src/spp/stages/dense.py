@@ -10,7 +10,7 @@ from spp.stages import dense_language
 from spp.stages.context import StageRun
 from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
-from spp.stages.opening import describe_dense, open_samples
+from spp.stages.opening import describe_dense, open_samples, open_teacher
 from spp.stages.training import WeightTraining, train
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, set_drop_path
@@ -38,7 +38,8 @@ def run(stage: StageRun) -> dict[str, Any]:
         load_given(model, config, stage.runtime.model["weights_file"])
     if not recipe.is_empty:
         num_steps = recipe.num_steps(data.steps_per_epoch)
-        model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage), data, stage))
+        teacher = open_teacher(stage, recipe, data, task)
+        model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage, teacher), data, stage))
     stage.leave_to_leader()
 
     model.cpu()

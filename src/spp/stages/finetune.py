@@ -67,7 +67,8 @@ def run(stage: StageRun) -> dict[str, Any]:
     member = load_member(source, drop_path=recipe.drop_path, runtime=stage.runtime.model).train()
     num_steps = recipe.num_steps(data.steps_per_epoch)
     sparse = description.get("sparse", ())
-    module = MemberTraining(member, recipe, task, num_steps, stage, open_teacher(stage, recipe), sparse)
+    teacher = open_teacher(stage, recipe, data, task)
+    module = MemberTraining(member, recipe, task, num_steps, stage, teacher, sparse)
     member.load_state_dict(train(module, data, stage))
     stage.leave_to_leader()
 

@@ -19,6 +19,7 @@ from spp.plan.recipes import PassConfig
 from spp.stages.context import StageRun
 from spp.stages.devices import find_device, seed_everything
 from spp.stages.member import build_untrained
+from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs, set_drop_path
 from spp.structure.pair import Pair
 from spp.tasks.config import TaskConfig
@@ -82,7 +83,7 @@ def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
     model = load_dense_of(stage, "dense")
     pairs = find_pairs(model, per_head=_model_of(stage).per_head)
     set_drop_path(model, recipe.drop_path)
-    return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe))
+    return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe, data, task))
 
 
 def load_dense_of(stage: StageRun, role: str) -> nn.Module:
@@ -98,9 +99,17 @@ def load_dense(stage: StageRun, ref: Mapping[str, str]) -> nn.Module:
     return model
 
 
-def open_teacher(stage: StageRun, recipe: PassConfig) -> nn.Module | None:
-    """The dense network, frozen, where the recipe has it teach."""
-    return load_dense_of(stage, "dense").requires_grad_(False).eval() if recipe.distills else None
+def open_teacher(stage: StageRun, recipe: PassConfig, data: DataModule, task: Task) -> nn.Module | None:
+    """The network that teaches, frozen: the stage's own teacher, else the dense one; None where the recipe has none.
+
+    Raises:
+        ValueError: one line, if a teacher of its own does not fit data or task.
+    """
+    if not recipe.distills:
+        return None
+    if "teacher" not in stage.config:
+        return load_dense_of(stage, "dense").requires_grad_(False).eval()
+    return build_teacher(ModelConfig.from_spec(stage.config["teacher"], "teacher"), data, task, stage.runtime.teacher)
 
 
 def method_of(stage: StageRun) -> MethodConfig:

@@ -1,6 +1,6 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,14 +14,18 @@ from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest
 from spp.models.build import build
 from spp.models.config import TRAIN
+from spp.models.registry import in_words_of_teacher
 from spp.models.weights import load_given
 from spp.plan.keys import canonical_json
 from spp.plan.one_shot import OneShotSetup
 from spp.plan.recipes import PassConfig
 from spp.plan.setup import PointSetup, Setup
+from spp.stages.distillation import Distillation, hidden_distance
 from spp.stages.finite import tensors_of
 from spp.stages.opening import describe_dense
+from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs
+from spp.structure.hidden import hidden_points
 from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
 from spp.tasks.registry import build_task
@@ -80,6 +84,11 @@ class _Preflight:
         if network_key not in self._networks:
             self._networks[network_key] = _build(setup, data)
         masked = self._networks[network_key]
+        for name, recipe in setup.recipes.items():
+            if recipe.distills and not recipe.is_empty:
+                teacher = None if setup.teacher is None else setup.teacher.plain()
+                if self._is_new("teacher", network_key, teacher, recipe.distill_hidden > 0, dict(recipe.augment)):
+                    _check_teacher(setup, name, recipe, masked.model)
         if self._is_new("budget", network_key, setup.budget.plain(), setup.method.min_units):
             for size in setup.budget.values:
                 absolute_size(masked.pairs, setup.budget.kind, size, setup.method.min_units, field="budget.values")
@@ -135,6 +144,42 @@ def _check_recipe(setup: PointSetup, name: str, recipe: PassConfig, data: DataMo
             f"{name}.batch_size: {recipe.batch_size} is more than there is; allowed: up to the "
             f"{data.num_train_samples} training {data.facts.samples}; use a smaller one"
         )
+
+
+def _check_teacher(setup: Setup, name: str, recipe: PassConfig, model: torch.nn.Module) -> None:
+    """Refuse a teacher that does not take the recipe's inputs, knows other classes, or has other hidden states."""
+    data = open_data(
+        setup.data, setup.runtime.data, batch_size=1, augment=recipe.augment, seed=setup.seed, num_workers=0
+    )
+    task = _open_task(setup, data)
+    if setup.teacher is None:
+        if recipe.distill_hidden:
+            _in_words_of_recipe(name, lambda: hidden_points(model))
+        return
+    with torch.random.fork_rng():
+        teacher = build_teacher(setup.teacher, data, task, setup.runtime.teacher)
+    try:
+        _check_fit(teacher, data, task)
+    except ValueError as error:
+        raise ValueError(in_words_of_teacher(error)) from None
+    if recipe.distill_hidden:
+        _in_words_of_recipe(name, lambda: _compare_states(model, teacher.eval(), recipe, data, task))
+
+
+def _compare_states(
+    model: torch.nn.Module, teacher: torch.nn.Module, recipe: PassConfig, data: DataModule, task: Task
+) -> None:
+    batch = default_collate([data.val_samples(data.split_indices[1][:1])[0]])
+    _, lesson = Distillation(model, teacher, recipe, task).show(model, task.inputs(batch))
+    hidden_distance(lesson.own_states, lesson.states)
+
+
+def _in_words_of_recipe(name: str, look: Callable[[], Any]) -> None:
+    try:
+        look()
+    except ValueError as error:
+        is_of_recipe = str(error).startswith("distill_")
+        raise ValueError(f"{name}.{error}" if is_of_recipe else f"{name}.distill_hidden: {error}") from None
 
 
 def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[float, str]:

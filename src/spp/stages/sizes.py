@@ -2,8 +2,8 @@
 
 A question is {"model": config, "inputs": {...}, "num_outputs": n, "min_units": n, "budget": {kind, values}, if any}, a
 line of JSON each; so is an answer, {"macs", "params", "units", "range": kind -> least and largest budget, "refused":
-why a budget cannot be reached, or null} or {"error": text}. Networks are built on torch's meta device: no memory is
-taken, no weight is drawn, no file is read.
+why a budget cannot be reached, or null} or {"error": text}; "range" is empty of a network that cannot be pruned.
+Networks are built on torch's meta device: no memory is taken, no weight is drawn, no file is read.
 """
 
 import json
@@ -25,7 +25,7 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to a question.
 
     Raises:
-        ValueError: if the network cannot be built or pruned.
+        ValueError: if the network cannot be built.
     """
     # Its own weights would be loaded; how large it is does not depend on them.
     config = ModelConfig.from_spec({**question["model"], "weights": TRAIN, "ema": False, "tag": None}, "model")
@@ -33,8 +33,11 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
     with torch.device("meta"):
         model = build(architecture_of(config, inputs, question["num_outputs"], samples={}, outputs=""))
         example = torch.empty(1, inputs["in_chans"], inputs["img_size"], inputs["img_size"])
-    pairs = find_pairs(model, per_head=config.per_head)
     cost = count_cost(model, example)
+    try:
+        pairs = find_pairs(model, per_head=config.per_head)
+    except ValueError:  # nothing of it can be pruned: a teacher
+        return {"macs": cost.macs, "params": cost.params, "units": 0, "range": {}, "refused": None}
     refused = _refused(pairs, question["budget"], question["min_units"]) if "budget" in question else None
     within = {kind: budget_range(pairs, kind, question["min_units"]) for kind in KINDS}
     size = {"macs": cost.macs, "params": cost.params, "units": sum(pair.size for pair in pairs)}

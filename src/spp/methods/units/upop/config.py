@@ -8,11 +8,12 @@ mask lowers the loss) are pruned up to a share p sin(pi (t+1) / 2T) of the total
 
 Mended: the constant 12 that an attention unit weighs (right for DeiT-S alone) is the unit's real price in the budget's
 kind, and the query-key-value bias is cut along with its rows; the released compaction loses the bias of every attention
-and trains on from a fresh one, uniform in +-1/sqrt(d) for d inputs. `released_quirks=true` brings back both. Left out:
-the L1 terms, which cannot change the choice.
+and trains on from a fresh one, uniform in +-1/sqrt(d) for d inputs. `released_quirks=true` brings back both, and the
+released place of the MLP's masks. Left out: the L1 terms, which cannot change the choice.
 
-Ours: the masks sit behind the activation of the MLP, not before it; p follows from the budget to be achieved, and the
-last choice fills it; with `tied=false` the query-key and the value channels are pruned apart.
+Ours: the masks sit behind the activation of the MLP, not before it, which for the decaying masks between 0 and 1 is
+another function (those of queries, keys and values multiply the same either way); p follows from the budget to be
+achieved, and the last choice fills it; with `tied=false` the query-key and the value channels are pruned apart.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class UPopConfig(MethodConfig):
     min_units: int = 1
     """Units that every module keeps at least."""
     released_quirks: bool = False
-    """An attention unit weighs 12 MLP units, whatever the model; query-key-value biases are drawn anew in the end."""
+    """An attention unit weighs 12 MLP units, whatever the model; query-key-value biases are drawn anew in the end; the
+    masks of an MLP multiply before its activation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +49,15 @@ class UPopConfig(MethodConfig):
             "a positive whole number, or null",
             "use null",
         )
+
+    @property
+    def masks_first_maps(self) -> bool:
+        return self.released_quirks
+
+    @property
+    def num_revisions(self) -> int:
+        # The place of the masks.
+        return int(self.released_quirks)
 
 
 CONFIG = UPopConfig

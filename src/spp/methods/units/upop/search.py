@@ -36,9 +36,10 @@ class UPopSearch(BudgetSearch):
         self.alpha = torch.ones(len(self.bundles), dtype=torch.float64)
         self.share_removed = 1 - self.bundles.keep_share(budget, config.min_units)
         self.interval = config.interval or max(1, round(num_steps / max(1.0, 100 * self.share_removed)))
-        # The tied mask multiplies the queries and the keys; ours multiplies their product.
+        # The tied mask multiplies the queries and the keys; behind the first maps ours does, too, else their product.
+        is_squared = config.tied and not config.masks_first_maps
         self._power = torch.cat(
-            [torch.full((pair.size,), 2.0 if config.tied and pair.kind == "qk" else 1.0) for pair in self.pairs]
+            [torch.full((pair.size,), 2.0 if is_squared and pair.kind == "qk" else 1.0) for pair in self.pairs]
         ).double()
 
     def after_backward(self) -> None:
