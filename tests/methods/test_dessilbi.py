@@ -52,6 +52,77 @@ def reference(masked, batches, step, mu, kappa, alpha, lam, norm):
     return units, value, gamma, entry
 
 
+def released_path(masked, batches, step, mu, num_steps_of_never=2000):
+    """The core optimizer and the record of entries as released (kappa 1, threshold 1, momentum .9).
+
+    Z and Gamma have the shapes of the matrices; what is a filter there is a group of the units' weights here. Moves the
+    weights of `masked`; returns Z by matrix, and by group its first step in the support and what it is pruned by.
+    """
+    model, groups = masked.model, {}
+    for number, unit in enumerate((pair, unit) for pair in masked.pairs for unit in range(pair.size)):
+        for parameter, index in places(model, *unit):
+            group = groups.setdefault(id(parameter), (parameter, torch.full(parameter.shape, -1)))[1]
+            group[index] = number
+    num_groups = 1 + max(int(group.max()) for _, group in groups.values())
+
+    def norms(tensors):
+        squares = torch.zeros(num_groups, dtype=torch.float64)
+        for tensor, (_, group) in zip(tensors, groups.values(), strict=True):
+            squares.index_add_(0, group.flatten(), tensor.double().square().flatten())
+        return squares.sqrt()
+
+    matrices = [parameter for parameter, _ in groups.values()]
+    z = [torch.zeros_like(matrix) for matrix in matrices]
+    gamma = [torch.zeros_like(matrix) for matrix in matrices]
+    buffers = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
+    first = torch.full((num_groups,), float(num_steps_of_never), dtype=torch.float64)
+    for k, (images, labels) in enumerate(batches):
+        model.zero_grad()
+        F.cross_entropy(masked(images), labels).backward()
+        with torch.no_grad():
+            apart = [matrix - g for matrix, g in zip(matrices, gamma, strict=True)]
+            for parameter, buffer in buffers.items():
+                buffer.mul_(0.9).add_(parameter.grad)
+                parameter -= step * buffer
+            for matrix, value, difference in zip(matrices, z, apart, strict=True):
+                matrix -= step / mu * difference
+                value += step / mu * difference
+            shrunk = (1 - 1 / norms(z)).clamp(min=0)
+            gamma = [v * shrunk[group].float() for v, (_, group) in zip(z, groups.values(), strict=True)]
+            first = torch.where((shrunk > 0) & (first == num_steps_of_never), float(k), first)
+    return z, first, norms([matrix.detach() for matrix in matrices]) - first
+
+
+def test_the_quirks_are_the_released_path_and_order(tiny):
+    """200 steps with the released step size, mu and kappa of its smallest example."""
+    masked, plain = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, 200)
+    search = tiny.search(DessiLBIConfig(mu=20.0, lr=0.1, lam=1.0, released_quirks=True), masked, 200)
+    buffers = {parameter: torch.zeros_like(parameter) for parameter in masked.model.parameters()}
+    for images, labels in batches:
+        masked.model.zero_grad()
+        search.before_forward()
+        F.cross_entropy(masked(images), labels).backward()
+        task = {parameter: parameter.grad.clone() for parameter in buffers}
+        search.after_backward()
+        with torch.no_grad():
+            for parameter, buffer in buffers.items():
+                buffer.mul_(0.9).add_(task[parameter])
+                parameter -= 0.1 * (buffer + parameter.grad - task[parameter])
+    z, first, order = released_path(plain, batches, 0.1, 20.0)
+    for part, value in zip(search.parts.values(), z, strict=True):
+        torch.testing.assert_close(part.value, value, rtol=1e-2, atol=1e-3)
+    entered = first < 2000
+    assert 10 < int(entered.sum()) < len(first) - 10
+    assert torch.equal(entered, search.entry.isfinite())
+    assert torch.equal(search.entry[entered].floor(), first[entered])
+    scores = torch.cat(list(search.scores().values()))
+    torch.testing.assert_close(scores[entered], order[entered], rtol=1e-2, atol=1e-3)
+    # What never entered is behind all others, and among itself the norm decides: 2000 stands for never, here 200.
+    torch.testing.assert_close(scores[~entered] + 200, order[~entered] + 2000, rtol=1e-2, atol=1e-3)
+    assert scores[~entered].max() < scores[entered].min()
+
+
 def rms(x):
     return float(x.square().mean().sqrt())
 

@@ -78,6 +78,35 @@ def test_the_path_is_proximal_gradient_and_the_score_is_the_last_lambda_of_chang
     assert min(scores[is_in].tolist()) >= max(scores[~is_in].tolist(), default=0.0)
 
 
+@pytest.mark.parametrize("priced", [True, False])
+def test_one_lambda_is_iterative_soft_thresholding(tiny, priced):
+    """200 steps beside the rule, mask by mask: of the paper's Lasso no code is released, so it is the textbook's."""
+    num_steps, lam, lr, masked, plain = 200, 0.5, 0.02, tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, num_steps)
+    config = LassoConfig(lam=lam, lr=lr, momentum=0.0, priced=priced)
+    search = tiny.search(config, masked, num_steps)
+    tiny.run(search, batches)
+
+    costs = {pair.name: pair.macs_per_unit if priced else 1.0 for pair in plain.pairs}
+    attention = [pair for pair in plain.pairs if pair.kind != "mlp"]
+    mean = sum(costs[pair.name] * pair.size for pair in attention) / sum(pair.size for pair in attention)
+    masks = {pair.name: torch.ones(pair.size, dtype=torch.float64) for pair in plain.pairs}
+    num_measured, measured = 10, []
+    for number, batch in enumerate(batches):
+        slopes = dict(zip(masks, gradient(plain, masks, batch).split([p.size for p in plain.pairs]), strict=True))
+        prices = {name: cost / mean for name, cost in costs.items()}
+        if number < num_measured:
+            measured.append(torch.cat([slopes[pair.name].abs() / prices[pair.name] for pair in attention]).mean())
+            continue
+        scale = float(sum(measured)) / num_measured
+        for name, mask in masks.items():
+            step = lr / (scale * prices[name])  # the metric in which the penalty lam scale price |m| shrinks by lr lam
+            for unit, value in enumerate((mask - step * slopes[name]).tolist()):
+                mask[unit] = math.copysign(max(abs(value) - step * lam * scale * prices[name], 0.0), value)
+    torch.testing.assert_close(search.mask, join(plain.pairs, masks), rtol=1e-3, atol=1e-4)
+    assert 0 < int((search.mask == 0).sum()) < len(search.mask)
+
+
 def quadratic(search, curvature, centre, num_steps):
     """Take steps on 1/2 sum a (m - b)^2, whose Lasso has a closed form."""
     sizes = [pair.size for pair in search.pairs]
