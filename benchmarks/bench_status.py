@@ -17,11 +17,11 @@ from spp.cli.network_sizes import NetworkSizes
 from spp.cli.specs import Specs
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
+from spp.process import this_process
 from spp.schedule.estimate import Estimator
 from spp.schedule.status import plan_status, sweep_status
 from spp.store.atomic import append_line
 from spp.store.claim import Holder
-from spp.store.process import this_process
 from spp.store.store import Store
 
 RECIPE = {f"setting_{n}": n / 7 for n in range(30)}

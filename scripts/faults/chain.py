@@ -4,14 +4,15 @@ import contextlib
 import hashlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from spp.store.atomic import is_temporary
 from spp.store.forms import KEY
 from spp.store.store import ARTIFACTS, Store
+from spp.temporary import is_temporary
 
 WORDS = (
     "run", "-m", "method=spp,taylor", "debug=fast", "logger=off", "budget.values=[0.5]", "data.num_train=300",
@@ -61,6 +62,9 @@ def start(words: list[str], log: Path, before: Callable[[], None] = lambda: None
     code = 1
     try:
         os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What ignores them, as nohup and a shell's & do, would hand that on, and the command would rightly go on.
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -1,8 +1,8 @@
 import pytest
 
 from spp.cli.sweeps import command, find_sweep, noted_runner, runners, view_sweep
+from spp.process import this_process
 from spp.store.claim import claim
-from spp.store.process import this_process
 
 RUNNER = """
 import sys

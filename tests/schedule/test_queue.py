@@ -3,10 +3,10 @@ import subprocess
 import pytest
 
 from spp.plan.cluster import ResourcesConfig
+from spp.process import Process
 from spp.schedule.queue import Job, Unreachable, find_by_name, job_liveness, sacct, scancel, squeue
 from spp.schedule.retry import memory_gb
 from spp.store.claim import Holder
-from spp.store.process import Process
 
 
 @pytest.fixture

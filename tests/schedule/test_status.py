@@ -10,9 +10,9 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
+from spp.process import this_process
 from spp.schedule.status import Live, LiveJob, State, plan_status, sweep_status
 from spp.store.claim import Holder, claim
-from spp.store.process import this_process
 
 # Prints what the status of a sweep reads: file system events with their paths, counted by the interpreter itself.
 WATCHED_STATUS = """

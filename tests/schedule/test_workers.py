@@ -15,10 +15,10 @@ import spp.stages.quick_imports
 import spp.stages.serve
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
+from spp.process import is_alive, process_of
 from spp.schedule.events import What
 from spp.schedule.local import run_local
 from spp.schedule.workers import WorkerServer
-from spp.store.process import is_alive, process_of
 
 # Says what it finds of the state of its process, then changes all of that.
 UNTIDY = """

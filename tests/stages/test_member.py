@@ -1,5 +1,6 @@
 """Members on disk: what is built again computes what was written, also where a quirk is no matter of widths."""
 
+import json
 import shutil
 
 import pytest
@@ -227,6 +228,11 @@ def test_a_walk_starts_from_what_the_tokens_leave_and_a_budget_above_that_is_ref
         ("{", "that is no JSON"),
         ("{}", "without the architecture's model"),
         ('{"architecture": {"model": {}}}', "without the architecture's inputs"),
+        ('{"architecture": {"model": {}, "inputs": {"in_chans": 0}, "num_outputs": 7}}', "with inputs or num_outputs"),
+        ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 1000000000000}}', "with inputs or num_outputs"),
+        ('{"architecture": {"model": {}, "inputs": {"img_size": [-8, 8]}, "num_outputs": 7}}', "with inputs or"),
+        ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7, "samples": []}}', "without what its samples"),
+        ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7, "outputs": 3}}', "without what its samples"),
         ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7}, "widths": "8"}', "without a number of units"),
         (
             '{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7}, "widths": {"blocks.0.mlp": "8"}}',
@@ -238,4 +244,13 @@ def test_a_header_from_elsewhere_is_refused_in_one_line(header, said, tmp_path):
     file = tmp_path / "member.safetensors"
     save_file({"w": torch.zeros(1)}, file, metadata={"spp_member": header})
     with pytest.raises(ValueError, match=rf"^member: '[^']*' has a header {said}[^\n]*; allowed: [^\n]*$"):
+        load_member(file)
+
+
+def test_a_header_of_a_network_that_no_memory_holds_is_refused(tmp_path):
+    file = tmp_path / "member.safetensors"
+    model = {"name": "vit_tiny_patch16_224", "kwargs": {"depth": 1_000_000}}
+    header = {"architecture": {"model": model, "inputs": {"img_size": 16, "in_chans": 3}, "num_outputs": 7}}
+    save_file({"w": torch.zeros(1)}, file, metadata={"spp_member": json.dumps({**header, "widths": {}})})
+    with pytest.raises(ValueError, match=r"^model\.kwargs\.depth: 1000000 is not allowed; allowed: up to 1000"):
         load_member(file)

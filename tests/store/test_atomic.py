@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spp.store.atomic import (
-    append_line,
-    is_temporary,
-    owner_of,
-    read_json,
-    read_lines,
-    remove,
-    temporary,
-    write_bytes,
-    write_json,
-    write_text,
-)
-from spp.store.process import Process, this_process
+from spp.process import Process, this_process
+from spp.store.atomic import append_line, read_json, read_lines, write_bytes, write_json, write_text
+from spp.temporary import is_temporary, owner_of, remove, temporary
 
 OVERWRITE_FOR_EVER = """
 import sys

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from spp.process import this_process
 from spp.store.claim import (
     STALE_SECONDS,
     UNSIGNED_SECONDS,
@@ -18,7 +19,6 @@ from spp.store.claim import (
     release_dead,
     waiting_for,
 )
-from spp.store.process import this_process
 
 # Claims all stages it can get, tells which, and holds them until its input ends.
 GRAB_ALL = """
@@ -46,7 +46,7 @@ ENTER_OFTEN = """
 import os, sys, time
 from pathlib import Path
 from spp.store.claim import AlreadyClaimed, claim
-from spp.store.process import Process, is_alive, this_process
+from spp.process import Process, is_alive, this_process
 from spp.store.store import Store
 root, dies_at = sys.argv[1], int(sys.argv[2])
 store, inside = Store(root), Path(root) / "inside"

@@ -8,13 +8,13 @@ import pytest
 
 from spp.cli.main import main
 from spp.plan.graph import Plan, Point
+from spp.process import this_process
 from spp.schedule.ledger import Ledger
-from spp.store.atomic import temporary
 from spp.store.claim import claim, holder_of
 from spp.store.leftovers import remove_leftovers, remove_unfinished
 from spp.store.marker import ARTIFACTS, DONE
-from spp.store.process import this_process
 from spp.store.store import Store
+from spp.temporary import temporary
 
 WHOLE = [DONE, ARTIFACTS, "spec.json", "summary.json"]
 LEFT = ("claim-3.released", "claim-4", "ranks-7-0.json", "ranks-7-0.ckpt", "last.ckpt", "progress.json", "FAILED")
@@ -61,11 +61,13 @@ def test_a_run_of_what_is_all_done_tidies_it(finished, tmp_path):
     root, sweep = finished
     shutil.copytree(root, tmp_path / "store")
     store = Store(tmp_path / "store")
+    images = store.root / "cache" / "images-0"
+    images.mkdir(parents=True)
     before = sorted(path for path in store.root.rglob("*"))
     plan = store.read_plan(sweep)
     for stage in plan.stages.values():
         (store.stage_dir(stage.kind, stage.key) / "claim-2.released").touch()
-    for folder in (store.sweep_dir(sweep), store.root / "stages" / "dense"):
+    for folder in (store.sweep_dir(sweep), store.root / "stages" / "dense", images.parent, images):
         of_a_dead_process(folder).touch()
     assert main(["run", "debug=fast", "logger=off", f"paths.store={store.root}"]) == 0
     assert sorted(path for path in store.root.rglob("*")) == before

@@ -8,10 +8,10 @@ import pytest
 
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage, StageRef
+from spp.process import this_process
 from spp.store import store as store_module
 from spp.store.atomic import read_lines
 from spp.store.marker import DONE
-from spp.store.process import this_process
 from spp.store.store import FAILED, Store, stage_of
 
 # For each line of its input: forks a worker that kills itself at the n-th thing it does to the file system.

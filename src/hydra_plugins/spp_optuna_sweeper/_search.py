@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from spp.cli.objective import MetricValue, PointFailed
 from spp.cli.sweep_plan import point_name
 from spp.config import Config, require
-from spp.store.process import Process, is_alive, this_process
+from spp.process import Process, is_alive, this_process
 
 try:
     import optuna

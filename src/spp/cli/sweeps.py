@@ -9,11 +9,11 @@ from pathlib import Path
 
 from spp.cli.store_place import store_root
 from spp.plan.graph import Plan
+from spp.process import Process, is_alive, this_process
 from spp.record.lines import NewestValues
 from spp.schedule.status import StageStatus, State, SweepStatus, sweep_status, was_cancelled
 from spp.schedule.waiting import explain
 from spp.store.about import named, read_about
-from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store, utc_now
 
 

@@ -1,11 +1,12 @@
 """Manifests of a data set's files: what its identity is taken from."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from spp.remembered import read_remembered, write_remembered
 
 Identity = dict[str, Any]
 Stamp = list[list[Any]]
@@ -67,28 +68,13 @@ def remember(cache: Path | None, root: Path, stamp: Stamp, compute: Callable[[],
     if cache is None:
         return compute()
     file = cache / f"data-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _read_remembered(file)
+    known = read_remembered(file)
     if known is not None and known["stamp"] == stamp:
         identity: Identity = known["identity"]
         return identity
     identity = compute()
-    cache.mkdir(parents=True, exist_ok=True)
-    # Several planners may write at once, so each writes a file of its own and renames it.
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    content = json.dumps({"stamp": stamp, "identity": identity})
-    partial.write_text(f"{content}\n{hash_lines([content])}\n")
-    partial.replace(file)
+    write_remembered(file, {"stamp": stamp, "identity": identity})
     return identity
-
-
-def _read_remembered(file: Path) -> dict[str, Any] | None:
-    """Stamp and identity; None where there is no such file or it is not as it was written."""
-    try:
-        content, digest = file.read_text().splitlines()
-        known: dict[str, Any] = json.loads(content)
-    except (OSError, ValueError):
-        return None
-    return known if digest == hash_lines([content]) else None
 
 
 def stamp_of(files: Iterable[Path], root: Path) -> Stamp:

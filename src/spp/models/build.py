@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from spp.models.config import TRAIN, ModelConfig
+from spp.models.config import MAX_SIZE, TRAIN, ModelConfig, numbers_in
 
 Architecture = dict[str, Any]
 """The model's config, the form of its inputs, the number of its outputs, and what both are; see `architecture_of`."""
@@ -69,8 +69,14 @@ def problem_of(architecture: object) -> str:
     """What a description from anywhere lacks to be built from; "" if nothing."""
     if not isinstance(architecture, dict) or not isinstance(architecture.get("model"), dict):
         return "without the architecture's model"
-    if not isinstance(architecture.get("inputs"), dict) or "num_outputs" not in architecture:
+    inputs = architecture.get("inputs")
+    if not isinstance(inputs, dict) or "num_outputs" not in architecture:
         return "without the architecture's inputs and num_outputs"
+    sizes = [number for value in (*inputs.values(), architecture["num_outputs"]) for number in numbers_in(value)]
+    if not all(0 < size <= MAX_SIZE for size in sizes):
+        return "with inputs or num_outputs that no network has"
+    if not isinstance(architecture.get("samples", {}), dict) or not isinstance(architecture.get("outputs", ""), str):
+        return "without what its samples and outputs are"
     return ""
 
 

@@ -49,6 +49,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 PACKAGE = "package:"
 """How `weights` begins where an installed Python package holds them."""
 
+MAX_DEPTH, MAX_SIZE = 1000, 1_000_000
+"""More blocks, and larger other numbers, than any network has: making one would take all memory, or days."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
@@ -133,6 +136,15 @@ def _check_arguments(values: Mapping[str, Any], known: tuple[str, ...], where: s
         remedy = f"leave {name} out; a file is only named by model.weights"
         require(name in known, f"{where}.{name}", value, ", ".join(known), remedy)
         require(_is_plain(value), f"{where}.{name}", value, "numbers, words, and lists of them", "give it as one")
+        most = MAX_DEPTH if name.startswith(("depth", "num_hidden_layers")) else MAX_SIZE
+        largest = max(map(abs, numbers_in(value)), default=0)
+        require(largest <= most, f"{where}.{name}", largest, f"up to {most}", "use a smaller one")
+
+
+def numbers_in(value: Any) -> list[float]:
+    """The numbers of a plain value: itself, or those of a list."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [number for number in values if isinstance(number, int | float) and not isinstance(number, bool)]
 
 
 def _is_plain(value: Any) -> bool:

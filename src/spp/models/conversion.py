@@ -1,7 +1,6 @@
 """A GGUF file as a folder that transformers and `spp.models.decoder` read: safetensors in fp32, and the tokenizer."""
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 
 from spp.models.causal import save_quietly
 from spp.models.pretrained import CONFIG_FILE
+from spp.temporary import temporary
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def convert_once(gguf: Path, folder: Path) -> None:
     import transformers
 
     _log.warning("%s is converted once, into %s", gguf.name, folder)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial = temporary(folder.parent)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -3,12 +3,12 @@
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from spp.models.config import PACKAGE
+from spp.remembered import read_remembered, write_remembered
 
 SINGLE_FILE, INDEX_FILE, CONFIG_FILE = "model.safetensors", "model.safetensors.index.json", "config.json"
 TOKENIZER_FILES = (
@@ -140,15 +140,10 @@ def _remembered_hash(file: Path, cache: Path | None) -> str:
     state = file.stat()
     question = json.dumps([str(file.resolve()), state.st_size, state.st_mtime_ns])
     known = None if cache is None else cache / f"sha256-{hashlib.sha256(question.encode()).hexdigest()[:20]}.json"
-    if known is not None and known.is_file():
-        content: list[str] = json.loads(known.read_text())
-        if content[0] == question:
-            return content[1]
+    if known is not None and (content := read_remembered(known)) is not None and content[0] == question:
+        return str(content[1])
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if known is not None:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        partial = known.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps([question, digest]))
-        partial.replace(known)
+        write_remembered(known, [question, digest])
     return digest

@@ -24,9 +24,6 @@ _SOURCES = ("url", "hf_hub_id", "file", "state_dict")
 """Arguments that tell where pretrained weights are."""
 _RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
 
-MAX_DEPTH, MAX_WIDTH = 1000, 100_000
-"""More blocks, and larger other numbers in the arguments of a constructor, than any network has."""
-
 
 def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[ModelConfig, dict[str, Any]]:
     """Check the group `model`.
@@ -55,13 +52,10 @@ def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[Mod
         runtime["folder"] = str(factory.folder)
     elif config.library == "clip":
         require_transformers()
-        for sizes in (config.kwargs, config.kwargs.get("vision", {}), config.kwargs.get("text", {})):
-            _check_sizes(sizes)
         allowed = "train, or the path of a checkpoint, such as model.safetensors of a folder of transformers"
         require(config.weights != PRETRAINED, "model.weights", config.weights, allowed, "name a file")
     else:
         _check_name(str(config.name))
-        _check_sizes(config.kwargs)
         if config.weights == PRETRAINED and "." not in str(config.name):
             config = replace(config, tag=_pinned_tag(str(config.name)) or None)
     if config.weights not in (TRAIN, PRETRAINED):
@@ -101,7 +95,6 @@ def _read_causal(config: ModelConfig, cache: str | None) -> tuple[ModelConfig, d
     """The config of a language model with the hash of its weights, and how a worker finds them."""
     require_transformers()
     if config.weights == TRAIN:
-        _check_sizes(config.kwargs)
         return config, {}
     require(not config.kwargs, "model.kwargs", config.kwargs, "{}: a pretrained model has its own", "leave it out")
     assert config.name is not None
@@ -148,17 +141,6 @@ def _check_name(name: str) -> None:
         f"model.name: {name!r} is no timm model; allowed: a ViT, DeiT or Swin of timm"
         f"{' such as ' + ', '.join(close) if close else ''}; use model.name=deit_tiny_patch16_224"
     )
-
-
-def _check_sizes(kwargs: Mapping[str, Any]) -> None:
-    """Refuse numbers that no network has: making it would take all memory, or days."""
-    for name, value in kwargs.items():
-        most = MAX_DEPTH if name.startswith(("depth", "num_hidden_layers")) else MAX_WIDTH
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, int | float) and abs(number) > most:
-                raise ValueError(
-                    f"model.kwargs.{name}: {number} is not allowed; allowed: up to {most}; use a smaller one"
-                )
 
 
 def _timm_files() -> list[Path]:

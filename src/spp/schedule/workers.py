@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from spp.store.process import is_alive, process_of
+from spp.process import is_alive, process_of
 
 CLOSE_SECONDS = 5.0
 POLL_SECONDS = 0.01

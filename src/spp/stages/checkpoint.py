@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from spp.stages.ranks import link_or_copy
-from spp.store.atomic import remove, temporary
 from spp.store.store import CHECKPOINT, PARTIAL
+from spp.temporary import remove, temporary
 
 FORMAT = 2
 PREVIOUS = "previous.ckpt"

@@ -30,10 +30,10 @@ with quick_imports():
     from spp.stages.log import write_log
     from spp.stages.media import log_members
     from spp.stages.ranks import Meeting, NotLeaderError, Ranks, find_ranks
-    from spp.store.atomic import remove
     from spp.store.claim import EXIT_CLAIMED, AlreadyClaimed, Holder, Liveness, claim
     from spp.store.provenance import collect
     from spp.store.store import Store
+    from spp.temporary import remove
 
 POLL_SECONDS = 2.0
 """How often a worker that waits for another one looks for it."""

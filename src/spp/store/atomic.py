@@ -8,36 +8,18 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spp.store.process import Process, is_alive, this_process
+from spp.temporary import replacing
 
 DIGEST = "sha256"
 """The field that `write_json` adds, and `read_json` takes away."""
 
-_PREFIX = ".tmp-"
 _ENDING = re.compile(rb'(?:, )?"sha256": "([0-9a-f]{64})"\}\s*')
 _ENDING_BYTES = 100
-
-
-def temporary(folder: Path) -> Path:
-    """A fresh name in `folder` that tells its process, so that the next worker knows whether it is in use."""
-    return folder / f"{_PREFIX}{this_process().tag}-{secrets.token_hex(4)}"
-
-
-def is_temporary(name: str) -> bool:
-    return name.startswith(_PREFIX)
-
-
-def owner_of(name: str) -> Process | None:
-    """The process that a `temporary` name belongs to; None if it does not say."""
-    return Process.from_tag(name.removeprefix(_PREFIX).rpartition("-")[0])
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -47,18 +29,13 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     # A sibling, because a rename is atomic only within one file system. The mode follows the umask (unlike
     # that of tempfile), because a store may be shared by a group.
-    sibling = temporary(path.parent)
-    try:
+    with replacing(path) as sibling:
         with naming(path), open(sibling, "xb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         _make_way(path)
-        os.replace(sibling, path)
-    except BaseException:
-        sibling.unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -159,45 +136,6 @@ def read_lines(path: Path, last: int | None = None) -> list[dict[str, Any]]:
     return rows if last is None else rows[-last:]
 
 
-def remove_abandoned(folder: Path, *, after_seconds: float, is_alone: bool = True) -> None:
-    """Remove what dead processes were writing into a folder.
-
-    Of a process of another machine nobody here knows whether it lives: it counts as dead after `after_seconds`.
-
-    Args:
-        folder: where to look; not below.
-        after_seconds: for processes of other machines.
-        is_alone: whether nobody but the caller is at work there, so that what its own process left is of an earlier
-            try.
-    """
-    for entry in scan(folder):
-        if is_temporary(entry.name) and _is_abandoned(entry, after_seconds, is_alone):
-            remove(Path(entry.path))
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; nothing where there is neither."""
-    try:
-        path.unlink(missing_ok=True)
-    except NotADirectoryError:
-        return
-    except (IsADirectoryError, PermissionError):  # the latter is what some systems say of a folder
-        if not path.is_dir():
-            raise
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_abandoned(entry: os.DirEntry[str], after_seconds: float, is_alone: bool) -> bool:
-    owner = owner_of(entry.name)
-    alive = None if owner is None else is_alive(owner)
-    if alive is False or (owner == this_process() and is_alone):
-        return True
-    try:
-        return alive is None and time.time() - entry.stat(follow_symlinks=False).st_mtime >= after_seconds
-    except FileNotFoundError:
-        return False
-
-
 def is_unwritable(error: OSError) -> bool:
     """Whether an error says that one may not write there, such as to a store that is mounted read only."""
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -206,15 +144,6 @@ def is_unwritable(error: OSError) -> bool:
 def is_full(error: OSError) -> bool:
     """Whether an error says that there is no room left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing if it is not there."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def require_json(path: Path) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from spp.process import Process, is_alive, this_process
 from spp.store.atomic import naming, read_json
 from spp.store.clock import server_time
 from spp.store.forms import is_job
-from spp.store.process import Process, is_alive, this_process
 from spp.store.store import Store
 
 BEAT_SECONDS = 60.0

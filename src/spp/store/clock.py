@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from spp.store.atomic import temporary
+from spp.temporary import temporary
 
 _REMEMBERED_SECONDS = 30.0
 

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from spp.store.atomic import read_json, scan, temporary
+from spp.store.atomic import read_json
 from spp.store.claim import Liveness, holder_of
 from spp.store.marker import SET_ASIDE
 from spp.store.store import Store
+from spp.temporary import scan, temporary
 
 FRESH_SECONDS = 3600.0
 CODE_SECONDS = 24 * 3600.0

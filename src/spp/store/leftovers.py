@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from spp.store.atomic import is_temporary, remove, remove_abandoned, scan
 from spp.store.claim import CLAIM_PREFIX, Liveness, holder_of
+from spp.store.garbage import CACHE, CODE
 from spp.store.store import NOT_BESIDE_DONE, Store
+from spp.temporary import is_temporary, remove, remove_abandoned, scan
 
 RANKS_PREFIX = "ranks-"
 """How the files begin by which the processes of a stage meet."""
@@ -41,10 +42,11 @@ def remove_leftovers(store: Store, kind: str, key: str, names: Iterable[str], al
 
 
 def remove_unfinished(store: Store, sweep: str) -> None:
-    """Remove what dead processes were writing beside the stages: into a sweep, among the copies of the code, and where
-    the time of the file server is asked for."""
+    """Remove what dead processes were writing beside the stages: into a sweep, into the cache, among the copies of the
+    code, and where the time of the file server is asked for."""
     root = store.root
-    folders = [root / "code", *store.sweep_places(sweep), *(Path(entry.path) for entry in scan(root / "stages"))]
+    folders = [root / CODE, root / CACHE, *store.sweep_places(sweep)]
+    folders += [Path(entry.path) for place in (CACHE, "stages") for entry in scan(root / place) if entry.is_dir()]
     for folder in folders:
         with contextlib.suppress(OSError):
             remove_abandoned(folder, after_seconds=_FORGET_SECONDS, is_alone=False)

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from spp.process import this_process
 from spp.store import git
-from spp.store.process import this_process
 from spp.store.snapshot import running
 from spp.store.store import utc_now
 

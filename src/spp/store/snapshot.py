@@ -16,8 +16,9 @@ from typing import Any
 
 from spp.locations import CONF, PIPELINES
 from spp.store import git, trust
-from spp.store.atomic import read_json, temporary, write_json
+from spp.store.atomic import read_json, write_json
 from spp.store.store import utc_now
+from spp.temporary import temporary
 
 FILE = "snapshot.json"
 

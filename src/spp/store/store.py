@@ -22,17 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from spp.plan.spec import Stage, StageRef
+from spp.process import this_process
 from spp.store.atomic import (
     append_line,
     json_line,
     missing,
     read_json,
     read_lines,
-    remove,
-    remove_abandoned,
     require_json,
-    scan,
-    temporary,
     write_json,
     write_text,
 )
@@ -58,8 +55,8 @@ from spp.store.marker import (
     set_aside,
 )
 from spp.store.own_line import own_line
-from spp.store.process import this_process
 from spp.store.sweeps import Sweeps
+from spp.temporary import remove, remove_abandoned, scan, temporary
 
 FAILED = "FAILED"
 CHECKPOINT = "last.ckpt"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from spp.plan.graph import Plan
-from spp.store.atomic import append_line, damaged, read_lines, require_json, scan, write_json
+from spp.store.atomic import append_line, damaged, read_lines, require_json, write_json
 from spp.store.forms import check_batch, check_sweep, plan_of
+from spp.temporary import scan
 
 
 class Sweeps:

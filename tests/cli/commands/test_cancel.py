@@ -10,13 +10,13 @@ import pytest
 from spp.cli.commands.cancel import end_processes
 from spp.cli.main import main
 from spp.cli.sweeps import noted_runner
-from spp.store.process import Process, this_process
+from spp.process import Process, this_process
 from spp.store.store import Store
 
 RUNNER = """
 import dataclasses, json, signal, sys
 from spp.cli.sweeps import noted_runner
-from spp.store.process import this_process
+from spp.process import this_process
 from spp.store.store import Store
 if len(sys.argv) > 3:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

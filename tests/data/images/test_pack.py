@@ -1,6 +1,8 @@
 import multiprocessing
+import os
 import threading
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from spp.data.handles import FileHandles
 from spp.data.images import pack as module
 from spp.data.images.pack import ensure_packed, read_packed
 from spp.data.registry import open_source
+from spp.process import this_process
 
 IMAGES = [b"image %d" % number * number for number in range(40)]
 
@@ -88,6 +91,35 @@ def test_a_claim_left_behind_is_taken_over(table, tmp_path, monkeypatch):
     ensure_packed(table, "image", pack)
     assert all_of(pack) == IMAGES
     assert not claim.exists()
+
+
+def test_a_claim_whose_process_is_gone_is_taken_over_at_once(table, tmp_path):
+    pack, claim = tmp_path / "train.images", tmp_path / "train.claim"
+    me = this_process()
+    claim.write_text(replace(me, start=me.start + 1).tag)
+    began = time.monotonic()
+    ensure_packed(table, "image", pack)
+    assert time.monotonic() - began < module.CLAIM_SECONDS / 2
+    assert all_of(pack) == IMAGES
+    assert not claim.exists()
+
+
+def test_who_waits_is_told_for_whom(table, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "CLAIM_SECONDS", 0.1)
+    pack, claim = tmp_path / "train.images", tmp_path / "train.claim"
+    claim.write_text(this_process().tag)
+    ensure_packed(table, "image", pack)
+    waiting, _ = [record.getMessage() for record in caplog.records]
+    assert waiting.startswith(f"waiting for process {os.getpid()} of {this_process().host}, which copies images")
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path):
+    file, pack = tmp_path / "train.parquet", tmp_path / "cache" / "train.images"
+    file.write_bytes(b"no table")
+    with pytest.raises(pa.ArrowInvalid):
+        ensure_packed(file, "image", pack)
+    assert list(pack.parent.iterdir()) == []
 
 
 def test_no_space_is_said_before_anything_is_copied(photographs, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from spp.cli.markup import escape
 from spp.cli.sweeps import command, find_sweep, runners
 from spp.cli.table import count, make_console
-from spp.store.process import Process, is_alive
+from spp.process import Process, is_alive
 from spp.store.store import Store, utc_now
 
 GRACE_SECONDS = 30.0

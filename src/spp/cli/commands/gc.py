@@ -7,9 +7,9 @@ from pathlib import Path
 from spp.cli.markup import escape
 from spp.cli.sweeps import runners
 from spp.cli.table import count, human_bytes, make_console, make_table
+from spp.process import is_alive
 from spp.schedule.queue import job_liveness
 from spp.store.garbage import Garbage, find_garbage, remove
-from spp.store.process import is_alive
 from spp.store.store import Store
 
 _NOUNS = {"damaged": "damaged folder", "code": "code copy", "cache": "cache file"}

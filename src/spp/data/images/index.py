@@ -20,6 +20,7 @@ import numpy.typing as npt
 from spp.data.files import Stamp
 from spp.data.images.form import complain, find_files, present_files, refuse, stamp_with
 from spp.data.images.source import Access, Split, SplitName
+from spp.temporary import replacing
 
 Index = npt.NDArray[np.void]
 """One row per image with the columns of Row; `file` instead of the file's path is its place among the files."""
@@ -135,11 +136,10 @@ class IndexedImages(ABC):
             return known
         index = self._build(name)
         self.cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        _write_index(partial, index)
-        for outdated in self.cache.glob(f"{prefix}*.npy"):
-            outdated.unlink(missing_ok=True)
-        partial.replace(file)
+        with replacing(file) as partial:
+            _write_index(partial, index)
+            for outdated in self.cache.glob(f"{prefix}*.npy"):
+                outdated.unlink(missing_ok=True)
         return index
 
     def _build(self, name: SplitName) -> Index:

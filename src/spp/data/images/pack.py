@@ -2,13 +2,12 @@
 
 A copy is `num_rows + 1` offsets (int64, little endian) and then the images one after the other. It is made by the
 first process that needs it, under a name of its own, and renamed when it is whole. Processes that come meanwhile
-see the claim beside it and wait; a claim that nobody touches any more is removed. Where two copy the same file all
-the same, they write the same bytes.
+see the claim beside it, which says whose it is, and wait; a claim whose process is gone, or that nobody touches any
+more, is removed. Where two copy the same file all the same, they write the same bytes.
 """
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,8 @@ import numpy as np
 
 from spp.data.handles import FileHandles
 from spp.data.images.broken import is_of_the_file
+from spp.process import Process, is_alive, this_process
+from spp.temporary import replacing
 
 OFFSET_BYTES = 8
 CLAIM_SECONDS = 60.0
@@ -48,7 +49,8 @@ def ensure_packed(parquet: Path, column: str, pack: Path) -> None:
     while not pack.exists():
         pack.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            with claim.open("x") as stream:
+                stream.write(this_process().tag)
         except FileExistsError:
             _wait(pack, claim)
             continue
@@ -60,13 +62,22 @@ def ensure_packed(parquet: Path, column: str, pack: Path) -> None:
 
 
 def _wait(pack: Path, claim: Path) -> None:
-    """Until the copy is there, or the claim is gone or has not changed for a while by this machine's clock."""
-    touched, since = 0, time.monotonic()
+    """Until the copy is there, or the claim is gone, its process is, or it has not changed for a while by this
+    machine's clock."""
+    touched, since, is_told = 0, time.monotonic(), False
     while not pack.exists():
         try:
-            now = claim.stat().st_mtime_ns
+            owner, now = Process.from_tag(claim.read_text()), claim.stat().st_mtime_ns
         except FileNotFoundError:
             return
+        if owner is not None and is_alive(owner) is False:
+            claim.unlink(missing_ok=True)
+            return
+        if not is_told:
+            whom = "another process" if owner is None else f"process {owner.pid} of {owner.host}"
+            text = "waiting for %s, which copies images into %s; given up once %s is untouched for %.0f s"
+            _log.warning(text, whom, pack, claim, CLAIM_SECONDS)
+            is_told = True
         if now != touched:
             touched, since = now, time.monotonic()
         elif time.monotonic() - since > CLAIM_SECONDS:
@@ -78,9 +89,8 @@ def _wait(pack: Path, claim: Path) -> None:
 def _pack(parquet: Path, column: str, pack: Path, claim: Path) -> None:
     import pyarrow.parquet as pq
 
-    partial = pack.with_name(f"{pack.stem}.{socket.gethostname()}.{os.getpid()}.partial")
     touched = time.monotonic()
-    with pq.ParquetFile(parquet) as table, partial.open("wb") as stream:
+    with replacing(pack) as new, pq.ParquetFile(parquet) as table, new.open("wb") as stream:
         offsets = np.zeros(table.metadata.num_rows + 1, dtype="<i8")
         offsets[0] = offsets.nbytes
         stream.seek(offsets.nbytes)
@@ -93,7 +103,6 @@ def _pack(parquet: Path, column: str, pack: Path, claim: Path) -> None:
                     os.utime(claim)
         stream.seek(0)
         stream.write(offsets.tobytes())
-    partial.replace(pack)
 
 
 def _images(table: Any, column: str) -> Iterator[bytes]:

@@ -1,13 +1,15 @@
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
-from spp.store.process import Process, is_alive, this_process
+from spp.process import Process, is_alive, this_process
 
 TELL_AND_WAIT = """
 import dataclasses, json
-from spp.store.process import this_process
+from spp.process import this_process
 print(json.dumps(dataclasses.asdict(this_process())), flush=True)
 input()
 """
@@ -22,18 +24,18 @@ def test_this_process_lives():
     assert is_alive(this_process()) is True
 
 
-def test_a_child_lives_until_it_ends_even_before_it_is_waited_for(start):
-    child = start(TELL_AND_WAIT)
-    known = tell(child)
-    assert known.pid == child.pid
-    assert is_alive(known) is True
-    child.kill()
-    deadline = time.monotonic() + 10
-    while is_alive(known) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert os.path.exists(f"/proc/{child.pid}")
-    assert is_alive(known) is False
-    child.wait()
+def test_a_child_lives_until_it_ends_even_before_it_is_waited_for():
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", TELL_AND_WAIT], **piped) as child:
+        known = tell(child)
+        assert known.pid == child.pid
+        assert is_alive(known) is True
+        child.kill()
+        deadline = time.monotonic() + 10
+        while is_alive(known) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert os.path.exists(f"/proc/{child.pid}")
+        assert is_alive(known) is False
     assert is_alive(known) is False
 
 
