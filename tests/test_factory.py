@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from spp.factory import call_factory, find_factory, load_factory
+from spp.factory import call_factory, find_factory, find_own, load_factory
 
 NOISY = "raise RuntimeError('ran')\n"
 
@@ -127,6 +127,25 @@ def test_a_module_of_the_same_name_elsewhere_is_another_one(folder, tmp_path):
 def test_what_is_no_factory_is_named_in_one_line(folder, name, message):
     with pytest.raises(ValueError, match=rf"^model.factory: [^\n]*{message}[^\n]*; allowed: [^\n]*; [^\n]*$"):
         load(name)
+
+
+@pytest.mark.parametrize("name", ["subprocess:run", "os:system", "shutil:rmtree", "torch.hub:load", "pip:main"])
+def test_a_file_may_not_choose_what_is_called_elsewhere(folder, name):
+    source = find_factory(name, "model.factory").source
+    with pytest.raises(ValueError, match=rf"^model\.factory: '{name}' lies in [^\n]*; allowed: [^\n]*PYTHONPATH$"):
+        load_factory(name, None, source, "model.factory")
+
+
+def test_a_file_may_name_what_lies_here_or_where_pythonpath_says(folder, tmp_path, monkeypatch):
+    assert find_own("single:make", "model.factory").folder == folder
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "mine.py").write_text("def make():\n    return 1\n")
+    monkeypatch.syspath_prepend(installed)
+    with pytest.raises(ValueError, match="lies in"):
+        find_own("mine:make", "model.factory")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    assert find_own("mine:make", "model.factory").folder == installed
 
 
 def test_an_error_inside_is_one_line_with_the_arguments(folder):

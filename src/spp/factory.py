@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,19 +62,38 @@ def find_factory(name: str, field: str) -> Factory:
     )
 
 
+def find_own(name: str, field: str) -> Factory:
+    """A factory that a file from anywhere names: its arguments are the file's, so that it must be the user's own code.
+
+    Raises:
+        ValueError: see `find_factory`; or it lies among Python's own modules, or among the installed packages without
+            PYTHONPATH naming their folder.
+    """
+    factory = find_factory(name, field)
+    named = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    places = [Path(sysconfig.get_path(place)).resolve() for place in ("stdlib", "platstdlib")]
+    is_installed = set(_INSTALLED) & set(factory.folder.parts) and factory.folder not in named
+    if is_installed or factory.folder in places:
+        raise ValueError(
+            f"{field}: {name!r} lies in {str(factory.folder)!r}, and a file may not choose what is called there; "
+            f"allowed: {_ALLOWED}; if it is yours, start in its folder or set PYTHONPATH"
+        )
+    return factory
+
+
 def load_factory(name: str, folder: str | None, source: str, field: str) -> Callable[..., Any]:
     """Import a factory.
 
     Args:
         name: module:function.
-        folder: to import the module from; None: where `find_factory` finds it.
+        folder: to import the module from; None: where `find_own` finds it.
         source: sha256 of its source as it was planned with.
         field: whose value it is, for messages.
 
     Raises:
         ValueError: one line, if its source is another by now, it cannot be imported, or is no function.
     """
-    home = find_factory(name, field).folder if folder is None else Path(folder).resolve()
+    home = find_own(name, field).folder if folder is None else Path(folder).resolve()
     module_name, _, function_name = name.partition(":")
     if _file_of(home / Path(*module_name.split("."))) is None or _source_of(home, module_name) != source:
         raise ValueError(

@@ -1,5 +1,6 @@
 """The folder of a member: loaded with spp, and where spp is not."""
 
+import hashlib
 import json
 import re
 
@@ -152,6 +153,18 @@ def test_a_network_of_ones_own_is_made_by_its_factory(tmp_path, images):
         spp.save_member(model, masks, tmp_path / "small")
     folder = spp.save_member(model, masks, tmp_path / "small", factory=f"{__name__}:Holder")
     torch.testing.assert_close(spp.load(folder)(images), spp.compact(model, masks)(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_folder_from_a_stranger_calls_nothing(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["spp"]["factory"], config["model_args"] = "os:mkdir", {"path": str(tmp_path / "called")}
+    (folder / "config.json").write_text(json.dumps(config))
+    origin = json.loads((folder / "origin.json").read_text())
+    origin["sha256"]["config.json"] = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    (folder / "origin.json").write_text(json.dumps(origin))
+    with pytest.raises(ValueError, match=r"^config\.json: spp\.factory: 'os:mkdir' "):
+        spp.load(folder)
+    assert not (tmp_path / "called").exists()
 
 
 def test_a_network_that_timm_would_build_differently_is_refused(vit, masks, tmp_path):

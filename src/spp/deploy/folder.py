@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spp import __version__
 from spp.deploy.card import MeasuredValue, model_card
+from spp.factory import find_own
 from spp.models.finite import first_not_finite
 from spp.stages.member import FILE_NAME as MEMBER_FILE
 from spp.stages.member import load_member
@@ -146,12 +147,16 @@ def load(where: str | Path, *, runtime: Mapping[str, Any] | None = None) -> nn.M
         runtime: of a file in a store: where to find the factory of one's own network; None: on Python's path.
 
     Raises:
-        ValueError: one line, if a file is missing or is not the one that was written.
+        ValueError: one line, if a file is missing or is not the one that was written, or names a factory that is not
+            the user's own code.
     """
     where = Path(where)
     if where.is_file() or (where / MEMBER_FILE).is_file():
         return load_member(where, runtime=runtime)
     check_folder(where)
+    factory = modeling_spp.read_config(where)["spp"].get("factory")
+    if factory is not None:
+        find_own(factory, f"{CONFIG_FILE}: spp.factory")
     return modeling_spp.load(where)
 
 

@@ -18,7 +18,11 @@ def build(
         ValueError: one line, if the factory cannot be imported, has changed, fails, or returns something else.
     """
     assert config.factory is not None
-    assert config.source is not None
+    if config.source is None:
+        raise ValueError(
+            f"model.factory: {config.factory!r} comes without the sha256 of its source; allowed: what planning has "
+            "found; make the file again"
+        )
     factory = load_factory(config.factory, runtime.get("folder"), config.source, "model.factory")
     network = call_factory(factory, config.kwargs, config.factory, "model.factory")
     if not isinstance(network, nn.Module):
