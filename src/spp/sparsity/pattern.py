@@ -6,6 +6,7 @@ chooses. For a matrix the index runs along rows.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +15,8 @@ from spp.sparsity.config import BLOCK_SIZE, GROUPS, SparsityConfig
 
 _ROUNDING = 1e-6
 """So that 0.29 of 100 weights are 29, although the product is below that in floating point."""
-_MIN_SAMPLED = 2**16
-"""Weights that compete from which on a sample pays."""
-_SAMPLE_SIZE = 4096
-_MARGIN = 2.5
-"""Half the width of the bounds in roots of the sample's size: five standard errors of a median."""
+ROWS_AT_ONCE = 256
+"""Rows that are chosen apart are worked on in as many at a time, so that what belongs to them stays in a cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +46,11 @@ class Pattern:
         """The pattern that the axes ask for, with a share of its own where one is given."""
         share = axes.share if sparsity is None else sparsity
         return cls(sparsity=share, group=axes.group or "row", keep=axes.keep, of=axes.of)
+
+    @property
+    def is_by_row(self) -> bool:
+        """Whether what competes lies within a row, so that rows can be chosen apart."""
+        return self.ratio is not None or self.group == "row"
 
     @property
     def ratio(self) -> tuple[int, int] | None:
@@ -97,10 +100,7 @@ def _smallest(score: Tensor, num: int) -> Tensor:
     """Marks exactly `num` entries of every row."""
     if num == 0:
         return torch.zeros_like(score, dtype=torch.bool)
-    if len(score) == 1 and score.shape[1] >= _MIN_SAMPLED:
-        threshold = kth_smallest(score[0], num)[None, None]
-    else:
-        threshold = score.kthvalue(num, dim=1, keepdim=True).values
+    threshold = kth_smallest(score, num)
     marked = score <= threshold
     # Over everything a count takes a seventh of the time of one along a dimension.
     counts = marked.count_nonzero()[None] if len(marked) == 1 else marked.sum(1)
@@ -113,21 +113,16 @@ def _smallest(score: Tensor, num: int) -> Tensor:
 
 
 def kth_smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of many, k from 1: a sample bounds it, and only what lies within the bounds is searched.
+    """The k-th smallest of every row, (rows, 1).
 
     Args:
-        values: (num,), finite.
+        values: (rows, num), fp32 or fp64.
         k: from 1 to num.
-
-    Returns: a scalar, exact whatever the sample is.
     """
-    sample = values[:: max(1, len(values) // _SAMPLE_SIZE)].sort().values
-    place, margin = k / len(values) * len(sample), _MARGIN * len(sample) ** 0.5
-    low = sample[max(0, int(place - margin))]
-    high = sample[min(len(sample) - 1, int(place + margin))]
-    rest = k - int((values < low).count_nonzero())
-    between = values[(values >= low) & (values <= high)]
-    return between.kthvalue(rest).values if 0 < rest <= len(between) else values.kthvalue(k).values
+    if values.device.type != "cpu":
+        return values.kthvalue(k, dim=1, keepdim=True).values
+    # numpy's selection is vectorised: twelve times as fast as torch's.
+    return torch.from_numpy(np.partition(values.detach().numpy(), k - 1, axis=1)[:, k - 1, None])
 
 
 def _keep_of_consecutive(score: Tensor, keep: int, of: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spp.sparsity.curvature import Curvature
-from spp.sparsity.pattern import Pattern, keep_largest
+from spp.sparsity.pattern import ROWS_AT_ONCE, Pattern, keep_largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,19 @@ class BestMask:
     losses: Tensor
 
 
-def minimise_over_m(pull: Tensor, target: Tensor, y: Tensor, rho: float, curvature: Curvature) -> Tensor:
+def minimise_over_m(pull: Tensor, target: Tensor, y: Tensor, rho: float, values: Tensor) -> Tensor:
     """The exact minimum over M, (out, in): M (C + rho) = u C - Y + rho u Gamma.
+
+    All of them in the basis of C's eigenvectors Q, where the division is one of numbers: X stands for X Q.
 
     Args:
         pull: u C.
         target: u Gamma.
         y: Y.
         rho: strength of the coupling.
-        curvature: of the input.
+        values: eigenvalues of C, (in,).
     """
-    values, vectors = curvature.eigen
-    return (((pull - y + rho * target) @ vectors) / (values + rho)) @ vectors.T
+    return (pull - y + rho * target) / (values + rho)
 
 
 def iterate(weight: Tensor, start: Tensor, curvature: Curvature, pattern: Pattern, schedule: Schedule) -> BestMask:
@@ -61,23 +62,36 @@ def iterate(weight: Tensor, start: Tensor, curvature: Curvature, pattern: Patter
         schedule: steps and rho.
     """
     u = weight * curvature.norms
-    pull = u @ curvature.correlation
-    gamma, y, rho = start, torch.zeros_like(u), schedule.rho
-    best = BestMask(start, mask_losses(u, start, curvature))
-    by_row = pattern.ratio is not None or pattern.group == "row"
+    if not pattern.is_by_row:
+        return _iterate(u, start, curvature, pattern, schedule)
+    parts = zip(torch.split(u, ROWS_AT_ONCE), torch.split(start, ROWS_AT_ONCE), strict=True)
+    found = [_iterate(rows, first, curvature, pattern, schedule) for rows, first in parts]
+    return BestMask(torch.cat([part.mask for part in found]), torch.cat([part.losses for part in found]))
+
+
+def _iterate(u: Tensor, start: Tensor, curvature: Curvature, pattern: Pattern, schedule: Schedule) -> BestMask:
+    """Two products a step: M and Y stay in the basis of the eigenvectors, and T = M + Y / rho alone comes back."""
+    values, vectors = curvature.eigen
+    size, turned = u.square(), u @ vectors
+    pull = turned * values
+    target = (u * start) @ vectors
+    y, rho = torch.zeros_like(u), schedule.rho
+    best = BestMask(start, _losses(turned - target, values))
     for _ in range(schedule.num_steps):
-        m = minimise_over_m(pull, u * gamma, y, rho, curvature)
-        gamma = keep_largest(2 * (m + y / rho) * u - u.square(), pattern)
-        y += rho * (m - u * gamma)
+        m = minimise_over_m(pull, target, y, rho, values)
+        y += rho * m
+        t = (y / rho) @ vectors.T
+        gamma = keep_largest(t.mul_(2).mul_(u).sub_(size), pattern)
+        target = (u * gamma) @ vectors
+        y -= rho * target
         rho *= schedule.growth
-        best = _better(best, BestMask(gamma, mask_losses(u, gamma, curvature)), by_row)
+        best = _better(best, BestMask(gamma, _losses(turned - target, values)), pattern.is_by_row)
     return best
 
 
-def mask_losses(u: Tensor, mask: Tensor, curvature: Curvature) -> Tensor:
-    """1/2 ||u - u Gamma||_C^2 of every row, (out,)."""
-    removed = u * ~mask
-    return ((removed @ curvature.correlation) * removed).sum(1) / 2
+def _losses(turned: Tensor, values: Tensor) -> Tensor:
+    """1/2 ||r||_C^2 of rows that are given as r Q."""
+    return turned.square_() @ values / 2
 
 
 def _better(best: BestMask, other: BestMask, by_row: bool) -> BestMask:

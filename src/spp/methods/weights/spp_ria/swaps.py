@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from spp.sparsity.curvature import Curvature
-from spp.sparsity.pattern import Pattern
+from spp.sparsity.pattern import ROWS_AT_ONCE, Pattern
 
 _MIN_GAIN = 1e-6
 """Share of a row's loss below which a swap is rounding."""
-_ROWS_AT_ONCE = 256
-"""So that what belongs to some rows stays in a cache."""
+_SWAPS_BETWEEN_LEAVING = 8
+"""Swaps after which rows that are done leave."""
 
 
 def swap_weights(weight: Tensor, mask: Tensor, curvature: Curvature, pattern: Pattern, max_swaps: int) -> Tensor:
@@ -34,7 +34,7 @@ def swap_weights(weight: Tensor, mask: Tensor, curvature: Curvature, pattern: Pa
     places = [slice(start, min(start + width, size)) for start in range(0, size, width)]
     swapped = []
     for u, part in zip(
-        torch.split(weight * curvature.norms, _ROWS_AT_ONCE), torch.split(mask.clone(), _ROWS_AT_ONCE), strict=True
+        torch.split(weight * curvature.norms, ROWS_AT_ONCE), torch.split(mask.clone(), ROWS_AT_ONCE), strict=True
     ):
         for columns in places:
             _swap_rows(u, part, curvature.correlation, pattern.of, columns, max_swaps)
@@ -47,19 +47,26 @@ def _swap_rows(u: Tensor, mask: Tensor, correlation: Tensor, of: int | None, col
     gradient = (u * ~mask) @ correlation
     losses = (gradient * (u * ~mask)).sum(1) / 2
     gradient, within = gradient[:, columns], correlation[columns, columns]
-    u, mask = u[:, columns], mask[:, columns]
+    u, swapped = u[:, columns], mask[:, columns].clone()
     rows = torch.arange(len(u), device=u.device)
-    for _ in range(max_swaps):
-        # Rows that are done leave.
-        now = (u[rows], mask[rows], gradient[rows], within)
-        goes, comes, change = _best_of_row(*now) if of is None else _best_of_groups(*now, of)
-        is_better = change < -_MIN_GAIN * losses[rows]
-        rows, goes, comes = rows[is_better], goes[is_better], comes[is_better]
-        if len(rows) == 0:
+    cross = None if of is None else _products_within_groups(u, within, of)
+    is_better = torch.ones_like(rows, dtype=torch.bool)
+    for number in range(max_swaps):
+        if number % _SWAPS_BETWEEN_LEAVING == 0 and not bool(is_better.all()):
+            mask[rows, columns] = swapped
+            rows, u, swapped, gradient = rows[is_better], u[is_better], swapped[is_better], gradient[is_better]
+            losses, cross = losses[is_better], None if cross is None else cross[is_better]
+        costs = _costs(u, swapped, gradient)
+        goes, comes, change = _best_of_row(*costs, u, within) if cross is None else _best_of_groups(*costs, cross)
+        is_better = change < -_MIN_GAIN * losses
+        better = is_better.nonzero()[:, 0]
+        if len(better) == 0:
             break
-        losses[rows] += change[is_better]
-        mask[rows, goes], mask[rows, comes] = False, True
-        gradient[rows] += u[rows, goes][:, None] * within[goes] - u[rows, comes][:, None] * within[comes]
+        goes, comes = goes[better], comes[better]
+        losses[better] += change[better]
+        swapped[better, goes], swapped[better, comes] = False, True
+        gradient[better] += u[better, goes][:, None] * within[goes] - u[better, comes][:, None] * within[comes]
+    mask[rows, columns] = swapped
 
 
 def _costs(u: Tensor, mask: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,14 +77,13 @@ def _costs(u: Tensor, mask: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return goes, comes
 
 
-def _best_of_row(u: Tensor, mask: Tensor, gradient: Tensor, correlation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _best_of_row(cost_goes: Tensor, cost_comes: Tensor, u: Tensor, within: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The better of two: the cheapest to go with its best partner, and the cheapest to come back with its own."""
-    cost_goes, cost_comes = _costs(u, mask, gradient)
     goes, comes = cost_goes.argmin(1, keepdim=True), cost_comes.argmin(1, keepdim=True)
-    partners = cost_comes - u.gather(1, goes) * u * correlation[goes[:, 0]]
+    partners = cost_comes - u.gather(1, goes) * u * within[goes[:, 0]]
     change_first, partner_comes = partners.min(1, keepdim=True)
     change_first = change_first + cost_goes.gather(1, goes)
-    partners = cost_goes - u.gather(1, comes) * u * correlation[comes[:, 0]]
+    partners = cost_goes - u.gather(1, comes) * u * within[comes[:, 0]]
     change_second, partner_goes = partners.min(1, keepdim=True)
     change_second = change_second + cost_comes.gather(1, comes)
     first_wins = change_first <= change_second
@@ -85,16 +91,19 @@ def _best_of_row(u: Tensor, mask: Tensor, gradient: Tensor, correlation: Tensor)
     return goes[:, 0], comes[:, 0], torch.minimum(change_first, change_second)[:, 0]
 
 
-def _best_of_groups(
-    u: Tensor, mask: Tensor, gradient: Tensor, correlation: Tensor, of: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best of all pairs of all groups."""
-    cost_goes, cost_comes = _costs(u, mask, gradient)
+def _products_within_groups(u: Tensor, within: Tensor, of: int) -> Tensor:
+    """u_i u_j C_ij for all pairs of each group, (rows, groups, of, of)."""
     groups = torch.arange(u.shape[1], device=u.device).view(-1, of)
-    within = correlation[groups[:, :, None], groups[:, None, :]]
     parts = u.reshape(len(u), -1, of)
-    change = cost_goes.view(parts.shape)[..., :, None] + cost_comes.view(parts.shape)[..., None, :]
-    change = change - parts[..., :, None] * parts[..., None, :] * within
+    return parts[..., :, None] * parts[..., None, :] * within[groups[:, :, None], groups[:, None, :]]
+
+
+def _best_of_groups(cost_goes: Tensor, cost_comes: Tensor, cross: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of all pairs of all groups."""
+    of = cross.shape[-1]
+    shape = cross.shape[:-1]
+    change = cost_goes.view(shape)[..., :, None] - cross
+    change += cost_comes.view(shape)[..., None, :]
     best, pair = change.flatten(1).min(1)
     group, goes, comes = pair // of**2, pair % of**2 // of, pair % of
     return group * of + goes, group * of + comes, best
