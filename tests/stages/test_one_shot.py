@@ -13,6 +13,7 @@ from spp.cli.main import main
 from spp.record.record import read_record
 from spp.report.published import load_published
 from spp.report.tables import llm
+from spp.sparsity.allocation import allocate
 from spp.stages import language, sparsify
 from spp.stages.language import count_language_cost
 from spp.stages.tokens import FILE, load_windows
@@ -186,3 +187,52 @@ def test_activations_that_do_not_fit_lie_on_disk_and_give_the_same_bytes(finishe
     for file in folder_of(finished, "sparsify", method="ria").glob("*.safetensors"):
         assert (store.artifacts_dir("sparsify", stage.key) / file.name).read_bytes() == file.read_bytes()
     assert not list(tmp_path.rglob("activations-*"))
+
+
+def test_fisher_prices_are_those_of_the_whole_model_and_the_counts_exact(finished, tmp_path):
+    words = [*WORDS, "method=wanda", "sparsity.allocation=fisher", f"paths.store={tmp_path}"]
+    assert main(["run", *words]) == 0
+    store = Store(tmp_path)
+    (stage,) = stages_of(store, "sparsify").values()
+    summary = store.summary("sparsify", stage.key)
+    drawn = load_file(store.artifacts_dir("tokens", stages_of(store, "tokens")["calibration"].key) / FILE)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder_of(finished, "dense")).eval()
+    curves, sizes = whole_curves(model, drawn["calibration"].long())
+    expected = allocate("fisher", curves, sizes, 0.5, 0.1)
+    assert summary["shares"] == pytest.approx(list(expected.values()), abs=2e-3)
+    assert len({round(share, 3) for share in summary["shares"]}) > 1
+    assert np.mean(summary["shares"]) == pytest.approx(0.5)
+    linears = [[m for m in layer.modules() if isinstance(m, torch.nn.Linear)] for layer in model.model.layers]
+    removed = sum(
+        linear.out_features * int(linear.in_features * share + 1e-6)
+        for share, layer in zip(summary["shares"], linears, strict=True)
+        for linear in layer
+    )
+    assert summary["num_weights"] - summary["num_kept"] == removed
+
+
+def whole_curves(model, windows):
+    """By layer the price of removing each share, from one backward pass through the whole model."""
+    inputs, outputs = {}, {}
+    for name, module in model.model.layers.named_modules():
+        if isinstance(module, torch.nn.Linear):
+
+            def keep(module, args, output, name=name):
+                inputs[name], outputs[name] = args[0], output
+                output.retain_grad()
+
+            module.register_forward_hook(keep)
+    (model(input_ids=windows, labels=windows).loss * len(windows) * (windows.shape[1] - 1)).backward()
+    curves, sizes = {}, {}
+    for index, layer in enumerate(model.model.layers):
+        prices = []
+        for name, module in layer.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                square = inputs[f"{index}.{name}"].square().mean((0, 1))
+                score = (module.weight.square() * square).sort(dim=1).values
+                at = torch.linspace(0, score.shape[1] - 1, 101).round().long()
+                gradient = outputs[f"{index}.{name}"].grad.square().mean((0, 1))
+                prices.append((module.weight.numel(), (score[:, at] * gradient[:, None]).mean(0) / 2))
+        sizes[str(index)] = sum(number for number, _ in prices)
+        curves[str(index)] = sum(number * price for number, price in prices) / sizes[str(index)]
+    return {name: curve.detach() for name, curve in curves.items()}, sizes

@@ -6,7 +6,7 @@ code: its forward pass is stopped at the layer to learn what layers are called w
 is known of its output to learn the logits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,14 +176,34 @@ class DecoderModel:
     @torch.no_grad()
     def run_layer(self, layer: nn.Module, hidden: Tensor) -> Tensor:
         """The output of a layer for `hidden` (batch, length, hidden_size), of a batch size that `embed` has seen."""
+        return self._call(layer, hidden)
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (batch, length, vocabulary) for the output of the last layer."""
+        return self._call_head(hidden)
+
+    @torch.enable_grad()
+    def gradient_at_end(self, hidden: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """The gradient of a loss of the logits at the output of the last layer, of the shape of `hidden`."""
+        end = hidden.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(self._call_head(end)), end)
+        return gradient
+
+    @torch.enable_grad()
+    def gradient_before(self, layer: nn.Module, hidden: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient at the input `hidden` of a layer, where that at its output is known."""
+        start = hidden.detach().requires_grad_()
+        (before,) = torch.autograd.grad(self._call(layer, start), start, gradient)
+        return before
+
+    def _call(self, layer: nn.Module, hidden: Tensor) -> Tensor:
         args, kwargs = self._arguments[len(hidden)]
         output = layer(hidden, *args, **kwargs)
         outputs: Tensor = output[0] if isinstance(output, tuple) else output
         return outputs
 
-    @torch.no_grad()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (batch, length, vocabulary) for the output of the last layer."""
+    def _call_head(self, hidden: Tensor) -> Tensor:
         tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=self.device)
         with _returns(self._layers[0], hidden):
             logits: Tensor = self._model(input_ids=tokens, use_cache=False).logits

@@ -88,8 +88,6 @@ def read_one_shot(
     """
     common = read_common(cfg, recipes, readers, default_gpus)
     sparsity = method.resolve(more.sparsity(cfg["sparsity"]))
-    allocation, allowed = sparsity.allocation, "uniform, owl: the gradients of fisher are not taken layer by layer yet"
-    require(allocation != "fisher", "sparsity.allocation", allocation, allowed, "use owl")
     values = dict(cfg["calibration"])
     root = values.pop("root", None)
     if "fingerprint" in values:

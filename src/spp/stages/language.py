@@ -1,7 +1,8 @@
 """A language model as stages open it: layer by layer, its activations for all windows in host memory or on disk."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,39 @@ def count_language_cost(folder: Path, length: int) -> Cost:
     return Cost(macs=float(length * sum(linears) + attention), params=num_params)
 
 
+class HostBuffer:
+    """Numbers in host memory or, where they do not fit into it, in a file.
+
+    Args:
+        what: they are, for the log.
+        shape: of `values`.
+        dtype: of `values`.
+        folder: for the file.
+
+    Attributes:
+        values: the tensor.
+        num_bytes: that they take.
+        file: that holds them; None: they are in memory.
+    """
+
+    def __init__(self, what: str, shape: Sequence[int], dtype: torch.dtype, folder: Path) -> None:
+        self.num_bytes = prod(shape) * dtype.itemsize
+        self.file: Path | None = None
+        if self.num_bytes > MAX_MEMORY_SHARE * _available_bytes():
+            self.file = folder / f"{what}-{id(self):x}.bin"
+            self.values = torch.from_file(str(self.file), shared=True, size=prod(shape), dtype=dtype).view(*shape)
+        else:
+            self.values = torch.empty(*shape, dtype=dtype)
+        place = "in memory" if self.file is None else f"in {self.file}"
+        _log.info("%s of %s take %.2f GB %s", what, tuple(shape), self.num_bytes / 1e9, place)
+
+    def close(self) -> None:
+        """Give back what they take."""
+        del self.values
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
 class Activations:
     """The hidden states of all windows between two decoder layers; a layer's outputs take the place of its inputs.
 
@@ -90,8 +124,7 @@ class Activations:
         folder: for a file, where they do not fit into memory.
 
     Attributes:
-        num_bytes: that they take.
-        file: that holds them; None: they are in memory.
+        buffer: that holds them.
     """
 
     def __init__(self, model: DecoderModel, windows: Tensor, folder: Path) -> None:
@@ -102,48 +135,40 @@ class Activations:
                 f"length: {length} tokens are more than the model takes, {model.max_length}; allowed: up to that; use "
                 "a smaller data.length or calibration.length"
             )
-        shape = (count, length, model.hidden_size)
-        self.num_bytes = count * length * model.hidden_size * model.dtype.itemsize
-        self.file: Path | None = None
-        if self.num_bytes > MAX_MEMORY_SHARE * _available_bytes():
-            self.file = folder / f"activations-{id(self):x}.bin"
-            mapped = torch.from_file(
-                str(self.file), shared=True, size=count * length * model.hidden_size, dtype=model.dtype
-            )
-            self._hidden = mapped.view(shape)
-        else:
-            self._hidden = torch.empty(shape, dtype=model.dtype)
+        self.buffer = HostBuffer("activations", (count, length, model.hidden_size), model.dtype, folder)
         self._step = max(1, TOKENS_PER_BATCH // length)
-        place = "in memory" if self.file is None else f"in {self.file}"
-        _log.info("activations of %d windows take %.2f GB %s", count, self.num_bytes / 1e9, place)
-        for where in self._places():
-            self._hidden[where] = model.embed(windows[where]).cpu()
+        for where in self.places():
+            self.hidden[where] = model.embed(windows[where]).cpu()
 
-    def _places(self) -> Iterator[slice]:
+    @property
+    def hidden(self) -> Tensor:
+        """(windows, length, hidden_size), in host memory."""
+        return self.buffer.values
+
+    def places(self) -> Iterator[slice]:
+        """The windows of each batch that goes through a layer at once."""
         for start in range(0, len(self.windows), self._step):
             yield slice(start, min(start + self._step, len(self.windows)))
 
     def outputs(self, layer: nn.Module) -> Iterator[Tensor]:
         """The outputs of a layer batch by batch, on the device; the activations stay."""
-        for where in self._places():
-            yield self.model.run_layer(layer, self._hidden[where].to(self.model.device))
+        for where in self.places():
+            yield self.model.run_layer(layer, self.hidden[where].to(self.model.device))
 
     def advance(self, layer: nn.Module) -> None:
         """Go through a layer."""
-        for where in self._places():
-            self._hidden[where] = self.model.run_layer(layer, self._hidden[where].to(self.model.device)).cpu()
+        for where in self.places():
+            self.hidden[where] = self.model.run_layer(layer, self.hidden[where].to(self.model.device)).cpu()
 
     def logits(self) -> Iterator[tuple[Tensor, Tensor]]:
         """After the last layer: logits and tokens batch by batch, on the device."""
-        for where in self._places():
-            hidden = self._hidden[where].to(self.model.device)
+        for where in self.places():
+            hidden = self.hidden[where].to(self.model.device)
             yield self.model.logits(hidden), self.windows[where].to(self.model.device)
 
     def close(self) -> None:
         """Give back what they take."""
-        del self._hidden
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
+        self.buffer.close()
 
 
 def walk(

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from spp.methods.weights.registry import load_weight_method, read_weight_method
 from spp.models.decoder import DecoderModel
-from spp.sparsity.allocation import allocate, outlier_share
 from spp.sparsity.config import SparsityConfig
 from spp.sparsity.permutation import TiedHeads
 from spp.sparsity.problem import MaskChooser
 from spp.sparsity.prune_layer import LinearResult, prune_linears, statistics_needed
-from spp.sparsity.statistics import InputStats
 from spp.stages.context import StageRun
 from spp.stages.language import Activations, model_folder, open_model
+from spp.stages.layer_shares import collect_statistics, layer_shares
 from spp.stages.sparse_member import apply_layer, layer_file, save_layer
 from spp.stages.tokens import load_windows
 
@@ -37,7 +36,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     method = load_weight_method(read_weight_method(stage.config["method"]))
     model = open_model(stage, model_folder(stage, "dense"))
     windows = load_windows(stage, model.vocab_size)["calibration"]
-    shares = _shares(stage, model, windows, axes)
+    shares = layer_shares(stage, model, windows, axes)
     with stage.interruptions.deferred():
         num_weights, num_kept = _Sparsification(stage, model, method, axes, shares).run(windows)
     return {
@@ -112,60 +111,6 @@ class _Sparsification:
         stage.save({"num_layers": num_layers}, {})
         if stage.interruptions.pending:
             stage.interruptions.obey(stage.interruptions.pending)
-
-
-def collect_statistics(
-    model: DecoderModel, layer: nn.Module, activations: Activations, needs: frozenset[str]
-) -> dict[str, InputStats]:
-    """The statistics of the inputs of a layer's linears over all windows; linears of one input share them."""
-    stats: dict[str, InputStats] = {}
-    handles = []
-    for name, linear in model.linears(layer).items():
-        source = model.inputs[name]
-        if source not in stats:
-            stats[source] = InputStats(linear.in_features, needs, linear.weight.device)
-            handles.append(linear.register_forward_pre_hook(_adding_to(stats[source])))
-    try:
-        for _ in activations.outputs(layer):
-            pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return stats
-
-
-def _adding_to(stats: InputStats) -> Any:
-    def add(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        stats.add(args[0])
-
-    return add
-
-
-def _shares(stage: StageRun, model: DecoderModel, windows: Tensor, axes: SparsityConfig) -> list[float]:
-    """The share that goes from each layer; other than uniform ones take a pass through the dense layers before."""
-    names = [str(index) for index in range(model.num_layers)]
-    if axes.allocation == "uniform":
-        return [axes.share] * model.num_layers
-    activations = Activations(model, windows, stage.artifacts.parent)
-    figures: dict[str, float | Tensor] = {}
-    sizes: dict[str, int] = {}
-    try:
-        for index, name in enumerate(names):
-            layer = model.load_layer(index)
-            stats = collect_statistics(model, layer, activations, frozenset({"norms"}))
-            linears = model.linears(layer)
-            shares = {
-                linear: (outlier_share(module.weight, stats[model.inputs[linear]]), module.weight.numel())
-                for linear, module in linears.items()
-            }
-            sizes[name] = sum(size for _, size in shares.values())
-            figures[name] = sum(share * size for share, size in shares.values()) / sizes[name]
-            activations.advance(layer)
-            stage.progress(index + 1, model.num_layers, "layers", "looking for outliers")
-    finally:
-        activations.close()
-    found = allocate(axes.allocation, figures, sizes, axes.share, axes.allocation_cap)
-    return [found[name] for name in names]
 
 
 def _figures(results: Mapping[str, LinearResult]) -> dict[str, float]:
