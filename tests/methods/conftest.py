@@ -53,9 +53,15 @@ def tiny_batches(masked: MaskedModel, num_steps: int, seed: int = 1) -> list[tup
 
 
 def build_search(
-    config: MethodConfig, masked: MaskedModel, num_steps: int, budget: Budget | None = None, *, seed: int = 0
+    config: MethodConfig,
+    masked: MaskedModel,
+    num_steps: int,
+    budget: Budget | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 8,
 ) -> Search:
-    request = SearchRequest(num_steps=num_steps, seed=seed, budget=budget)
+    request = SearchRequest(num_steps=num_steps, seed=seed, batch_size=batch_size, budget=budget)
     return load_method(config.name).build_search(config, masked, request)
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spp.methods.elimination.greedy import eliminate_plain, eliminate_refitted
 from spp.methods.units.obs.config import OBSConfig
-from spp.methods.units.obs.elimination import eliminate_plain, eliminate_refitted
 
 
 def positive(size: int, seed: int) -> Tensor:

@@ -84,6 +84,15 @@ def test_the_order_of_a_path_is_the_librarys(compared):
     assert presets == {"priced", "released"}
 
 
+def test_the_order_of_a_refined_path_is_the_librarys(compared, tmp_path):
+    path = spp.SolutionPath.load(compared.paths[0].artifacts)
+    best = path.unit_numbers()[:40].flip(0)
+    refined = path.refined(best)
+    refined.save(tmp_path)
+    found = unit_order(read_path(tmp_path))
+    assert found.tolist() == refined.unit_numbers().tolist() != path.unit_numbers().tolist()
+
+
 @pytest.mark.parametrize("share", [0.2, 0.7, 1.0])
 def test_a_support_has_what_its_budget_pays_for_and_no_more(compared, share):
     path = read_path(compared.paths[0].artifacts)

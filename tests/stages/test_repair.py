@@ -8,8 +8,11 @@ from safetensors.torch import load_file
 
 import spp
 from spp.cli.main import main
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.dynamics.path import SolutionPath
 from spp.stages.member import build_untrained
+from spp.stages.worker import run_stage
 from spp.store.store import Store
 
 
@@ -59,3 +62,28 @@ def test_a_method_without_labels_runs_through_the_chain(copied, capsys):
     sizes = ["method.num_cuts=2", "method.num_samples=64", "method.num_repair_samples=64"]
     assert main(["run", *words, "method=obs", *sizes, f"paths.store={store.root}"]) == 0
     assert "0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["method.drive=kl"], ["update.mixup=0.8", "update.label_smoothing=0.1"]])
+def test_a_path_is_refined_by_drawn_answers_whatever_drives_it(copied, words):
+    """Neither the distance to the dense network, which is 0 there, nor mixed labels can order what is left."""
+    store, _ = copied
+    words = [*words, "debug=fast", "logger=off", f"paths.store={store.root}"]
+    paths = []
+    for more in ([], ["method.refine=obs", "method.refine_cuts=1"]):
+        plan = plan_sweep(compose_points([*words, *more], False)).plan
+        update = next(stage for stage in plan.stages.values() if stage.kind == "update")
+        store.put_spec(update)
+        run_stage(store.root, "update", update.key)
+        paths.append(SolutionPath.load(store.artifacts_dir("update", update.key)))
+    path, refined = paths
+    summary = store.summary("update", update.key)
+    assert (summary["num_refining_steps"], summary["epochs"]) == (10, 2.0)  # beside the 10 of the recipe's one epoch
+    assert all(torch.equal(refined.entry[name], entry) for name, entry in path.entry.items())
+    upper, lower = ([each.masks(macs=size) for each in paths] for size in (0.8, 0.4))
+    assert all(torch.equal(mask, upper[1][name]) for name, mask in upper[0].items())
+    assert any(not torch.equal(mask, lower[1][name]) for name, mask in lower[0].items())
+    (name, rank), *_ = ((name, rank) for name, rank in refined.rank.items() if name.endswith("mlp"))
+    inner = rank[lower[1][name]]
+    assert inner.sort().values.tolist() != inner.tolist()
+    assert inner.sort(descending=True).values.tolist() != inner.tolist()

@@ -1,7 +1,7 @@
 """The solution path: when each unit entered the support, and the masks for any budget that follow from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from spp.dynamics import storage
 from spp.dynamics.bregman import BregmanOptimizer
 from spp.dynamics.budget import Budget, join, split
-from spp.dynamics.order import add_ties, key_per_cost
+from spp.dynamics.order import add_ties, key_per_cost, unit_order
 from spp.dynamics.ordered_units import OrderedUnits
 from spp.dynamics.presets import PRESETS
 from spp.dynamics.recorder import Trace
@@ -29,6 +29,9 @@ class SolutionPath(OrderedUnits):
     "num_steps" (planned), "num_steps_taken", "scale" (s of preset priced), "costs_in_dynamics" (whether its
     gradient was divided by costs of units), "dense" (macs and params of the
     model, or None) and "provenance" (whatever was passed as `meta`).
+
+    rank: of a path whose order was refined (`refined`), the place of every unit in it, 0 the best (int64, (size,) by
+    pair name); meta["refined"] then holds the "scope", "score" and "min_units" that it was refined for.
     """
 
     entry: dict[str, Tensor]
@@ -37,6 +40,7 @@ class SolutionPath(OrderedUnits):
     pairs: list[Pair]
     meta: dict[str, Any]
     trace: Trace | None = None
+    rank: dict[str, Tensor] | None = None
     _orders: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -78,6 +82,46 @@ class SolutionPath(OrderedUnits):
             trace,
         )
 
+    def refined(
+        self,
+        best: Tensor,
+        *,
+        scope: str | None = None,
+        score: str = "entry",
+        min_units: int = 1,
+        about: Mapping[str, Any] | None = None,
+    ) -> "SolutionPath":
+        """This path with the first units of its order in another order; it has no other one any more.
+
+        The `min_units` best units of every pair still come first, and heads without values still wait.
+
+        Args:
+            best: numbers of the first units (`unit_numbers` with the same choices), int64, the best first.
+            scope: as in `order`.
+            score: as in `order`.
+            min_units: as in `order`.
+            about: what else meta["refined"] shall hold.
+
+        Raises:
+            ValueError: these are not the first units.
+        """
+        order = self.unit_numbers(scope=scope, score=score, min_units=min_units)
+        num = len(best)
+        if not torch.equal(best.sort().values, order[:num].sort().values):
+            raise ValueError(f"best: these are not the first {num} units of the order; give those, in another order")
+        key = torch.full((len(order),), float(num), dtype=torch.float64)
+        key[best] = torch.arange(num, dtype=torch.float64)
+        scope = scope or self._own_scope
+        inner = unit_order(self.pairs, key, self._tie(), scope=scope, min_units=min_units)
+        is_inner = key < num
+        # Of heads that choose alone a unit that comes first whatever its key may be one of the others.
+        is_inner[inner[: sum(min(min_units, pair.size) for pair in self.pairs)]] = True
+        order = torch.cat([inner[is_inner[inner]], order[~is_inner[order]]])
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        choice = {"scope": scope, "score": score, "min_units": min_units}
+        return replace(self, rank=split(self.pairs, rank), meta={**self.meta, "refined": {**choice, **(about or {})}})
+
     def save(self, folder: str | Path) -> Path:
         tensors = {
             f"{key}/{name}": tensor
@@ -87,6 +131,8 @@ class SolutionPath(OrderedUnits):
         if self.trace is not None:
             tensors["trace/steps"] = self.trace.steps
             tensors |= {f"trace/gamma/{name}": gamma for name, gamma in self.trace.gamma.items()}
+        if self.rank is not None:
+            tensors |= {f"rank/{name}": rank for name, rank in self.rank.items()}
         return storage.write(folder, tensors, self.pairs, self.meta, storage.PATH_FORMAT)
 
     @classmethod
@@ -103,7 +149,8 @@ class SolutionPath(OrderedUnits):
         trace = None
         if "trace/steps" in tensors:
             trace = Trace(tensors["trace/steps"], {pair.name: tensors[f"trace/gamma/{pair.name}"] for pair in pairs})
-        return cls(entry, value, occupancy, pairs, meta, trace)
+        rank = {pair.name: tensors[f"rank/{pair.name}"] for pair in pairs} if "refined" in meta else None
+        return cls(entry, value, occupancy, pairs, meta, trace, rank)
 
     def masks(
         self,
@@ -155,6 +202,23 @@ class SolutionPath(OrderedUnits):
             ValueError: if a choice is not known, or "S" is asked of a path that sampled none.
         """
         return self._rows(min_units, scope, score)
+
+    def unit_numbers(self, *, scope: str | None = None, score: str = "entry", min_units: int = 1) -> Tensor:
+        """`order` as numbers of units, which are counted pair after pair: (num_units,) int64, best first."""
+        return self._flat_order(min_units, scope, score)
+
+    def _flat_order(self, min_units: int, scope: str | None, score: str | None = None) -> Tensor:
+        if self.rank is None:
+            return super()._flat_order(min_units, scope, score)
+        asked = {"scope": scope or self._own_scope, "score": score, "min_units": min_units}
+        for name, value in asked.items():
+            own = self.meta["refined"][name]
+            if value != own:
+                raise ValueError(
+                    f"{name}: {value} is not allowed: the order of this path was refined for {name}={own}; allowed: "
+                    f"{own}; use it, or search anew"
+                )
+        return torch.cat([self.rank[pair.name] for pair in self.pairs]).argsort()
 
     @property
     def _own_scope(self) -> str:

@@ -73,7 +73,8 @@ def read(where: str | Path, tag: str) -> tuple[dict[str, Tensor], list[Pair], di
     """Read tensors, pairs and meta data from a file of format `tag`, or from its folder.
 
     Every pair has its tensors of shape (size,): entry, V and S in a path, score in a ranking. If a path has
-    trace/steps of shape (num_samples,), every pair has its trace/gamma of shape (num_samples, size).
+    trace/steps of shape (num_samples,), every pair has its trace/gamma of shape (num_samples, size); if its order was
+    refined, its rank of shape (size,).
 
     Raises:
         ValueError: if `where` is no path, or the file is missing, damaged or of another format.
@@ -137,6 +138,8 @@ def _checked(
     if "trace/steps" in tensors:
         num_samples = len(tensors["trace/steps"])
         shapes |= {f"trace/gamma/{pair.name}": (num_samples, pair.size) for pair in pairs}
+    if "refined" in content["meta"]:
+        shapes |= {f"rank/{pair.name}": (pair.size,) for pair in pairs}
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise ValueError(f"the shape of {name} differs")

@@ -130,15 +130,19 @@ class Bundles:
         dense = dense_total(self.units, budget.kind)
         return min(1.0, max(0.0, 1 - (dense - self.size(budget, min_units)) / total))
 
-    def fill(self, key: Tensor, tie: Tensor, budget: Budget, min_units: int) -> dict[str, Tensor]:
+    def fill(
+        self, key: Tensor, tie: Tensor, budget: Budget, min_units: int, *, scope: str = "global"
+    ) -> dict[str, Tensor]:
         """Keep bundles by ascending `key` (equal ones by descending `tie`) as long as the budget pays for them.
+
+        scope: of the order, see `unit_order`.
 
         Returns: bool masks by name of the model's pairs; their cost is less than one bundle below the budget.
 
         Raises:
             ValueError: these bundles cannot reach it.
         """
-        order = unit_order(self.groups, key, tie, min_units=min_units)
+        order = unit_order(self.groups, key, tie, scope=scope, min_units=min_units)
         limit = self.size(budget, min_units) + ROUNDING * dense_total(self.units, budget.kind)
 
         def spent(num_kept: int) -> float:

@@ -18,6 +18,12 @@ from spp.structure.masked import MaskedModel
 class IteratedSearch(RankingSearch):
     """Divides its steps among the measurings.
 
+    Args:
+        config: the settings.
+        masked: the network with its masks at 1.
+        num_steps: training steps that the search will have.
+        start_share: MACs, as a share of the dense network's, that are left when it begins; see `start_without`.
+
     Attributes:
         is_left: units that no cut has taken so far, (num_units,) bool.
         costs: MACs of the units, (num_units,).
@@ -25,7 +31,9 @@ class IteratedSearch(RankingSearch):
 
     per_cost = False  # the order of removal has the costs in it
 
-    def __init__(self, config: IteratedConfig, masked: MaskedModel, num_steps: int) -> None:
+    def __init__(
+        self, config: IteratedConfig, masked: MaskedModel, num_steps: int, *, start_share: float = 1.0
+    ) -> None:
         super().__init__(masked, num_steps)
         if 0 < num_steps < config.num_cuts:
             raise ValueError(
@@ -38,6 +46,7 @@ class IteratedSearch(RankingSearch):
         self._place = torch.full((len(self.costs),), -1.0, dtype=torch.float64)
         self._num_measured = 0
         self._num_cuts_done = 0
+        self._start_share = start_share
 
     @property
     def samples_targets(self) -> bool:
@@ -58,6 +67,10 @@ class IteratedSearch(RankingSearch):
     @abstractmethod
     def take_out(self, removed: dict[str, Tensor]) -> None:
         """Take units, bool by pair name, out of the network, and forget what was seen."""
+
+    def start_without(self, units: Tensor) -> None:
+        """Begin with some units gone; `units` are their numbers, the first to go first."""
+        self._remove(units.tolist())
 
     def before_forward(self) -> None:
         if self._num_measured < self.config.num_samples:
@@ -102,13 +115,18 @@ class IteratedSearch(RankingSearch):
         order = self.order_of_removal().tolist()
         self._num_cuts_done += 1
         if self._num_cuts_done < self.config.num_cuts:
-            order = self._down_to(self.config.cut_to ** (self._num_cuts_done / self.config.num_cuts), order)
+            ratio = self.config.cut_to / self._start_share
+            order = self._down_to(self._start_share * ratio ** (self._num_cuts_done / self.config.num_cuts), order)
+        self._num_measured = 0
+        self._remove(order)
+
+    def _remove(self, order: list[int]) -> None:
+        """Take units out of the network; they have the next places."""
         first = int((~self.is_left).sum())
         self._place[order] = torch.arange(first, first + len(order), dtype=torch.float64)
         removed = self.is_left.clone()
         self.is_left[order] = False
         removed &= ~self.is_left
-        self._num_measured = 0
         self.take_out(split(self.pairs, removed))
 
     def _down_to(self, share: float, order: list[int]) -> list[int]:

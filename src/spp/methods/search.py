@@ -33,13 +33,15 @@ class SearchRequest:
     """What a stage asks of a method.
 
     Attributes:
-        num_steps: training steps that the search will have, one per batch.
+        num_steps: training steps of the recipe, one per batch; a search may have more, as its own num_steps tells.
         seed: of the point; what a search draws beside torch's own generator depends on it alone.
+        batch_size: samples of a step, over all devices together.
         budget: the size to reach, of a search for one budget.
     """
 
     num_steps: int
     seed: int
+    batch_size: int
     budget: Budget | None = None
 
     @property

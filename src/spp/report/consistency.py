@@ -81,11 +81,13 @@ def entry_times(path: PathArrays) -> Array:
 
 
 def unit_order(path: PathArrays) -> Array:
-    """All units as unit numbers, best first, (num_units,): that of spp.SolutionPath.order(min_units=0).
+    """All units as unit numbers, best first, (num_units,): that of spp.SolutionPath.order(min_units=0), or as refined.
 
     By time of entry, extended past the end by V for units that never entered; one list where the dynamics had the
     costs (preset priced), else equal shares of attention and MLP units.
     """
+    if path.rank is not None:
+        return np.argsort(np.concatenate([path.rank[pair["name"]] for pair in path.pairs]))
     value = np.concatenate([path.V[pair["name"]] for pair in path.pairs])
     if path.meta["preset"] == "textbook":  # its support has both signs
         value = np.abs(value)

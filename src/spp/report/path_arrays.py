@@ -20,7 +20,9 @@ UNIT_KINDS = {"qk": "query-key", "vo": "value-projection", "mlp": "MLP"}
 class PathArrays:
     """entry: steps until entry by pair name, inf if never; V: its last value; gamma: (num_samples, size) at `steps`.
 
-    Shapes: entry and V (size,) by pair name, steps (num_samples,).
+    rank: place of every unit in the order, 0 the best, where that was refined behind the search; else None.
+
+    Shapes: entry, V and rank (size,) by pair name, steps (num_samples,).
     """
 
     pairs: list[dict[str, Any]]
@@ -29,6 +31,7 @@ class PathArrays:
     V: dict[str, Array]
     steps: Array
     gamma: dict[str, Array]
+    rank: dict[str, Array] | None = None
 
     @property
     def num_steps(self) -> int:
@@ -70,6 +73,7 @@ def _read(file: Path) -> PathArrays:
             V={name: opened.get_tensor(f"V/{name}") for name in names},
             steps=opened.get_tensor("trace/steps"),
             gamma={name: opened.get_tensor(f"trace/gamma/{name}") for name in names},
+            rank={name: opened.get_tensor(f"rank/{name}") for name in names} if "refined" in header["meta"] else None,
         )
 
 

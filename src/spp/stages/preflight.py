@@ -1,6 +1,7 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -94,9 +95,11 @@ class _Preflight:
                 absolute_size(masked.pairs, setup.budget.kind, size, setup.method.min_units, field="budget.values")
         recipe = next(setup.recipes[name] for name in SEARCH_RECIPES if name in setup.recipes)
         num_steps = recipe.num_steps(data.num_train_samples // recipe.batch_size)
-        question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), num_steps])
+        request = SearchRequest(num_steps=num_steps, seed=setup.seed, batch_size=recipe.batch_size)
+        asked = [num_steps, recipe.batch_size]
+        question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), asked])
         if question not in self._refused:
-            self._refused[question] = _build_search(setup, masked, num_steps)
+            self._refused[question] = _build_search(setup, masked, request)
         return self._refused[question]
 
     def _check_one_shot(self, setup: OneShotSetup) -> None:
@@ -182,17 +185,17 @@ def _in_words_of_recipe(name: str, look: Callable[[], Any]) -> None:
         raise ValueError(f"{name}.{error}" if is_of_recipe else f"{name}.distill_hidden: {error}") from None
 
 
-def _build_search(setup: Setup, masked: MaskedModel, num_steps: int) -> dict[float, str]:
+def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> dict[float, str]:
     """The budgets that a search refuses; whatever else it cannot do it says when it is made."""
     method, config = load_method(setup.method.name), setup.method
     if "budget" not in config.kinds[0]:
-        method.build_search(config, masked, SearchRequest(num_steps=num_steps, seed=setup.seed))
+        method.build_search(config, masked, request)
         return {}
     refused = {}
     for size in setup.budget.values:
         budget = Budget(setup.budget.kind, size)
         try:
-            method.build_search(config, masked, SearchRequest(num_steps=num_steps, seed=setup.seed, budget=budget))
+            method.build_search(config, masked, replace(request, budget=budget))
         except OutOfReachError as error:
             refused[size] = str(error)
     return refused

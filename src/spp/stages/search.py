@@ -15,13 +15,14 @@ from spp.models.build import with_arguments
 from spp.models.weights import WEIGHTS_FILE, save_weights
 from spp.plan.recipes import PassConfig, SearchConfig, UpdateConfig
 from spp.stages.context import StageRun
+from spp.stages.distillation import Distillation
 from spp.stages.media import log_path
 from spp.stages.member import member_file, save_member
 from spp.stages.opening import DenseNetwork, masked_architecture, method_of, open_dense
 from spp.stages.training import TrainingPass, WeightTraining, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
-from spp.tasks.task import Batch
+from spp.tasks.task import Batch, TrainingLoss
 
 TAUGHT: dict[str, Any] = {
     **{"distill_weight": 1.0, "distill_temperature": 1.0, "distill_kind": "soft", "distill_hidden": 0.0},
@@ -75,11 +76,28 @@ class _MovesMasks(TrainingPass):
 
 
 class MaskSearch(_MovesMasks):
-    """A search in which the masks move and the weights stand still."""
+    """A search in which the masks move and the weights stand still.
 
-    def __init__(self, search: Search, opened: DenseNetwork, recipe: PassConfig, run: StageRun) -> None:
+    Steps with answers drawn from the network's own outputs neither mix nor smooth them. The dense network, where its
+    outputs drive the other steps, has no say in these.
+    """
+
+    def __init__(
+        self, search: Search, config: MethodConfig, opened: DenseNetwork, recipe: PassConfig, run: StageRun
+    ) -> None:
         super().__init__(search.masked, recipe, opened.task, search.num_steps, run, opened.teacher)
         self.search = search
+        self._sampling_loss = opened.task.training_loss(recipe.with_own_targets())
+        self._is_driven_by_dense = config.is_driven_by_dense
+
+    def loss_of_step(self) -> TrainingLoss:
+        """The recipe's, or one for drawn answers."""
+        return self._sampling_loss if self.search.samples_targets else super().loss_of_step()
+
+    def distillation_of_step(self) -> Distillation | None:
+        """None where answers are drawn in the place of what drives the masks."""
+        is_silent = self._is_driven_by_dense and self.search.samples_targets
+        return None if is_silent else super().distillation_of_step()
 
     def judged_by(self, outputs: Any, targets: Any) -> Any:
         """Labels, or answers drawn from the outputs themselves."""
@@ -109,27 +127,38 @@ def run(stage: StageRun) -> dict[str, Any]:
     if config.is_driven_by_dense:
         recipe = replace(recipe, **TAUGHT)
     opened = open_dense(stage, recipe)
-    num_steps = recipe.num_steps(opened.data.steps_per_epoch)
+    steps_per_epoch = opened.data.steps_per_epoch
     budget = Budget(**stage.config["budget"]) if "budget" in stage.config else None
-    request = SearchRequest(num_steps=num_steps, seed=stage.config["seed"], budget=budget)
+    request = SearchRequest(
+        num_steps=recipe.num_steps(steps_per_epoch),
+        seed=stage.config["seed"],
+        batch_size=recipe.batch_size,
+        budget=budget,
+    )
     masked = MaskedModel(opened.model, opened.pairs, at_first_maps=config.masks_first_maps)
     search = load_method(config.name).build_search(config, masked, request)
     for name, parameter in opened.model.named_parameters():
         parameter.requires_grad_(config.trains_weights and search.trains(name))
-    if num_steps > 0:
+    if search.num_steps > 0:
         fit(_module(search, config, opened, recipe, stage), opened.data, stage)
     stage.leave_to_leader()
 
     write = _write_order if isinstance(search, OrderSearch) else _write_member
     return {
-        "num_steps": num_steps,
+        "num_steps": search.num_steps,
         "num_units": sum(pair.size for pair in opened.pairs),
-        "epochs": recipe.epochs or num_steps / opened.data.steps_per_epoch,
+        "epochs": _num_epochs(search, recipe, steps_per_epoch),
         "search_seconds": stage.fit_seconds,
         "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
         **write(search, config, stage),
         **search.summary(),
     }
+
+
+def _num_epochs(search: Search, recipe: PassConfig, steps_per_epoch: int) -> float:
+    """Passes over the training samples, with those of the steps that the method has added."""
+    is_as_asked = search.num_steps == recipe.num_steps(steps_per_epoch)
+    return recipe.epochs if is_as_asked and recipe.epochs else search.num_steps / steps_per_epoch
 
 
 def _module(
@@ -138,7 +167,7 @@ def _module(
     if config.trains_weights:
         assert isinstance(recipe, SearchConfig)
         return JointSearch(search, opened, recipe, stage)
-    return MaskSearch(search, opened, recipe, stage)
+    return MaskSearch(search, config, opened, recipe, stage)
 
 
 def _write_order(search: Search, config: MethodConfig, stage: StageRun) -> dict[str, Any]:

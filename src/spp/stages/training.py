@@ -15,7 +15,7 @@ from spp.stages.distillation import Distillation
 from spp.stages.finite import NotFiniteError, first_layer, require_finite_numbers, tensors_of
 from spp.stages.fitting import LightningData, Trainable, run_fit
 from spp.structure.inputs import call
-from spp.tasks.task import Batch, Evaluator, Task
+from spp.tasks.task import Batch, Evaluator, Task, TrainingLoss
 
 WARMUP_START_LR = 1e-6
 
@@ -58,21 +58,30 @@ class TrainingPass(Trainable):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of one batch as the recipe prepares it."""
-        inputs, targets = self.loss.prepare(self.task.inputs(batch), self.task.targets(batch))
-        if self.distillation is None:
+        judge, distillation = self.loss_of_step(), self.distillation_of_step()
+        inputs, targets = judge.prepare(self.task.inputs(batch), self.task.targets(batch))
+        if distillation is None:
             outputs, lesson = call(self.model, inputs), None
         else:
-            outputs, lesson = self.distillation.show(self.model, inputs)
+            outputs, lesson = distillation.show(self.model, inputs)
         targets = self.judged_by(outputs, targets)
         heads = [outputs, *self.further_outputs()]
-        loss = self.loss(outputs, targets)
+        loss = judge(outputs, targets)
         for further in heads[1:]:
-            loss = loss + self.loss(further, targets)
-        if self.distillation is not None and lesson is not None:
-            loss = self.distillation.mixed(loss, heads, lesson)
+            loss = loss + judge(further, targets)
+        if distillation is not None and lesson is not None:
+            loss = distillation.mixed(loss, heads, lesson)
         self.mean_loss.add(loss)
         self.finite_steps.note(loss)
         return loss
+
+    def loss_of_step(self) -> TrainingLoss:
+        """What prepares the next batch and judges the outputs for it."""
+        return self.loss
+
+    def distillation_of_step(self) -> Distillation | None:
+        """That of the recipe, if the next step has it."""
+        return self.distillation
 
     def judged_by(self, outputs: Any, targets: Any) -> Any:
         """The targets that outputs are compared with."""

@@ -16,22 +16,14 @@ removal is kept, and members are cut from the dense network. No labels are neede
 
 from dataclasses import dataclass
 
-from spp.config import require
-from spp.methods.iterated_config import IteratedConfig
+from spp.methods.elimination.config import EliminationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class OBSConfig(IteratedConfig):
+class OBSConfig(EliminationConfig):
     """Settings of the search and of the selection."""
 
     name: str = "obs"
-    num_repair_samples: int = 256
-    """Samples of a measuring that the network is repaired with after it; num_cuts > 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        num = self.num_repair_samples
-        require(num >= 1, "num_repair_samples", num, "1 or more", "use 256")
 
 
 CONFIG = OBSConfig

@@ -17,6 +17,12 @@ and two mistakes of its selection and compaction, which are mended here:
 * Scale: a compact attention divides its scores by the root of the query-key width that it has kept, while the search
   and the walk have that of the full head. The member then is another function than the masked network it comes from.
   An attention that keeps values and no query-key unit has no such scale and is refused.
+
+Ours: with `refine=obs` the order of the path stands down to `refine_from` of the dense MACs. There the network is cut
+and repaired (spp.structure.repair), and what is left is ordered by the elimination of the method `obs`, which cuts
+`refine_cuts` times and repairs in between. That takes further steps, behind those of the recipe, without labels. It is
+one order all the same, so that members are nested; they are cut from the dense network. Above the place the order is
+that of the path by score and scope, which then are part of the search.
 """
 
 from collections.abc import Mapping
@@ -25,12 +31,16 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from spp.config import later, require
+from spp.methods.elimination.config import EliminationConfig
 from spp.methods.method import MethodConfig
 
 PRESETS = ("priced", "textbook", "released")
 
 MIXED_LABELS = {"mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1}
 """The labels that the released search trains its masks on (deit/engine.py 238-243, deit_search.py 303, 387)."""
+
+REFINE_FROM = 0.6
+REFINE_CUTS = 8
 
 RELEASED_EPOCHS = 300
 """Epochs over which the released search lowers its step size (deit_search.py, --epochs)."""
@@ -84,10 +94,33 @@ class SPPConfig(MethodConfig):
     drive: str = later("loss", neutral="loss")
     """What moves the masks: loss (the task's, by labels) or kl (the distance to the dense network; no labels)."""
 
+    refine: str | None = later(None, neutral=None)
+    """obs: below a size the units are ordered by elimination, and not by the path; null: by the path all the way."""
+    refine_from: float | None = later(None, neutral=None)
+    """MACs, as a share of the dense network's, down to which the order is that of the path; refine=obs; null: 0.6."""
+    refine_cuts: int | None = later(None, neutral=None)
+    """Times that the elimination measures, with a cut and a repair after each; refine=obs; null: 8."""
+
     @property
     def is_driven_by_dense(self) -> bool:
         """As `drive` says."""
         return self.drive == "kl"
+
+    @property
+    def samples_targets(self) -> bool:  # type: ignore[override]  # of other methods it is the same for all
+        """Of the elimination; the steps before that have the labels, or the dense network."""
+        return self.refine is not None
+
+    @property
+    def refine_share(self) -> float:
+        """`refine_from`, or its default."""
+        return REFINE_FROM if self.refine_from is None else self.refine_from
+
+    @property
+    def elimination(self) -> EliminationConfig:
+        """The settings of the elimination."""
+        num_cuts = REFINE_CUTS if self.refine_cuts is None else self.refine_cuts
+        return EliminationConfig(name=self.name, num_cuts=num_cuts)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +156,22 @@ class SPPConfig(MethodConfig):
         require(self.score in ("entry", "V", "S"), "score", self.score, "entry, V, S", "use entry")
         require(self.scope in (None, "global", "family"), "scope", self.scope, "global, family, null", "use null")
         require(self.within in ("score", "random"), "within", self.within, "score, random", "use score")
+        self._check_refining()
+
+    def _check_refining(self) -> None:
+        require(self.refine in (None, "obs"), "refine", self.refine, "obs, null", "use obs")
+        if self.refine is None:
+            for name in ("refine_from", "refine_cuts"):
+                value = getattr(self, name)
+                require(value is None, name, value, "null with refine=null", "use refine=obs, or leave it out")
+            return
+        quirks, allowed = self.released_quirks, "false with refine=obs, which leaves no ties"
+        require(not quirks, "released_quirks", quirks, allowed, "use false")
+        share, least = self.refine_share, EliminationConfig.cut_to
+        allowed = f"a number between {least:g}, where the elimination makes its last cut, and 1"
+        require(least < share < 1, "refine_from", share, allowed, f"use {REFINE_FROM:g}")
+        cuts = self.refine_cuts
+        require(cuts is None or cuts >= 1, "refine_cuts", cuts, "1 or more, or null", "use 8")
 
     @property
     def masks_first_maps(self) -> bool:
@@ -134,9 +183,13 @@ class SPPConfig(MethodConfig):
         return int(self.preset != "priced" or self.released_quirks)
 
     def search_settings(self, kind: str) -> dict[str, Any]:
-        """The quirks choose the places of the masks in the search, too; without them it is as it was before that."""
+        """The quirks choose the places of the masks in the search, too; without them it is as it was before that.
+
+        Where the order is refined, what the network is cut by before that is part of the search.
+        """
         quirks = {"released_quirks": True} if self.released_quirks else {}
-        return {**super().search_settings(kind), **quirks}
+        names = ("score", "scope", "min_units") if self.refine is not None else ()
+        return {**super().search_settings(kind), **quirks, **{name: getattr(self, name) for name in names}}
 
 
 CONFIG = SPPConfig

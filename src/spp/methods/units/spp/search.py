@@ -15,6 +15,7 @@ from spp.dynamics.recorder import PathRecorder
 from spp.methods.method import Method
 from spp.methods.search import OrderSearch, SearchRequest
 from spp.methods.units.spp.config import RELEASED_EPOCHS, SPPConfig
+from spp.methods.units.spp.refine import RefinedSearch
 from spp.structure.compact import scale_by_kept_width
 from spp.structure.masked import MaskedModel, Masks
 
@@ -124,8 +125,9 @@ class SPPSearch(OrderSearch):
 class SPPMethod(Method[SPPConfig]):
     """One search for all budgets, which ends in a solution path."""
 
-    def build_search(self, config: SPPConfig, masked: MaskedModel, request: SearchRequest) -> SPPSearch:
-        return SPPSearch(config, masked, request.num_steps)
+    def build_search(self, config: SPPConfig, masked: MaskedModel, request: SearchRequest) -> OrderSearch:
+        path = SPPSearch(config, masked, request.num_steps)
+        return path if config.refine is None else RefinedSearch(path, config, request.batch_size)
 
     def select(self, config: SPPConfig, path: OrderedUnits, kind: str, size: float) -> dict[str, Tensor]:
         assert isinstance(path, SolutionPath)

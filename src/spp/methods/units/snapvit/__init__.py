@@ -1,0 +1,1 @@
+"""SnapViT: gradients of a self-supervised loss, weighed by an evolution strategy."""
