@@ -115,9 +115,9 @@ class SnapViTSearch(RankingSearch):
         with evaluation_mode(model), torch.enable_grad():
             for weight in weights:
                 weight.requires_grad_(True)
-            for chunk in images.split(CHUNK_SIZE):
+            for chunk in torch.split(images, CHUNK_SIZE):
                 views = make_views(chunk, self.config)
-                embeddings = embed(model, views.flatten(0, 1)).unflatten(0, views.shape[:2])
+                embeddings = embed(model, views.flatten(0, 1)).view(*views.shape[:2], -1)
                 # The teacher is the network itself, which stands still.
                 loss = view_loss(embeddings, embeddings[:NUM_GLOBAL].detach())
                 for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
@@ -169,7 +169,7 @@ class SnapViTSearch(RankingSearch):
 
     def _embeddings(self, model: nn.Module, images: Tensor) -> Tensor:
         device = next(model.parameters()).device
-        parts = [embed(model, part.to(device)) for part in images.split(EVALUATION_SIZE)]
+        parts = [embed(model, part.to(device)) for part in torch.split(images, EVALUATION_SIZE)]
         return torch.cat(parts).float()
 
 
