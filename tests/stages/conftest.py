@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from spp.models.weights import WEIGHTS_FILE
 from spp.store.atomic import write_json
 from spp.store.store import Store
 
@@ -44,6 +47,13 @@ PLAIN = [
     "finetune.epochs=0",
 ]
 """No random numbers within a batch: processes that see different images cannot draw the same ones."""
+
+
+OWN_CLASSES = [
+    *("model=vit_micro", "model.head=new", "data=imagenet", "data.img_size=8", "data.val_fraction=0.25"),
+    *("recipe=transfer", "dense.head_epochs=1", "dense.augment={}", "budget.values=[0.5]"),
+    *(f"{stage}.batch_size=8" for stage in ("dense", "update", "search", "prune", "finetune")),
+]
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,43 @@ def random_chain(made_once: Callable[..., Path]) -> dict[str, Undisturbed]:
 def plain_chain(made_once: Callable[..., Path]) -> dict[str, Undisturbed]:
     """The stages of a chain whose batches may be cut into shares."""
     return chain(made_once, "plain", PLAIN)
+
+
+def _make_images(root):
+    """Three classes of images, each of its own brightness."""
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", 24), ("val", 6)):
+        for number, name in enumerate(("dark", "grey", "bright")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                noise = torch.randint(-40, 40, (8, 8, 3), generator=generator)
+                pixels = (50 + 80 * number + noise).clamp(0, 255).to(torch.uint8)
+                Image.fromarray(pixels.numpy()).save(folder / f"{index}.png")
+
+
+@pytest.fixture(scope="session")
+def digits_weights(finished):
+    """The network of ten digits, as a checkpoint."""
+    root, sweep = finished
+    store = Store(root)
+    (key,) = [stage.key for stage in store.read_plan(sweep).stages.values() if stage.kind == "dense"]
+    return store.artifacts_dir("dense", key) / WEIGHTS_FILE
+
+
+@pytest.fixture(scope="session")
+def own_classes_words():
+    """Of a chain whose dense stage trains a new head, one epoch alone and one with all."""
+    return OWN_CLASSES
+
+
+@pytest.fixture(scope="session")
+def own_classes(made_once, own_classes_words, digits_weights):
+    """The finished chain of three classes that starts at those weights."""
+    images = made_once("images-of-three-classes", _make_images)
+    return chain(
+        made_once, "own-classes", [*own_classes_words, f"model.weights={digits_weights}", f"data.root={images}"]
+    )
 
 
 @pytest.fixture

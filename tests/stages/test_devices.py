@@ -248,3 +248,11 @@ def test_variables_of_slurm_do_not_touch_a_stage_of_one_process(plain_chain, tmp
     store = stage.again(tmp_path / "store")
     run_stage(store.root, "update", stage.key)
     stage.assert_same(store)
+
+
+def test_two_processes_train_a_new_head_as_well(own_classes, tmp_path):
+    stage = own_classes["dense"]
+    store = stage.again(tmp_path / "store", devices=2)
+    finish(torchrun(store, stage))
+    assert store.verify("dense", stage.key) == []
+    assert store.summary("dense", stage.key)["epochs"] == 2

@@ -7,6 +7,7 @@ from typing import Any
 from spp.config import Config, later, require
 
 TRAIN, PRETRAINED = "train", "pretrained"
+KEPT_HEAD, NEW_HEAD = "kept", "new"
 
 GIVEN_BY_DATA = ("img_size", "in_chans", "num_classes")
 """Arguments of timm's constructors that follow from the data and the task; they may not be contradicted."""
@@ -76,13 +77,18 @@ class ModelConfig(Config):
     ema: bool = later(True, neutral=False)
     """Of a checkpoint that holds weights and their moving average, take the average; false in the key of one without.
     """
+    head: str = later(KEPT_HEAD, neutral=KEPT_HEAD)
+    """Of weights that are given: kept, or new, which takes all but the head; the dense stage trains both then."""
     dtype: str | None = later(None, neutral=None)
     """Numbers in which a language model computes: float32 (null is the same), bfloat16 or float16."""
 
     def __post_init__(self) -> None:
+        require(self.head in (KEPT_HEAD, NEW_HEAD), "head", self.head, f"{KEPT_HEAD}, {NEW_HEAD}", f"use {KEPT_HEAD}")
         if self.factory is not None:
             return
         is_causal = self.library == "causal"
+        allowed = f"{KEPT_HEAD}, as a language model has no classes"
+        require(not is_causal or self.head == KEPT_HEAD, "head", self.head, allowed, "leave it out")
         allowed = "null, as only language models have it" if not is_causal else f"null, {', '.join(DTYPES)}"
         is_known = self.dtype is None or (is_causal and self.dtype in DTYPES)
         require(is_known, "dtype", self.dtype, allowed, "leave it out")
@@ -94,6 +100,16 @@ class ModelConfig(Config):
                 _check_arguments(value, CLIP_TOWER_KWARGS, f"kwargs.{name}")
             else:
                 _check_arguments({name: value}, known, "kwargs")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the dense stage trains it; given weights stay as they are, unless they get a new head."""
+        return self.weights == TRAIN or self.has_new_head
+
+    @property
+    def has_new_head(self) -> bool:
+        """Whether its head begins anew over given weights."""
+        return self.head == NEW_HEAD
 
     @property
     def library(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from spp.config import require
 from spp.factory import find_factory
-from spp.models.config import AVERAGES, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
+from spp.models.config import AVERAGES, KEPT_HEAD, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
 from spp.models.pretrained import find_pretrained, require_transformers
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
@@ -45,6 +45,8 @@ def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[Mod
     config, runtime = ModelConfig.read(values, "model"), dict[str, Any]()
     if config.library == "causal":
         return _read_causal(replace(config, ema=False), cache)
+    allowed = f"{KEPT_HEAD} with model.weights=train, where all is new"
+    require(config.weights != TRAIN or config.head == KEPT_HEAD, "model.head", config.head, allowed, "leave it out")
     if config.factory is not None:
         require(config.name is None, "model.name", config.name, "null beside model.factory", "use model=own")
         factory = find_factory(config.factory, "model.factory")

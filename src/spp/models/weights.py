@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spp.models.checkpoints import read_checkpoint, without_wrappers
 from spp.models.config import ModelConfig
 from spp.models.finite import first_not_finite
+from spp.models.new_head import converted, head_parameters, with_new_head
 from spp.models.registry import sha256_of
 
 WEIGHTS_FILE = "model.safetensors"
@@ -20,15 +21,32 @@ _NUM_SHOWN = 3
 
 
 def load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
-    """Load the checkpoint whose hash a config names as its `weights`.
+    """Load the checkpoint whose hash a config names as its `weights`; a head that is to be new begins anew.
+
+    Weights of a network of timm may be for another image size or number of channels.
 
     Raises:
         ValueError: one line, if it is another one by now, cannot be read, or does not fit.
     """
     if f"sha256:{sha256_of(Path(file))}" != config.weights:
         raise ValueError(f"model.weights: {file!r} has changed since it was planned; allowed: the same file; run again")
-    weights = read_checkpoint(Path(file), ema=config.ema)
-    load_weights(model, without_wrappers(weights, model.state_dict().keys()), file)
+    weights = without_wrappers(read_checkpoint(Path(file), ema=config.ema), model.state_dict().keys())
+    if config.has_new_head:
+        weights = with_new_head(model, weights)
+    elif config.library == "timm":
+        _refuse_other_head(model, weights, file)
+    load_weights(model, converted(model, weights) if config.library == "timm" else weights, file)
+
+
+def _refuse_other_head(model: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
+    for name in head_parameters(model):
+        wanted, given = model.get_parameter(name).shape[0], weights.get(name)
+        if given is not None and given.ndim and given.shape[0] != wanted:
+            raise ValueError(
+                f"model.weights: {file!r} knows {given.shape[0]} classes and the data have {wanted}; allowed: "
+                "model.head=new, which trains a head for these classes, or weights for them; say model.head=new "
+                "recipe=transfer"
+            )
 
 
 def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:

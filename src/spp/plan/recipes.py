@@ -156,6 +156,29 @@ class RecipeConfig(PassConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenseConfig(RecipeConfig):
+    """How the dense network is trained: from nothing, or on from given weights with a head for other classes."""
+
+    head_epochs: int = later(0, neutral=0)
+    """Passes before `epochs` in which a new head trains and the rest stands still, with a cosine from lr of its own."""
+    layer_decay: float | None = later(None, neutral=None)
+    """Factor by which the learning rate falls from each layer to the one before it; null: all layers have one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        head, decay = self.head_epochs, self.layer_decay
+        require(head >= 0, "head_epochs", head, "0 or more", "use 0 to train all from the start")
+        require(decay is None or 0 < decay <= 1, "layer_decay", decay, "null or a number in (0, 1]", "use 0.75")
+
+    @property
+    def is_empty(self) -> bool:
+        return self.epochs == 0 and self.head_epochs == 0
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        return (self.head_epochs + self.epochs) * steps_per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
 class MovingMasksConfig(RecipeConfig):
     """Base of the recipes under which the masks move while the weights train: what is kept is what stands last."""
 
@@ -197,7 +220,7 @@ class PruneConfig(MovingMasksConfig):
 
 RECIPES: Mapping[str, type[PassConfig]] = MappingProxyType(
     {
-        "dense": RecipeConfig,
+        "dense": DenseConfig,
         "update": UpdateConfig,
         "search": SearchConfig,
         "prune": PruneConfig,

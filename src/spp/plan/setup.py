@@ -11,7 +11,7 @@ from spp.plan.about import ABOUT_FIELDS
 from spp.plan.cluster import DEFAULT, ClusterConfig
 from spp.plan.config import BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
 from spp.plan.numbers import format_size
-from spp.plan.recipes import RECIPES, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
+from spp.plan.recipes import RECIPES, DenseConfig, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
 from spp.plan.walk import time_share_at
 
@@ -86,9 +86,9 @@ class PointSetup:
     default_gpus: int
 
     @property
-    def dense(self) -> RecipeConfig:
+    def dense(self) -> DenseConfig:
         """The recipe of the dense network."""
-        return self._recipe("dense", RecipeConfig)
+        return self._recipe("dense", DenseConfig)
 
     def _recipe(self, name: str, kind: type[_Recipe]) -> _Recipe:
         if name not in self.recipes:
@@ -191,8 +191,7 @@ class Setup(PointSetup):
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""
         # How it will be masked is none of its concern.
         model = replace(self.model, per_head=False)
-        is_trained = self.model.weights == "train"
-        trained: dict[str, Any] = {"recipe": self.dense, "seed": self.seed} if is_trained else {}
+        trained: dict[str, Any] = {"recipe": self.dense, "seed": self.seed} if self.model.is_trained else {}
         return self.stage("dense", label="dense", task=self.task, model=model, data=self.data, **trained)
 
     def share_epochs(self) -> tuple[SearchConfig, PruneConfig]:
@@ -383,13 +382,15 @@ def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers
         },
         "",
     )
+    checked = {name: _read_recipe(cfg, name, has_teacher=teacher is not None) for name in recipes}
+    _check_dense(model, checked.get("dense"))
     return {
         "task": task,
         "model": model,
         "teacher": teacher,
         "data": data,
         "seed": _read_seed(cfg["seed"]),
-        "recipes": {name: _read_recipe(cfg, name, has_teacher=teacher is not None) for name in recipes},
+        "recipes": checked,
         "runtime": runtime,
         "cluster": cluster,
         "default_gpus": default_gpus,
@@ -399,6 +400,19 @@ def read_common(cfg: Mapping[str, Any], recipes: Sequence[str], readers: Readers
 def with_fingerprint(setup: PointSetup, readers: Readers) -> "DataConfig":
     """The data of a setup with the identity of their files, which is looked for now."""
     return replace(setup.data, fingerprint=readers.fingerprint(setup.data, setup.runtime.data))
+
+
+def _check_dense(model: "ModelConfig", dense: PassConfig | None) -> None:
+    """Refuse a new head that nothing trains, and what is said of a head or of layers that are not there."""
+    if not isinstance(dense, DenseConfig):
+        return
+    is_new, decay = model.has_new_head, dense.layer_decay
+    allowed = "1 or more, here or of dense.head_epochs, with model.head=new"
+    require(not is_new or not dense.is_empty, "dense.epochs", dense.epochs, allowed, "use recipe=transfer")
+    allowed, num = "0 without model.head=new", dense.head_epochs
+    require(is_new or num == 0, "dense.head_epochs", num, allowed, "say model.head=new, or leave it out")
+    allowed = "null for a language model"
+    require(decay is None or model.library != "causal", "dense.layer_decay", decay, allowed, "leave it out")
 
 
 def _read_cluster(values: Mapping[str, Any]) -> ClusterConfig:

@@ -79,7 +79,8 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf) -> Work | None:
     if spec["kind"] == "measure":
         # A member on the test set, on validation, and on the test set as it was before its finetuning.
         return _forward(macs, 2 * num_test + num_val if config.get("budget") else num_test + num_val, batch_size)
-    epochs = recipe.get("epochs") or 0
+    # Through a head alone no gradient goes back: the forward pass is all.
+    epochs = (recipe.get("epochs") or 0) + (recipe.get("head_epochs") or 0) / _BACKWARD_OF_WEIGHTS
     if not epochs:
         return _forward(macs, num_val, batch_size)
     passes = macs * _PASSES[spec["kind"]]

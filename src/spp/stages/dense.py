@@ -5,17 +5,18 @@ from typing import Any
 from spp.models.build import build
 from spp.models.config import ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_given, save_weights
-from spp.plan.recipes import RecipeConfig
+from spp.plan.recipes import DenseConfig
 from spp.stages import dense_language
 from spp.stages.context import StageRun
+from spp.stages.dense_training import DenseTraining
 from spp.stages.devices import seed_everything
 from spp.stages.evaluation import evaluate
 from spp.stages.opening import describe_dense, open_samples, open_teacher
-from spp.stages.training import WeightTraining, train
+from spp.stages.training import train
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, set_drop_path
 
-GIVEN_RECIPE = RecipeConfig(epochs=0, batch_size=256, lr=1e-3)
+GIVEN_RECIPE = DenseConfig(epochs=0, batch_size=256, lr=1e-3)
 """Of weights that are not trained here."""
 
 
@@ -26,7 +27,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         return dense_language.run(stage)
     seed = stage.config.get("seed", 0)
     is_given = "recipe" not in stage.config
-    recipe = GIVEN_RECIPE if is_given else RecipeConfig.from_spec(stage.config["recipe"], "dense")
+    recipe = GIVEN_RECIPE if is_given else DenseConfig.from_spec(stage.config["recipe"], "dense")
     seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     architecture = describe_dense(config, data, task)
@@ -39,7 +40,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     if not recipe.is_empty:
         num_steps = recipe.num_steps(data.steps_per_epoch)
         teacher = open_teacher(stage, recipe, data, task)
-        model.load_state_dict(train(WeightTraining(model, recipe, task, num_steps, stage, teacher), data, stage))
+        model.load_state_dict(train(DenseTraining(model, recipe, task, num_steps, stage, teacher), data, stage))
     stage.leave_to_leader()
 
     model.cpu()
@@ -51,6 +52,6 @@ def run(stage: StageRun) -> dict[str, Any]:
         "task": task.name,
         "headline": task.headline,
         "val": evaluate(model, data.val_dataloader(), task, stage),
-        "epochs": recipe.epochs,
+        "epochs": recipe.head_epochs + recipe.epochs,
         "architecture": architecture,
     }

@@ -9,7 +9,7 @@ from spp.models.causal import CausalNetwork, build
 from spp.models.config import TRAIN, ModelConfig
 from spp.models.conversion import convert_once
 from spp.models.pretrained import hashes_of
-from spp.plan.recipes import RecipeConfig
+from spp.plan.recipes import DenseConfig
 from spp.stages.context import StageRun
 from spp.stages.evaluation import evaluate
 from spp.stages.opening import open_samples
@@ -21,7 +21,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     config = ModelConfig.from_spec(stage.config["model"], "model")
     if config.weights != TRAIN:
         return _note_given(stage)
-    recipe, seed = RecipeConfig.from_spec(stage.config["recipe"], "dense"), stage.config["seed"]
+    recipe, seed = DenseConfig.from_spec(stage.config["recipe"], "dense"), stage.config["seed"]
     pl.seed_everything(seed, verbose=False)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     network = build(config, data.facts.inputs, task.num_outputs, stage.runtime.model)

@@ -78,7 +78,13 @@ class RunningMean:
 
 
 class Trainable(pl.LightningModule):
-    """What `run_fit` trains: it adds its losses to `mean_loss` and takes their mean at the end of an epoch."""
+    """What `run_fit` trains: it adds its losses to `mean_loss` and takes their mean at the end of an epoch.
+
+    Attributes:
+        has_idle_parameters: whether there are steps that leave some of its trainable parameters without a gradient.
+    """
+
+    has_idle_parameters = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +112,7 @@ def run_fit(module: Trainable, data: DataModule, run: StageRun, **arguments: Any
         UnusableCheckpointError: if the checkpoint does not fit the module.
     """
     watch = _Watch(module, data, run)
-    trainer = _build_trainer(run, watch, **arguments)
+    trainer = _build_trainer(run, watch, module.has_idle_parameters, **arguments)
     is_resumed = run.saved is not None
     run.saved = None
     try:
@@ -171,7 +177,7 @@ def known_warnings() -> Iterator[None]:
         yield
 
 
-def _build_trainer(run: StageRun, watch: "_Watch", **arguments: Any) -> pl.Trainer:
+def _build_trainer(run: StageRun, watch: "_Watch", has_idle_parameters: bool, **arguments: Any) -> pl.Trainer:
     plugins = [run.ranks.environment(), _FromMemory(run.saved)]
     several = {}
     if run.ranks.world_size > 1:
@@ -179,7 +185,7 @@ def _build_trainer(run: StageRun, watch: "_Watch", **arguments: Any) -> pl.Train
         several = {
             "devices": run.runtime.devices,
             "num_nodes": run.runtime.num_nodes,
-            "strategy": DDPStrategy(process_group_backend=backend),
+            "strategy": DDPStrategy(process_group_backend=backend, find_unused_parameters=has_idle_parameters),
         }
     return build_trainer(run.runtime, plugins=plugins, callbacks=[watch], limit_val_batches=0, **several, **arguments)
 

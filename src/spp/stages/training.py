@@ -161,7 +161,14 @@ class WeightTraining(TrainingPass):
     """Trains the weights by a recipe, with a validation after each epoch.
 
     After `fit`, `kept` holds the weights the recipe asks for: those of the best validation epoch, or the last ones.
+
+    Attributes:
+        layer_decay: factor of the learning rate from a layer to the one before it; None: all have one.
+        num_steps_before: steps that come before those of the recipe's cosine.
     """
+
+    layer_decay: float | None = None
+    num_steps_before = 0
 
     def __init__(
         self,
@@ -214,7 +221,7 @@ class WeightTraining(TrainingPass):
     def metrics(self) -> dict[str, float]:
         """The learning rate and the headline metric on the validation split."""
         return {
-            "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": max(group["lr"] for group in self.trainer.optimizers[0].param_groups),
             f"val_{self.task.headline}": self.val_value,
         }
 
@@ -240,20 +247,29 @@ class WeightTraining(TrainingPass):
         """AdamW with timm's weight-decay groups, and a cosine per step after a linear warm-up."""
         recipe = self.recipe
         optimizer = create_optimizer_v2(
-            self.trained_network(), opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+            self.trained_network(),
+            opt="adamw",
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            layer_decay=self.layer_decay,
+            fused=True,
         )
+        schedule = self.cosine(optimizer, self.num_steps - self.num_steps_before, recipe.warmup_epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def cosine(self, optimizer: torch.optim.Optimizer, num_steps: int, warmup_epochs: float) -> CosineLRScheduler:
+        """The learning rate over so many steps: up to the recipe's in a line, down to its smallest in a cosine."""
         samples: LightningData = self.trainer.datamodule  # type: ignore[attr-defined]
-        warmup_steps = min(self.num_steps, round(recipe.warmup_epochs * samples.data.steps_per_epoch))
-        scheduler = CosineLRScheduler(
+        warmup_steps = min(num_steps, round(warmup_epochs * samples.data.steps_per_epoch))
+        return CosineLRScheduler(
             optimizer,
-            t_initial=max(1, self.num_steps - warmup_steps),
-            lr_min=recipe.min_lr,
+            t_initial=max(1, num_steps - warmup_steps),
+            lr_min=self.recipe.min_lr,
             warmup_t=warmup_steps,
             warmup_lr_init=WARMUP_START_LR,
             warmup_prefix=True,
             t_in_epochs=False,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """timm's schedulers count updates themselves."""

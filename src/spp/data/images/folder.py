@@ -70,6 +70,11 @@ class FolderImages:
         """Number of class folders."""
         return len(self._labels_by_class)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._labels_by_class)
+
     def stamp(self) -> Stamp:
         """The folders of images; their times change when a file is added, removed or renamed."""
         classes = [folder / name for folder in self.folders.values() for name in _class_names(folder)]

@@ -24,6 +24,10 @@ class ImageSet(Protocol):
     def num_classes(self) -> int:
         """Number of classes of the training images."""
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Their names; None where the form has numbers alone."""
+
     def stamp(self) -> Stamp:
         """What changes when the set is changed, found quickly."""
 

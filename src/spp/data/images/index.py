@@ -82,6 +82,8 @@ class IndexedImages(ABC):
     def open_split(self, name: SplitName) -> Split:
         """All images of a split."""
 
+    class_names = None
+
     @property
     def num_classes(self) -> int:
         """The largest class to train on, and 0 counted."""

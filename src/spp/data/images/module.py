@@ -98,6 +98,7 @@ class ImageData(DataModule):
             samples="images",
             inputs={"img_size": self.img_size, "in_chans": self.source.in_chans},
             num_classes=self.source.num_classes,
+            class_names=self.source.class_names,
             preprocessing=describe_transform(self.augment, self.source, self.img_size),
         )
 

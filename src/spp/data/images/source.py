@@ -102,6 +102,8 @@ class Source:
     std: tuple[float, ...]
     """Standard deviation of each channel, likewise."""
     open_split: Callable[[SplitName], Split]
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of the labels, where the data say them."""
 
     def split(self, name: SplitName) -> Split:
         """The training or the test images."""

@@ -20,6 +20,7 @@ from spp.data.images.columns import ColumnsError, find_columns
 from spp.data.images.source import Access, ArraySplit, Labels, Pixels, Source, Split, SplitName
 
 NUM_CLASSES = 10
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -54,7 +55,15 @@ def open_source(access: Access) -> Source:
             return _open_files(files[name], None)
         return _open_files(files[name], limit_train(sum(map(_count, files[name])), access.num_train))
 
-    return Source(num_classes=NUM_CLASSES, in_chans=3, native_size=SIZE, mean=MEAN, std=STD, open_split=open_split)
+    return Source(
+        num_classes=NUM_CLASSES,
+        in_chans=3,
+        native_size=SIZE,
+        mean=MEAN,
+        std=STD,
+        open_split=open_split,
+        class_names=CLASS_NAMES,
+    )
 
 
 def _find(access: Access) -> tuple[Path, dict[SplitName, list[Path]]]:

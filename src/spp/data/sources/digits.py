@@ -23,6 +23,7 @@ SIZE = 8
 DARKEST = 16
 """Largest grey value in the file."""
 
+CLASS_NAMES = tuple(map(str, range(10)))
 MEAN = (0.3058,)
 STD = (0.3760,)
 
@@ -45,7 +46,15 @@ def open_source(access: Access) -> Source:
         train, test = _splits()
         return test if name == "test" else ArraySplit(train.pixels[:num_used], train.labels[:num_used])
 
-    return Source(num_classes=10, in_chans=1, native_size=SIZE, mean=MEAN, std=STD, open_split=open_split)
+    return Source(
+        num_classes=len(CLASS_NAMES),
+        in_chans=1,
+        native_size=SIZE,
+        mean=MEAN,
+        std=STD,
+        open_split=open_split,
+        class_names=CLASS_NAMES,
+    )
 
 
 def _read() -> bytes:

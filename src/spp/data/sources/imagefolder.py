@@ -75,7 +75,13 @@ def open_source(access: Access) -> Source:
         return Selection(split, _first_of_every_class(split.labels, count))
 
     return Source(
-        num_classes=images.num_classes, in_chans=3, native_size=None, mean=MEAN, std=STD, open_split=open_split
+        num_classes=images.num_classes,
+        in_chans=3,
+        native_size=None,
+        mean=MEAN,
+        std=STD,
+        open_split=open_split,
+        class_names=images.class_names,
     )
 
 
