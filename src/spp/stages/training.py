@@ -6,6 +6,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from spp.data.module import DataModule
 from spp.models.finite import first_not_finite
@@ -257,7 +258,7 @@ class WeightTraining(TrainingPass):
         schedule = self.cosine(optimizer, self.num_steps - self.num_steps_before, recipe.warmup_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def cosine(self, optimizer: torch.optim.Optimizer, num_steps: int, warmup_epochs: float) -> CosineLRScheduler:
+    def cosine(self, optimizer: Optimizer, num_steps: int, warmup_epochs: float) -> CosineLRScheduler:
         """The learning rate over so many steps: up to the recipe's in a line, down to its smallest in a cosine."""
         samples: LightningData = self.trainer.datamodule  # type: ignore[attr-defined]
         warmup_steps = min(num_steps, round(warmup_epochs * samples.data.steps_per_epoch))
