@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spp.data.registry import form_of
+from spp.plan.config import JOINT
 from spp.plan.keys import canonical_json
 from spp.plan.setup import Setup
 from spp.plan.work import NetworkSize
@@ -43,6 +44,8 @@ class NetworkSizes:
         """Why a budget of a point cannot be reached, in the words of `spp run`; None where it can, or nobody knows."""
         kind, values = setup.budget.kind, setup.budget.values
         question = _question(setup.model.identity(), setup.data.identity(), setup.method.min_units)
+        if question is not None and setup.budget.towers != JOINT:
+            question["towers"] = setup.budget.towers
         answer = None if question is None else self._answer(question)
         if question is None or answer is None or not answer.get("range"):
             return None
@@ -96,7 +99,9 @@ def _question(model: Mapping[str, Any], data: Mapping[str, Any], min_units: int)
         return None
     # What depends on the weights, or on where they are, is none of its size.
     known = {name: model[name] for name in ("name", "kwargs", "per_head") if name in model}
+    further = {"length": data.get("length"), "vocab_size": form.vocab_size}
     inputs = {"img_size": data["img_size"], "in_chans": form.in_chans}
+    inputs |= {name: value for name, value in further.items() if value is not None}
     return {"model": known, "inputs": inputs, "num_outputs": form.num_classes, "min_units": min_units}
 
 

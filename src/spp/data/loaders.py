@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from spp.config import require
+from spp.data.captions.module import CaptionData
 from spp.data.config import DataConfig
 from spp.data.images.module import ImageData
 from spp.data.images.transforms import Augment
 from spp.data.module import DataModule
 from spp.data.own import OwnData
-from spp.data.registry import open_text, text_sources
+from spp.data.registry import caption_sources, open_captions, open_text, text_sources
 from spp.data.text.module import TextData
 
 
@@ -59,6 +60,17 @@ def open_data(
         check_augment(config, augment)
         text = open_text(config.name, runtime["root"], "data.name")
         return TextData(config, text, batch_size=batch_size, seed=seed, num_workers=num_workers)
+    if config.name in caption_sources():
+        return CaptionData(
+            config,
+            open_captions(config, runtime),
+            tokenizer_folder=runtime["tokenizer"],
+            batch_size=batch_size,
+            augment=augment,
+            seed=seed,
+            num_workers=num_workers,
+            on_error=runtime["on_error"],
+        )
     assert config.img_size is not None
     return ImageData(
         name=str(config.name),

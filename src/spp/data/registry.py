@@ -14,6 +14,9 @@ from typing import Any, Unpack, get_args
 
 from spp.config import require
 from spp.data import sources as sources_package
+from spp.data.captions import source as captions_source
+from spp.data.captions import sources as caption_sources_package
+from spp.data.captions import tokenizer as captions_tokenizer
 from spp.data.config import FIXED_AUGMENT, DataConfig
 from spp.data.files import Identity, limit_train
 from spp.data.images.source import Access, OnError, Options, Source
@@ -24,7 +27,7 @@ from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
 
-_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column", "manifest")
+_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column", "manifest", "captions")
 
 
 def sources() -> tuple[str, ...]:
@@ -35,6 +38,30 @@ def sources() -> tuple[str, ...]:
 def text_sources() -> tuple[str, ...]:
     """Names of all texts."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(text_sources_package.__path__)))
+
+
+def caption_sources() -> tuple[str, ...]:
+    """Names of all sets of captioned images."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(caption_sources_package.__path__)))
+
+
+def open_captions(config: DataConfig, runtime: Mapping[str, Any]) -> captions_source.Captions:
+    """Captioned images, ready to read.
+
+    Raises:
+        ValueError: one line, if files are missing or an entry cannot be used.
+    """
+    module = importlib.import_module(f"{caption_sources_package.__name__}.{config.name}")
+    root, file = (None if runtime[name] is None else Path(runtime[name]) for name in ("root", "captions"))
+    access = captions_source.Access(
+        root=root,
+        file=file,
+        on_error=runtime["on_error"],
+        val_fraction=config.val_fraction,
+        split_seed=config.split_seed,
+    )
+    captions: captions_source.Captions = module.open_captions(access)
+    return captions
 
 
 def open_text(name: str, root: str | None, field: str) -> Text:
@@ -98,6 +125,8 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
     require(not config.kwargs, "data.kwargs", config.kwargs, "{}, as they are for a data.factory", "leave it out")
     if config.name in text_sources():
         return _read_text(config, values)
+    if config.name in caption_sources():
+        return _read_captions(config, values)
     module = _module(config.name)
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
@@ -121,6 +150,37 @@ def _read_text(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataConfi
     return config, {"root": str(Path(values["root"]).absolute()) if values.get("root") else None}
 
 
+def _read_captions(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataConfig, dict[str, Any]]:
+    for name in ("img_size", "length"):
+        allowed = {"img_size": "a number of pixels", "length": "the most tokens of a caption"}[name]
+        require(
+            getattr(config, name) is not None,
+            f"data.{name}",
+            None,
+            allowed,
+            "use 77" if name == "length" else "use 224",
+        )
+    on_error = values.get("on_error") or "fail"
+    require(on_error in get_args(OnError), "data.on_error", on_error, "fail, skip", "use fail")
+    file = Path(values["captions"]).absolute() if values.get("captions") else None
+    root = Path(values["root"]).absolute() if values.get("root") else None
+    if file is not None and not file.is_file() and root is not None:
+        file = root / str(values["captions"])
+    if root is None and file is not None:
+        root = file.parent
+    runtime: dict[str, Any] = {
+        "root": None if root is None else str(root),
+        "captions": None if file is None else str(file),
+        "on_error": on_error,
+        "tokenizer": None,
+    }
+    if config.tokenizer is not None:
+        folder = Path(config.tokenizer).absolute()
+        config = replace(config, tokenizer=captions_tokenizer.identity_of(folder))
+        runtime["tokenizer"] = str(folder)
+    return config, runtime
+
+
 def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """Identity of a data set's content, free of paths and times; quick: decodes no image, imports no torch.
 
@@ -137,6 +197,9 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
         return {"name": config.factory}
     if config.name in text_sources():
         return {"name": config.name, **open_text(config.name, runtime["root"], "data.name").fingerprint()}
+    if config.name in caption_sources():
+        identity = {"name": config.name, **open_captions(config, runtime).fingerprint(config.num_train)}
+        return identity if runtime["on_error"] == "fail" else {**identity, "on_error": runtime["on_error"]}
     options: Any = {name: value for name, value in runtime.items() if name != "root"}
     return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
 
@@ -146,10 +209,17 @@ class Form:
     """What networks must know of a data set of images; `num_classes` of folders of images is that of ImageNet."""
 
     in_chans: int
-    num_classes: int
+    num_classes: int | None
+    vocab_size: int | None = None
 
 
-_FORMS = {"digits": Form(1, 10), "cifar10": Form(3, 10), "imagefolder": Form(3, 1000)}
+_FORMS = {
+    "digits": Form(1, 10),
+    "cifar10": Form(3, 10),
+    "imagefolder": Form(3, 1000),
+    "digit_scenes": Form(1, None, vocab_size=20),
+    "karpathy": Form(3, None),
+}
 
 
 def form_of(config: Mapping[str, Any]) -> Form | None:
@@ -175,7 +245,8 @@ def registered(config: DataConfig, runtime: Mapping[str, Any], manifest: Mapping
     require(has_counts, "data.manifest", dict(manifest), allowed, "copy it from spp plan --json where the data are")
     assert isinstance(splits, Mapping)
     num_used = limit_train(splits["train"], config.num_train)
-    identity: Identity = {"name": config.name, "splits": {"train": num_used, "test": splits["test"]}, "sha256": sha256}
+    counts = {"train": num_used, **{name: splits[name] for name in ("val", "test") if name in splits}}
+    identity: Identity = {"name": config.name, "splits": counts, "sha256": sha256}
     columns = [runtime.get("image_column"), runtime.get("label_column")]
     if any(columns):
         identity["columns"] = columns
@@ -224,13 +295,17 @@ def fixed_augment(augment: Mapping[str, Any]) -> dict[str, Any]:
 def num_train_samples(config: DataConfig) -> int | None:
     """Samples that an epoch draws from: train less the validation split; None where only opening them tells."""
     splits = config.fingerprint.get("splits")
-    return None if splits is None else splits["train"] - num_held_out(splits["train"], config.val_fraction)
+    if splits is None or "val" in splits:
+        return None if splits is None else int(splits["train"])
+    return int(splits["train"]) - num_held_out(splits["train"], config.val_fraction)
 
 
 def display_name(config: DataConfig) -> str:
     """What reports call the data set: of all folders of images, published numbers are of ImageNet-1k."""
     if config.factory is not None:
         return config.factory.partition(":")[0]
+    if "dataset" in config.fingerprint:
+        return str(config.fingerprint["dataset"])
     is_imagenet = config.name == "imagefolder" and config.fingerprint["splits"]["test"] == IMAGENET_TEST_IMAGES
     return "imagenet" if is_imagenet else str(config.name)
 
@@ -259,7 +334,7 @@ def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, A
 
 def _module(name: str | None) -> ModuleType:
     if name not in sources():
-        allowed = ", ".join((*sources(), *text_sources()))
+        allowed = ", ".join((*sources(), *text_sources(), *caption_sources()))
         raise ValueError(
             f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add spp/data/sources/{name}.py"
         )

@@ -13,6 +13,8 @@ from spp.plan.numbers import parse_size
 LOGGER_MODES = ("offline", "online", "disabled")
 MAX_PROCESSES = 256
 """More threads or loading processes of one stage than any machine has cores: a mistake that would exhaust it."""
+JOINT = "joint"
+TOWERS = (JOINT, "vision", "text")
 BUDGET_KINDS = ("macs", "params", "units")
 REPAIR_KINDS = ("full", "second", "none")
 
@@ -27,9 +29,12 @@ class BudgetConfig(Config):
     """Fractions of the dense model's total (0.5, 50%) or absolute sizes (2.6G, 15.7M)."""
     multiple_of: int = later(1, neutral=1)
     """What the widths of every member's heads and MLPs are rounded up to, within the budget; 8 suits processors."""
+    towers: str = later(JOINT, neutral=JOINT)
+    """Of a model of two towers which one is pruned, and its size meant: vision or text; joint: both together."""
 
     def __post_init__(self) -> None:
         require(self.kind in BUDGET_KINDS, "kind", self.kind, ", ".join(BUDGET_KINDS), "use macs")
+        require(self.towers in TOWERS, "towers", self.towers, ", ".join(TOWERS), "use joint")
         require(len(self.values) > 0, "values", self.values, "at least one size", "use [0.5]")
         require(self.multiple_of >= 1, "multiple_of", self.multiple_of, "1 or more", "use 8")
         sizes = [parse_size(value, "values") for value in self.values]

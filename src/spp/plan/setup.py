@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from spp.config import Config, require
 from spp.plan.about import ABOUT_FIELDS
 from spp.plan.cluster import DEFAULT, ClusterConfig
-from spp.plan.config import BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
+from spp.plan.config import JOINT, BudgetConfig, LoggerConfig, RepairConfig, RuntimeConfig
 from spp.plan.numbers import format_size
 from spp.plan.recipes import RECIPES, DenseConfig, PassConfig, PruneConfig, RecipeConfig, SearchConfig, UpdateConfig
 from spp.plan.spec import Stage
@@ -185,7 +185,8 @@ class Setup(PointSetup):
     @property
     def shared(self) -> dict[str, Any]:
         """What the config of every stage that trains holds."""
-        return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed}
+        towers = {} if self.budget.towers == JOINT else {"towers": self.budget.towers}
+        return {"task": self.task, "model": self.model, "data": self.data, "seed": self.seed, **towers}
 
     def dense_network(self) -> Stage:
         """The dense network that every method starts from; given weights depend on no recipe and no seed."""

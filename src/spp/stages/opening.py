@@ -22,6 +22,7 @@ from spp.stages.member import build_untrained
 from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs, set_drop_path
 from spp.structure.pair import Pair
+from spp.structure.towers import JOINT, pairs_of_tower
 from spp.tasks.config import TaskConfig
 from spp.tasks.registry import build_task
 from spp.tasks.task import Task
@@ -35,7 +36,7 @@ class DenseNetwork:
         data: seeded, with the recipe's batches.
         task: what the network is for.
         model: the finished dense network.
-        pairs: of that network, as the stage masks it.
+        pairs: of that network, as the stage masks it; those of one tower where only that is pruned.
         teacher: a frozen copy of it, where the recipe has one teach.
     """
 
@@ -81,9 +82,17 @@ def open_dense(stage: StageRun, recipe: PassConfig) -> DenseNetwork:
     seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
     model = load_dense_of(stage, "dense")
-    pairs = find_pairs(model, per_head=_model_of(stage).per_head)
+    pairs = pairs_of_tower(
+        model, find_pairs(model, per_head=_model_of(stage).per_head), stage.config.get("towers", JOINT)
+    )
     set_drop_path(model, recipe.drop_path)
     return DenseNetwork(data, task, model, pairs, open_teacher(stage, recipe, data, task))
+
+
+def cost_of_dense(stage: StageRun) -> dict[str, float]:
+    """Multiply-adds and parameters of the whole dense network that a stage starts from."""
+    summary = stage.input_summary("dense")
+    return {kind: float(summary[kind]) for kind in ("macs", "params")}
 
 
 def load_dense_of(stage: StageRun, role: str) -> nn.Module:

@@ -29,6 +29,7 @@ from spp.structure.find import find_pairs
 from spp.structure.hidden import hidden_points
 from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
+from spp.structure.towers import pairs_of_tower
 from spp.tasks.registry import build_task
 from spp.tasks.task import Task
 
@@ -81,7 +82,8 @@ class _Preflight:
             _open_task(setup, data).check_sampling()
         if setup.method.is_driven_by_dense and self._is_new("distance", data_key, setup.task.plain()):
             _open_task(setup, data).check_distillation()
-        network_key = canonical_json([data_key, setup.task.plain(), setup.model.plain(), setup.runtime.model])
+        model = setup.model.plain()
+        network_key = canonical_json([data_key, setup.task.plain(), model, setup.runtime.model, setup.budget.towers])
         if network_key not in self._networks:
             self._networks[network_key] = _build(setup, data)
         masked = self._networks[network_key]
@@ -209,7 +211,8 @@ def _build(setup: Setup, data: DataModule) -> MaskedModel:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
     # First, as whoever counts its cost has it look at a sample, too.
     _check_fit(model, data, task)
-    return MaskedModel(model, find_pairs(model, per_head=setup.model.per_head))
+    pairs = find_pairs(model, per_head=setup.model.per_head)
+    return MaskedModel(model, pairs_of_tower(model, pairs, setup.budget.towers))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from spp.plan.recipes import PruneConfig
 from spp.plan.walk import walked_fraction
 from spp.stages.context import StageRun
 from spp.stages.member import member_file, save_member
-from spp.stages.opening import DenseNetwork, masked_architecture, method_of, open_dense
+from spp.stages.opening import DenseNetwork, cost_of_dense, masked_architecture, method_of, open_dense
 from spp.stages.training import WeightTraining, train
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
@@ -201,5 +201,5 @@ def run(stage: StageRun) -> dict[str, Any]:
         "members": taken.members,
         "epochs": recipe.epochs,
         "walk_seconds": stage.fit_seconds or time.monotonic() - started,
-        "dense": {kind: path.dense_total(kind) for kind in ("macs", "params")},
+        "dense": cost_of_dense(stage),
     }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spp.dynamics.budget import Budget, dense_total, sizes_of
+from spp.dynamics.budget import Budget, sizes_of
 from spp.dynamics.path import SolutionPath
 from spp.methods.method import MethodConfig
 from spp.methods.registry import load_method
@@ -18,7 +18,7 @@ from spp.stages.context import StageRun
 from spp.stages.distillation import Distillation
 from spp.stages.media import log_path
 from spp.stages.member import member_file, save_member
-from spp.stages.opening import DenseNetwork, masked_architecture, method_of, open_dense
+from spp.stages.opening import DenseNetwork, cost_of_dense, masked_architecture, method_of, open_dense
 from spp.stages.training import TrainingPass, WeightTraining, fit
 from spp.structure.compact import compact
 from spp.structure.masked import MaskedModel
@@ -149,7 +149,7 @@ def run(stage: StageRun) -> dict[str, Any]:
         "num_units": sum(pair.size for pair in opened.pairs),
         "epochs": _num_epochs(search, recipe, steps_per_epoch),
         "search_seconds": stage.fit_seconds,
-        "dense": {kind: dense_total(opened.pairs, kind) for kind in ("macs", "params")},
+        "dense": cost_of_dense(stage),
         **write(search, config, stage),
         **search.summary(),
     }

@@ -1,9 +1,10 @@
 """Sizes of dense networks without their weights: python -m spp.stages.sizes < questions.
 
-A question is {"model": config, "inputs": {...}, "num_outputs": n, "min_units": n, "budget": {kind, values}, if any}, a
-line of JSON each; so is an answer, {"macs", "params", "units", "range": kind -> least and largest budget, "refused":
-why a budget cannot be reached, or null} or {"error": text}; "range" is empty of a network that cannot be pruned.
-Networks are built on torch's meta device: no memory is taken, no weight is drawn, no file is read.
+A question is {"model": config, "inputs": {...}, "num_outputs": n, "min_units": n, "towers": name, if any, "budget":
+{kind, values}, if any}, a line of JSON each; so is an answer, {"macs", "params", "units", "range": kind -> least and
+largest budget, "refused": why a budget cannot be reached, or null} or {"error": text}; "range" is empty of a network
+that cannot be pruned. Networks are built on torch's meta device: no memory is taken, no weight is drawn, no file is
+read.
 """
 
 import json
@@ -17,8 +18,9 @@ from spp.dynamics.budget import KINDS, OutOfReachError, absolute_size, budget_ra
 from spp.models.build import architecture_of, build
 from spp.models.config import TRAIN, ModelConfig
 from spp.structure.cost import count_cost
-from spp.structure.find import find_pairs
+from spp.structure.find import example_inputs, find_pairs
 from spp.structure.pair import Pair
+from spp.structure.towers import JOINT, pairs_of_tower
 
 
 def sizes(question: dict[str, Any]) -> dict[str, Any]:
@@ -32,15 +34,15 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
     inputs = question["inputs"]
     with torch.device("meta"):
         model = build(architecture_of(config, inputs, question["num_outputs"], samples={}, outputs=""))
-        example = torch.empty(1, inputs["in_chans"], inputs["img_size"], inputs["img_size"])
-    cost = count_cost(model, example)
+    cost = count_cost(model, example_inputs(model))
     try:
-        pairs = find_pairs(model, per_head=config.per_head)
+        whole = find_pairs(model, per_head=config.per_head)
     except ValueError:  # nothing of it can be pruned: a teacher
         return {"macs": cost.macs, "params": cost.params, "units": 0, "range": {}, "refused": None}
+    pairs = pairs_of_tower(model, whole, question.get("towers", JOINT))
     refused = _refused(pairs, question["budget"], question["min_units"]) if "budget" in question else None
     within = {kind: budget_range(pairs, kind, question["min_units"]) for kind in KINDS}
-    size = {"macs": cost.macs, "params": cost.params, "units": sum(pair.size for pair in pairs)}
+    size = {"macs": cost.macs, "params": cost.params, "units": sum(pair.size for pair in whole)}
     return {**size, "range": within, "refused": refused}
 
 

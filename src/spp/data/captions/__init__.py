@@ -1,0 +1,1 @@
+"""Images with captions: sources, tokenizers, and the data module over them."""
