@@ -280,3 +280,9 @@ def test_an_update_of_one_batch_is_an_update(preset, tmp_path):
     words += ["data.num_train=200", "update.batch_size=180", f"method.preset={preset}", f"paths.store={tmp_path}"]
     assert main(["run", *words]) == 0
     assert main(["report", "all", "--format", "csv", f"paths.store={tmp_path}"]) == 0
+
+
+def test_data_for_one_task_imply_it():
+    assert expand(["data=digit_scenes"]) == ["task=retrieval", "data=digit_scenes"]
+    assert expand(["data=digit_scenes", "task=own"]) == ["data=digit_scenes", "task=own"]
+    assert expand(["data=digits"]) == ["data=digits"]

@@ -21,6 +21,9 @@ _OPEN_WHOLE = re.compile(rf"^({_OPEN})=(\{{.*\}})$", re.DOTALL)
 _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _STEPS = re.compile(r"^\+{0,2}(update|search)\.steps=(?!null$)")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
+_DATA = re.compile(r"^data=(\w+)$")
+_TASKS = dict.fromkeys(("digit_scenes", "coco", "flickr30k", "captions"), "retrieval")
+"""What data are for that no other task can use; of others the task is classification unless the user says it."""
 _PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
 _TEXT = re.compile(r"^\+{0,2}(name|note)=(.+)$", re.DOTALL)
 MAX_POINTS = 100_000
@@ -31,10 +34,10 @@ _SEARCH_PATH = re.compile(r"^\+{0,2}hydra\.searchpath=(.*)$", re.DOTALL)
 def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
     """Write out what is short for several words.
 
-    `budget=macs:[0.5]` is a group and its values; a factory of one's own implies the group `own`; steps of a search
-    stand in place of its epochs; a dictionary that is replaced or gets a new entry needs more than one word of Hydra's;
-    a path, a name and a note are taken as they are typed, whatever their letters mean to Hydra, but for choices where
-    they are asked for (`multirun`).
+    `budget=macs:[0.5]` is a group and its values; a factory of one's own implies the group `own`, data that are for one
+    task imply that; steps of a search stand in place of its epochs; a dictionary that is replaced or gets a new entry
+    needs more than one word of Hydra's; a path, a name and a note are taken as they are typed, whatever their letters
+    mean to Hydra, but for choices where they are asked for (`multirun`).
     """
     expanded: list[str] = []
     for word in (_as_typed(word, multirun) for word in words):
@@ -48,6 +51,9 @@ def expand(words: Sequence[str], multirun: bool = False) -> list[str]:
             expanded.append(word)
     groups = dict.fromkeys(match[1] for word in words if (match := _FACTORY.match(word)))
     implied = [f"{group}=own" for group in groups if not any(word.startswith(f"{group}=") for word in words)]
+    named = next((match[1] for word in words if (match := _DATA.match(word))), None)
+    if named in _TASKS and not any(word.startswith("task") for word in words):
+        implied.append(f"task={_TASKS[named]}")
     by_steps = dict.fromkeys(match[1] for word in words if (match := _STEPS.match(word)))
     given = {word.lstrip("+").partition("=")[0] for word in words}
     expanded += [f"{recipe}.epochs=0" for recipe in by_steps if f"{recipe}.epochs" not in given]
