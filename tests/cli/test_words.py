@@ -9,6 +9,7 @@ import pytest
 
 from spp.cli.main import main, store_root
 from spp.cli.points import compose_points
+from spp.cli.words import expand
 
 WRONG = [
     (["run", "model=vit_macro"], ["model", "'vit_macro'", "did you mean model=vit_micro"]),
