@@ -34,11 +34,14 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
     inputs = question["inputs"]
     with torch.device("meta"):
         model = build(architecture_of(config, inputs, question["num_outputs"], samples={}, outputs=""))
-    cost = count_cost(model, example_inputs(model))
     try:
         whole = find_pairs(model, per_head=config.per_head)
-    except ValueError:  # nothing of it can be pruned: a teacher
+    except ValueError:  # nothing of it can be pruned: a teacher of images
+        cost = count_cost(
+            model, torch.empty(1, inputs["in_chans"], inputs["img_size"], inputs["img_size"], device="meta")
+        )
         return {"macs": cost.macs, "params": cost.params, "units": 0, "range": {}, "refused": None}
+    cost = count_cost(model, example_inputs(model))
     pairs = pairs_of_tower(model, whole, question.get("towers", JOINT))
     refused = _refused(pairs, question["budget"], question["min_units"]) if "budget" in question else None
     within = {kind: budget_range(pairs, kind, question["min_units"]) for kind in KINDS}
