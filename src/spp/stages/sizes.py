@@ -42,6 +42,7 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
         )
         return {"macs": cost.macs, "params": cost.params, "units": 0, "range": {}, "refused": None}
     cost = count_cost(model, example_inputs(model))
+    cost = count_cost(model, example_inputs(model))
     pairs = pairs_of_tower(model, whole, question.get("towers", JOINT))
     refused = _refused(pairs, question["budget"], question["min_units"]) if "budget" in question else None
     within = {kind: budget_range(pairs, kind, question["min_units"]) for kind in KINDS}
