@@ -1,5 +1,6 @@
 """The one-shot chain on a language model of two small decoder layers that starts from random weights."""
 
+import json
 import os
 import signal
 from types import SimpleNamespace
@@ -39,10 +40,12 @@ def stages_of(store, kind):
 
 @pytest.fixture(scope="module")
 def finished(made_once):
-    """A store with ria and sparsegpt, 2:4, and magnitude at 40 %."""
+    """A store with ria and sparsegpt, 2:4, wanda, 2:4 in another order and updated, and magnitude at 40 %."""
 
     def make(root):
         assert main(["run", "-m", *WORDS, "method=ria,sparsegpt", "sparsity=2of4", f"paths.store={root}"]) == 0
+        order = ["sparsity.permutation=assignment", "sparsity.update=least_squares"]
+        assert main(["run", *WORDS, "method=wanda", "sparsity=2of4", *order, f"paths.store={root}"]) == 0
         assert main(["run", *WORDS, "method=magnitude", "sparsity.sparsity=0.4", f"paths.store={root}"]) == 0
 
     return Store(made_once("one-shot", make))
@@ -72,7 +75,7 @@ def whole_model(store, method):
     return model
 
 
-@pytest.mark.parametrize("method", ["ria", "sparsegpt", "magnitude"])
+@pytest.mark.parametrize("method", ["ria", "sparsegpt", "wanda", "magnitude"])
 def test_the_record_holds_the_perplexity_of_the_pruned_model_as_transformers_computes_it(finished, method):
     record = read_record(finished, finished.list_sweeps())
     (row,) = [row for row in record.rows if row["method"] == method]
@@ -99,6 +102,40 @@ def test_the_pattern_holds_everywhere_and_the_counts_are_exact(finished):
     (row,) = [row for row in record.rows if row["method"] == "ria"]
     num_linear = sum(p.numel() for name, p in dense.named_parameters() if "proj" in name)
     assert row["dense_params"] - row["params"] == num_linear // 2
+
+
+@pytest.mark.parametrize("method", ["ria", "wanda"])
+def test_an_exported_member_is_stock_gives_the_same_logits_and_has_orders_folded_in(finished, tmp_path, method, capsys):
+    (ref,) = [
+        ref
+        for ref in finished.find_stages("")
+        if ref.kind == "sparsify" and finished.spec(ref.kind, ref.key)["config"]["method"]["name"] == method
+    ]
+    out = tmp_path / "member"
+    assert (
+        main(["export", ref.key[:16], "--format", "safetensors", "--out", str(out), f"paths.store={finished.root}"])
+        == 0
+    )
+    exported = transformers.AutoModelForCausalLM.from_pretrained(out).eval()
+    expected = whole_model(finished, method)
+    tokens = torch.randint(0, 256, (2, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = (model(input_ids=tokens).logits for model in (exported, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    left = json.loads((out / "sparsity.json").read_text())["order_of_inputs"]
+    for index, layer in enumerate(exported.model.layers):
+        for name, linear in layer.named_modules():
+            if isinstance(linear, torch.nn.Linear):
+                order = left.get(f"model.layers.{index}.{name}", list(range(linear.in_features)))
+                assert ((linear.weight[:, order] != 0).view(len(linear.weight), -1, 4).sum(2) <= 2).all()
+    moved = {name.rpartition(".")[2] for name in left}
+    assert moved <= {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+    assert bool(moved) == (method == "wanda")
+    assert (
+        main(["export", ref.key[:16], "--format", "safetensors", "--out", str(out), f"paths.store={finished.root}"])
+        == 2
+    )
+    assert "is not empty; allowed: a new folder" in capsys.readouterr().err
 
 
 def test_the_cost_by_arithmetic_is_what_the_counter_counts(finished):

@@ -63,6 +63,14 @@ class Shards:
                 f"model.weights: {str(files[0])!r} cannot be read ({error}); allowed: safetensors; download it again"
             ) from None
 
+    def shapes(self, names: Mapping[str, str]) -> dict[str, torch.Size]:
+        """The shapes of the weights with these names, under the keys that `names` has for them; none is read."""
+        found = {}
+        for key, name in names.items():
+            with safe_open(self.file_of[name], framework="pt") as weights:
+                found[key] = torch.Size(weights.get_slice(name).get_shape())
+        return found
+
     def read(self, names: Mapping[str, str]) -> dict[str, Tensor]:
         """The weights with these names, under the keys that `names` has for them; a file is opened once.
 

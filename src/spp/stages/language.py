@@ -1,7 +1,7 @@
 """A language model as stages open it: layer by layer, its activations for all windows in host memory or on disk."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from spp.models.conversion import convert_once
 from spp.models.decoder import DecoderModel
 from spp.models.pretrained import check_unchanged
 from spp.stages.context import StageRun
+from spp.store.store import Store
 from spp.structure.cost import Cost
 
 TOKENS_PER_BATCH = 2048
@@ -24,35 +25,34 @@ MAX_MEMORY_SHARE = 0.5
 _log = logging.getLogger(__name__)
 
 
-def dense_of(stage: StageRun, role: str) -> tuple[dict[str, Any], Path]:
+def dense_of(store: Store, spec: Mapping[str, Any], role: str) -> tuple[dict[str, Any], Path]:
     """Summary and artifacts of the dense network behind an input, which is that network or a member of it."""
-    ref = stage.spec["inputs"][role]
+    ref = spec["inputs"][role]
     if ref["kind"] != "dense":
-        ref = stage.store.spec(ref["kind"], ref["key"])["inputs"]["dense"]
-    summary = stage.store.summary(ref["kind"], ref["key"])
-    return summary, stage.store.artifacts_dir(ref["kind"], ref["key"])
+        ref = store.spec(ref["kind"], ref["key"])["inputs"]["dense"]
+    return store.summary(ref["kind"], ref["key"]), store.artifacts_dir(ref["kind"], ref["key"])
 
 
-def given_folder(stage: StageRun, role: str) -> Path | None:
+def given_folder(store: Store, spec: Mapping[str, Any], role: str) -> Path | None:
     """The folder of the given model behind an input, converted and checked; None where it was trained here.
 
     Raises:
         ValueError: one line, if its files are gone, or are others than those of the dense stage.
     """
-    summary, _ = dense_of(stage, role)
+    summary, _ = dense_of(store, spec, role)
     if "files" not in summary:
         return None
-    runtime = stage.runtime.model
+    runtime = spec["runtime"]["model"]
     folder = Path(runtime["folder"])
     if "gguf" in runtime:
         convert_once(Path(runtime["gguf"]), folder)
-    check_unchanged(folder, summary["files"], stage.store.root / "cache")
+    check_unchanged(folder, summary["files"], store.root / "cache")
     return folder
 
 
-def model_folder(stage: StageRun, role: str) -> Path:
+def model_folder(store: Store, spec: Mapping[str, Any], role: str) -> Path:
     """Where the weights of the dense network behind an input lie, as transformers saves a model."""
-    return given_folder(stage, role) or dense_of(stage, role)[1]
+    return given_folder(store, spec, role) or dense_of(store, spec, role)[1]
 
 
 def open_model(stage: StageRun, folder: Path) -> DecoderModel:

@@ -22,7 +22,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     facts = DataFacts(name=str(stage.config["data"]["name"]), samples="windows")
     task = build_task(TaskConfig.from_spec(stage.config["task"], "task"), stage.runtime.task, facts)
     assert isinstance(task, Language)
-    folder = model_folder(stage, "member")
+    folder = model_folder(stage.store, stage.spec, "member")
     model = open_model(stage, folder)
     windows = load_windows(stage, model.vocab_size)
     cost = count_language_cost(folder, windows["test"].shape[1])

@@ -34,7 +34,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     stage.leave_to_leader()
     axes = SparsityConfig.from_spec(stage.config["sparsity"], "sparsity")
     method = load_weight_method(read_weight_method(stage.config["method"]))
-    model = open_model(stage, model_folder(stage, "dense"))
+    model = open_model(stage, model_folder(stage.store, stage.spec, "dense"))
     windows = load_windows(stage, model.vocab_size)["calibration"]
     shares = layer_shares(stage, model, windows, axes)
     with stage.interruptions.deferred():

@@ -22,7 +22,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     stage.leave_to_leader()
     config = stage.config["text"]
     is_calibration = "seed" in stage.config
-    tokenizer = open_tokenizer(given_folder(stage, "dense"))
+    tokenizer = open_tokenizer(given_folder(stage.store, stage.spec, "dense"))
     root = stage.runtime.data["calibration_root" if is_calibration else "root"]
     text = open_text(config["name"], root, "calibration.name" if is_calibration else "data.name")
     found = text.fingerprint()

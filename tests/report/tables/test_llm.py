@@ -14,7 +14,8 @@ def make_language_row(make_row, **changes):
         "task": "language", "headline": "perplexity", "model": "llama2_7b", "data": "wikitext2", "method": "wanda",
         "preset": None, "budget_kind": "weights", "window_losses": [1.9, 1.8], "dense_window_losses": [1.6, 1.7],
         "metrics": {"perplexity": {"value": 6.45, **entry}}, "dense_metrics": {"perplexity": {"value": 5.12, **entry}},
-        "protocol": {"length": 4096, "num_windows": 83}, "config": {"sparsity": axes, "method": {"name": "wanda"}},
+        "protocol": {"length": 4096, "num_windows": 83}, 
+        "config": {"sparsity": axes, "method": {"name": "wanda"}, "dtype": "float16"},
         "calibration": {"name": "c4", "num_windows": 128, "length": 4096},
         "data_config": {"num_windows": None, "fingerprint": {"form": "raw"}},
     }  # fmt: skip
@@ -45,3 +46,10 @@ def test_a_dense_model_that_misses_its_gate_is_marked(make_record, make_row):
     row["dense_metrics"]["perplexity"]["value"] = 5.4
     (table,) = llm.tables(make_record(row), PUBLISHED)
     assert any("MISSED" in line for line in table.legend)
+
+
+def test_members_in_other_numbers_are_other_rows(make_record, make_row):
+    half, single = make_language_row(make_row), make_language_row(make_row)
+    single["config"] = {**single["config"], "dtype": "float32"}
+    (table,) = llm.tables(make_record(half, single), PUBLISHED)
+    assert [row[-1].text for row in table.rows[:4]] == ["float16", "float32", "float16", "float32"]

@@ -43,6 +43,10 @@ def export(root: Path, request: ExportRequest, *, as_json: bool) -> int:
     for name, value in (("opset", request.opset), ("int8", request.int8)):
         if value is not None and request.form != "onnx":
             raise ValueError(f"--{name}: {value} has no meaning for --format {request.form}; allowed: --format onnx")
+    store = Store(root)
+    sparse = _find_sparse(store, request.member)
+    if sparse is not None:
+        return _export_sparse(store, sparse, request, as_json=as_json)
     source, name = find_member(root, request.member)
     if source.is_file():
         verified(source)
@@ -66,7 +70,7 @@ def export(root: Path, request: ExportRequest, *, as_json: bool) -> int:
             opset=request.opset,
             int8=request.int8,
             runtime=_runtime_of(source),
-            data=_data(Store(root), dense_key_of(Store(root), source), open_measured_data),
+            data=_data(store, dense_key_of(store, source), open_measured_data),
             force=request.force,
         )
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -90,6 +94,39 @@ def export(root: Path, request: ExportRequest, *, as_json: bool) -> int:
     print(f"outputs: {checked}{' before they were made integers' if made.compared else ''}")
     for name, (before, after) in made.compared.items():
         print(f"{name}: {before:.4g} as float32, {after:.4g} as INT8")
+    return 0
+
+
+def _find_sparse(store: Store, member: str) -> StageRef | None:
+    """The stage that pruned single weights of a language model, where the key is of it or of the member's measuring."""
+    if Path(member).exists():
+        return None
+    found = set()
+    for ref in store.find_stages(member):
+        if ref.kind == "measure" and store.is_done(ref.kind, ref.key):
+            made_by = store.spec(ref.kind, ref.key)["inputs"]["member"]
+            ref = StageRef(made_by["kind"], made_by["key"])
+        if ref.kind == "sparsify" and store.is_done(ref.kind, ref.key):
+            found.add(ref)
+    return found.pop() if len(found) == 1 else None
+
+
+def _export_sparse(store: Store, ref: StageRef, request: ExportRequest, *, as_json: bool) -> int:
+    """Write a language model with zeros, as transformers loads it."""
+    if request.form != "safetensors":
+        raise ValueError(
+            f"--format: {request.form} is not allowed for single weights of a language model; allowed: safetensors"
+        )
+    from spp.deploy.sparse_language import export_sparse
+
+    out = request.out or Path(f"member-{ref.key[:8]}")
+    about = export_sparse(store, ref, out, force=request.force)
+    if as_json:
+        print(json.dumps({"folder": str(out), **about}, indent=1))
+        return 0
+    print(f"folder:  {visible(str(out))}")
+    print(f"loads:   transformers.AutoModelForCausalLM.from_pretrained, in {about['dtype']}")
+    print(f"zeros:   {about['num_weights'] - about['num_kept']} of {about['num_weights']} weights in decoder layers")
     return 0
 
 

@@ -16,15 +16,15 @@ from spp.report.tables.llm import METRIC, Axes, by_axes, rows_of
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model, text, length of windows and calibration."""
-    panels: dict[tuple[str, str, str, int], dict[Axes, list[Row]]] = {}
+    """One drawing for each model, text, calibration, length of windows and numbers."""
+    panels: dict[tuple[str, str, str, int, str], dict[Axes, list[Row]]] = {}
     for axes, rows in by_axes(rows_of(record)).items():
-        panels.setdefault((axes.model, axes.text, axes.calibration, axes.length), {})[axes] = rows
+        panels.setdefault((axes.model, axes.text, axes.calibration, axes.length, axes.dtype), {})[axes] = rows
     return [_drawing(panel, groups) for panel, groups in panels.items()]
 
 
-def _drawing(panel: tuple[str, str, str, int], groups: Mapping[Axes, Sequence[Row]]) -> Drawing:
-    model, text, calibration, length = panel
+def _drawing(panel: tuple[str, str, str, int, str], groups: Mapping[Axes, Sequence[Row]]) -> Drawing:
+    model, text, calibration, length, dtype = panel
     lines: dict[Series, dict[float, list[float]]] = {}
     patterns: dict[Series, list[tuple[str, float, float]]] = {}
     data: list[Mapping[str, Any]] = []
@@ -65,11 +65,11 @@ def _drawing(panel: tuple[str, str, str, int], groups: Mapping[Axes, Sequence[Ro
     figure.suptitle(title)
     caption = (
         f"Perplexity (lower is better, logarithmic) on {all_rows[0]['protocol']['num_windows']} windows of {length} "
-        f"tokens over the share of the weights in the decoder layers that went; calibrated on {calibration}. Hollow "
-        "markers are N:M. The dotted level is the dense network."
+        f"tokens over the share of the weights in the decoder layers that went; calibrated on {calibration}, in "
+        f"{dtype}. Hollow markers are N:M. The dotted level is the dense network."
     )
     return Drawing(
-        file_stem("perplexity", f"{model}-{text}-{calibration}-{length}"), title, figure, caption, tuple(data)
+        file_stem("perplexity", f"{model}-{text}-{calibration}-{length}-{dtype}"), title, figure, caption, tuple(data)
     )
 
 

@@ -40,11 +40,13 @@ COLUMNS = (
     Column("windows", is_number=False),
     Column("seeds"),
     Column("device", is_number=False),
+    Column("numbers", is_number=False),
 )
 LEGEND = (
     "Perplexity on the test text, lower is better: the exponential of the mean loss of windows that follow each other, "
     "each without what came before it. Ours is the mean over seeds ± standard deviation; a seed draws other windows to "
-    "calibrate with. Pattern: the share of the weights in the linears of the decoder layers that went, or N:M.",
+    "calibrate with. Numbers: those in which the network computes. "
+    "Pattern: the share of the weights in the linears of the decoder layers that went, or N:M.",
     "ln to ria: mean difference of the loss per token to ria with the same pattern and calibration, without "
     "permutation, update and allocation, ± its standard error over the windows, which are paired; below 0 is better. "
     "spp_ria is our reconstruction of the paper's Algorithm 2, of which no code exists.",
@@ -71,6 +73,7 @@ class Axes(NamedTuple):
     allocation: str
     calibration: str
     length: int
+    dtype: str
 
     @classmethod
     def of(cls, row: Row) -> "Axes":
@@ -92,6 +95,7 @@ class Axes(NamedTuple):
             axes["allocation"],
             f"{drawn['name']}, {drawn['num_windows']} x {drawn['length']}",
             protocol["length"],
+            row["config"]["dtype"],
         )
 
     @property
@@ -100,9 +104,9 @@ class Axes(NamedTuple):
         return (self.method, self.permutation, self.update, self.allocation) == (REFERENCE, "none", "none", "uniform")
 
     @property
-    def setting(self) -> tuple[str, str, str, str, int]:
+    def setting(self) -> tuple[str, str, str, str, int, str]:
         """What has to be the same where two are compared."""
-        return self.model, self.text, self.pattern, self.calibration, self.length
+        return self.model, self.text, self.pattern, self.calibration, self.length, self.dtype
 
 
 def rows_of(record: Record) -> list[Row]:
@@ -125,7 +129,7 @@ def tables(record: Record, published: Published) -> list[Table]:
     used: set[PublishedPerplexity] = set()
     lines: list[tuple[Cell, ...]] = []
     data: list[Mapping[str, Any]] = []
-    for (model, text, length), rows in _dense(groups).items():
+    for (model, text, length, _), rows in _dense(groups).items():
         value = _published(published, model, "dense", "", length, _is_raw(rows))
         used |= {value} if value else set()
         lines.append(_dense_line(model, text, length, rows, value))
@@ -145,10 +149,10 @@ def tables(record: Record, published: Published) -> list[Table]:
     return [Table("llm", "Language models: one-shot pruning", COLUMNS, tuple(lines), legend, todo, tuple(data))]
 
 
-def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int], list[Row]]:
-    found: dict[tuple[str, str, int], list[Row]] = {}
+def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int, str], list[Row]]:
+    found: dict[tuple[str, str, int, str], list[Row]] = {}
     for axes, rows in groups.items():
-        found.setdefault((axes.model, axes.text, axes.length), []).extend(rows)
+        found.setdefault((axes.model, axes.text, axes.length, axes.dtype), []).extend(rows)
     return found
 
 
@@ -208,6 +212,7 @@ def _dense_line(
         _windows(rows[0], length),
         Cell(str(seeds), seeds),
         Cell(devices_text(rows)),
+        Cell(rows[0]["config"]["dtype"]),
     )
     return (Cell(model), Cell(text), Cell("dense"), *empty, _perplexity_cell(ours), *tail)
 
@@ -227,6 +232,7 @@ def _line(
         _windows(rows[0], axes.length),
         Cell(str(len(seeds)), len(seeds), hint=f"seeds {', '.join(map(str, seeds))}"),
         Cell(devices_text(rows)),
+        Cell(axes.dtype),
     )
 
 
@@ -234,12 +240,12 @@ def _published_line(value: PublishedPerplexity) -> tuple[Cell, ...]:
     head = (Cell(value.model), Cell("wikitext2, raw"), Cell(value.method), Cell(value.pattern))
     windows = Cell(f"all x {value.length}")
     return (*head, *(Cell() for _ in range(4)), Cell(value.calibration), Cell("not run"), _published_cell(value),
-            Cell(), windows, Cell(), Cell())  # fmt: skip
+            Cell(), windows, Cell(), Cell(), Cell())  # fmt: skip
 
 
 def _gates(groups: Mapping[Axes, Sequence[Row]]) -> Iterator[str]:
     """A sentence for each dense model of which it is known what a right harness measures."""
-    for (model, text, length), rows in _dense(groups).items():
+    for (model, text, length, _), rows in _dense(groups).items():
         wanted = GATES.get((model, length)) if _is_raw(rows) else None
         ours = _perplexities(rows[:1], DENSE)
         is_whole = rows[0]["data_config"].get("num_windows") is None
