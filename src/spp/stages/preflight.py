@@ -1,5 +1,6 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -188,16 +189,19 @@ def _in_words_of_recipe(name: str, look: Callable[[], Any]) -> None:
 
 
 def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> dict[float, str]:
-    """The budgets that a search refuses; whatever else it cannot do it says when it is made."""
+    """The budgets that a search refuses; whatever else it cannot do it says when it is made.
+
+    Each is made of a copy: it may change its network, as one that cuts blocks off does.
+    """
     method, config = load_method(setup.method.name), setup.method
     if "budget" not in config.kinds[0]:
-        method.build_search(config, masked, request)
+        method.build_search(config, copy.deepcopy(masked), request)
         return {}
     refused = {}
     for size in setup.budget.values:
         budget = Budget(setup.budget.kind, size)
         try:
-            method.build_search(config, masked, replace(request, budget=budget))
+            method.build_search(config, copy.deepcopy(masked), replace(request, budget=budget))
         except OutOfReachError as error:
             refused[size] = str(error)
     return refused
