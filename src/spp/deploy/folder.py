@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spp import __version__
 from spp.deploy import clip_folder
 from spp.deploy.card import MeasuredValue, model_card
+from spp.deploy.llama_folder import is_llama_folder, largest_difference, llama_in, load_llama, write_llama
 from spp.factory import find_own
 from spp.models.finite import first_not_finite
 from spp.stages.member import FILE_NAME as MEMBER_FILE
@@ -88,7 +89,8 @@ def save_member(model: nn.Module, /, *where: Any, force: bool = False, **facts: 
         spp.save_member(spp.compact(model, masks), "small")
 
     Args:
-        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, or of a factory.
+        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, of a factory, or
+            a Llama of transformers.
         where: the masks, if the network is dense, and the folder.
         force: take the place of a folder that holds another member.
         facts: fields of `MemberFacts`. Without preprocessing it is what timm says of the network.
@@ -131,9 +133,14 @@ def write_folder(folder: Path, small: nn.Module, facts: MemberFacts, *, force: b
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}-") as made:
         partial = Path(made) / "folder"
         partial.mkdir()
-        _write(partial, small, facts)
-        with _on_path(facts.factory_folder):
-            difference = _compare(partial, small)
+        llama = llama_in(small)
+        if llama is not None:
+            _write_origin(partial, small, facts, write_llama(partial, llama))
+            difference = _within_tolerance(largest_difference(load_llama(partial), llama), "take one of spp.compact")
+        else:
+            _write(partial, small, facts)
+            with _on_path(facts.factory_folder):
+                difference = _compare(partial, small)
         if folder.exists():
             os.replace(folder, Path(made) / "before")
         os.replace(partial, folder)
@@ -159,6 +166,8 @@ def load(where: str | Path, *, runtime: Mapping[str, Any] | None = None) -> nn.M
         from spp.structure import modeling_transformers
 
         return modeling_transformers.load(where)
+    if is_llama_folder(where):
+        return load_llama(where)
     factory = modeling_spp.read_config(where)["spp"].get("factory")
     if factory is not None:
         find_own(factory, f"{CONFIG_FILE}: spp.factory")

@@ -24,7 +24,7 @@ from spp.plan.recipes import PassConfig
 from spp.plan.setup import PointSetup, Setup
 from spp.stages.distillation import Distillation, hidden_distance
 from spp.stages.finite import tensors_of
-from spp.stages.opening import describe_dense
+from spp.stages.opening import describe_dense, encoder_of
 from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs
 from spp.structure.hidden import hidden_points
@@ -112,7 +112,7 @@ class _Preflight:
             _check_recipe(setup, "dense", setup.dense, data)
             with torch.random.fork_rng():
                 task = _open_task(setup, data)
-                network = build(describe_dense(setup.model, data, task), setup.runtime.model)
+                network = build(describe_dense(setup.model, data, task, setup.runtime.model), setup.runtime.model)
             _check_fit(network, data, task)
 
     def _is_new(self, *question: Any) -> bool:
@@ -123,7 +123,10 @@ class _Preflight:
 
 
 def _open_data(setup: PointSetup) -> DataModule:
-    return open_data(setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0)
+    encode = encoder_of(setup.data, setup.runtime.model)
+    return open_data(
+        setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0, encode=encode
+    )
 
 
 def _open_task(setup: PointSetup, data: DataModule) -> Task:
@@ -210,7 +213,7 @@ def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> 
 def _build(setup: Setup, data: DataModule) -> MaskedModel:
     task = _open_task(setup, data)
     with torch.random.fork_rng():
-        model = build(describe_dense(setup.model, data, task), setup.runtime.model)
+        model = build(describe_dense(setup.model, data, task, setup.runtime.model), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
     # First, as whoever counts its cost has it look at a sample, too.
