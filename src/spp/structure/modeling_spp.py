@@ -127,14 +127,14 @@ class CompactAttention(nn.Module):
             dropout = self.attn_drop.p if self.training else 0.0
             x = fused_attention(q, k, v, scale=self.scale, mask=attn_mask, dropout=dropout, is_causal=is_causal)
         else:
-            scores = _apply_mask(scores_of(q, k, v, self.scale), attn_mask, is_causal)
+            scores = apply_mask(scores_of(q, k, v, self.scale), attn_mask, is_causal)
             x = self.attn_drop(scores.softmax(dim=-1)) @ v
         x = x.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.v_width)
         out = self.proj_drop(self.proj(x))
         return out
 
 
-def _apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
+def apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
     """Mask scores as scaled_dot_product_attention does: True in a bool mask keeps, a float mask is added."""
     if is_causal:
         return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
