@@ -130,6 +130,11 @@ def test_mixup_smoothing_noise_and_clipping_train(tmp_path):
     assert max(row["val_top1"] for row in record.rows) > 60
 
 
+def test_clipping_in_mixed_precision_trains(tmp_path):
+    _, record, data = train(tmp_path, clip_grad=1.0, precision="bf16-mixed", epochs=2)
+    assert record.steps[-1] == (2 * data.steps_per_epoch,) * 2
+
+
 def test_evaluation_counts_every_image_once(tmp_path):
     data, record = digits(batch_size=64), Record(tmp_path)
     model = network()

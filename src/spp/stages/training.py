@@ -1,6 +1,5 @@
 """A pass of a network over the training samples on Lightning's Trainer: the task's loss, weights by a recipe."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from timm.optim import create_optimizer_v2
@@ -68,11 +67,9 @@ class TrainingPass(Trainable):
             outputs, lesson = distillation.show(self.model, inputs)
         targets = self.judged_by(outputs, targets)
         heads = [outputs, *self.further_outputs()]
-        losses = [judge(head, targets) for head in heads]
-        self.see_losses(losses)
-        loss = losses[0]
-        for further in losses[1:]:
-            loss = loss + further
+        loss = judge(outputs, targets)
+        for further in heads[1:]:
+            loss = loss + judge(further, targets)
         if distillation is not None and lesson is not None:
             loss = distillation.mixed(loss, heads, lesson)
         self.mean_loss.add(loss)
@@ -90,9 +87,6 @@ class TrainingPass(Trainable):
     def judged_by(self, outputs: Any, targets: Any) -> Any:
         """The targets that outputs are compared with."""
         return targets
-
-    def see_losses(self, losses: Sequence[Tensor]) -> None:
-        """Look at the losses of all heads against the targets, the network's own first."""
 
     def further_outputs(self) -> Any:
         """Outputs of heads that are trained along, for the batch that the network has just seen."""
@@ -253,13 +247,15 @@ class WeightTraining(TrainingPass):
     def configure_optimizers(self) -> Any:
         """AdamW with timm's weight-decay groups, and a cosine per step after a linear warm-up."""
         recipe = self.recipe
+        # Lightning refuses to clip in mixed precision where the optimizer could unscale gradients by itself.
+        can_fuse = recipe.clip_grad is None or recipe.precision == "32-true"
         optimizer = create_optimizer_v2(
             self.trained_network(),
             opt="adamw",
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             layer_decay=self.layer_decay,
-            fused=True,
+            fused=can_fuse,
         )
         schedule = self.cosine(optimizer, self.num_steps - self.num_steps_before, recipe.warmup_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
