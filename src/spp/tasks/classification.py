@@ -1,4 +1,7 @@
-"""Classification: a batch is (inputs, labels), outputs are scores of classes (batch, num_classes)."""
+"""Classification: a batch is (inputs, labels), outputs are scores of classes (batch, num_classes).
+
+Of texts the metrics are those of GLUE.
+"""
 
 from typing import Any
 
@@ -20,7 +23,7 @@ class Classification(Task):
     """Which of several classes a sample belongs to."""
 
     name = "classification"
-    metrics = (
+    metrics: tuple[Metric, ...] = (
         Metric("top1", "top-1", "%", HIGHER),
         Metric("top5", "top-5", "%", HIGHER),
         Metric("loss", "cross entropy", "nats", LOWER),
@@ -148,4 +151,101 @@ def _added(sums: Tensor, values: Tensor) -> Tensor:
     return sums.to(values.device) + values.double()
 
 
-TASK = Classification
+class TextClassification(Classification):
+    """Classification of texts or of pairs of them.
+
+    Accuracy; F1 (of two classes that of the second one, of more the mean over the classes); Matthews' correlation. A
+    test set of several parts is measured on its first one; of the others there is the accuracy.
+    """
+
+    headline = "accuracy"
+
+    def __init__(self, facts: DataFacts) -> None:
+        super().__init__(facts)
+        self.metrics = (
+            Metric("accuracy", "accuracy", "%", HIGHER),
+            Metric("f1", "F1", "%", HIGHER),
+            Metric("matthews", "Matthews' correlation", "", HIGHER),
+            Metric("loss", "cross entropy", "nats", LOWER),
+            Metric("kl", "KL to dense", "nats", LOWER),
+            Metric("agreement", "agreement with dense", "%", HIGHER),
+            *(Metric(f"accuracy_{part}", f"accuracy ({part})", "%", HIGHER) for part in facts.parts[1:]),
+        )
+
+    def training_loss(self, recipe: Any) -> ClassificationLoss:
+        from spp.tasks.text_metrics import require_text_recipe
+
+        require_text_recipe(recipe)
+        return super().training_loss(recipe)
+
+    def evaluator(self) -> "TextEvaluator":
+        assert self.num_outputs is not None
+        return TextEvaluator(self.num_outputs, self.facts.parts)
+
+
+class TextEvaluator(ClassificationEvaluator):
+    """Measures the first part of a set as images are measured, and by F1 and correlation; of the others the accuracy.
+
+    Args:
+        num_classes: number of classes.
+        parts: names of the parts; batches of a set with several hold the part of each sample as a third entry.
+    """
+
+    def __init__(self, num_classes: int, parts: tuple[str, ...] = ("",)) -> None:
+        super().__init__()
+        # Here, as torchmetrics takes its time, and whoever measures images needs none of it.
+        from spp.tasks.text_metrics import class_metrics, quietly
+
+        self._scores, self._quietly = class_metrics(num_classes), quietly
+        self._parts = parts
+        self._counts = torch.zeros(len(parts), 2, dtype=torch.float64)
+        self._is_compared: Tensor | None = None
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        labels: Tensor = batch[1]
+        self._is_compared = None
+        if len(self._parts) > 1 and len(batch) > 2:
+            part: Tensor = batch[2]
+            is_right = outputs.argmax(1) == labels
+            for number in range(1, len(self._parts)):
+                is_own = part == number
+                self._counts[number] += torch.stack([(is_right & is_own).sum(), is_own.sum()]).cpu()
+            self._is_compared = part == 0
+            outputs, labels = outputs[self._is_compared], labels[self._is_compared]
+        if not len(labels):
+            return
+        super().update(outputs, (batch[0], labels))
+        self._scores.to(outputs.device).update(outputs.argmax(1), labels)
+
+    def compare(self, outputs: Tensor, dense_outputs: Tensor) -> None:
+        if self._is_compared is not None:
+            outputs, dense_outputs = outputs[self._is_compared], dense_outputs[self._is_compared]
+        if len(outputs):
+            super().compare(outputs, dense_outputs)
+
+    def compute(self) -> dict[str, float]:
+        values = super().compute()
+        with self._quietly():
+            scores = self._scores.compute()
+        counts = sum_over_devices(self._counts)
+        of_parts = zip(self._parts, counts.tolist(), strict=True)
+        parts = {f"accuracy_{name}": right / count for name, (right, count) in of_parts if count}
+        return {
+            "accuracy": values["top1"],
+            "f1": 100 * float(scores["f1"]),
+            "matthews": float(scores["matthews"]),
+            **{name: value for name, value in values.items() if name not in ("top1", "top5")},
+            **{name: 100 * value for name, value in parts.items()},
+        }
+
+
+def classification_of(facts: DataFacts) -> Classification:
+    """The task for some data: texts have metrics of their own.
+
+    Raises:
+        ValueError: one line, if the samples have no classes.
+    """
+    return TextClassification(facts) if facts.are_texts else Classification(facts)
+
+
+TASK = classification_of

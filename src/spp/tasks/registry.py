@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spp.data.facts import DataFacts
     from spp.tasks.task import Task
 
-_NO_TASKS = ("config", "recall", "registry", "task")
+_NO_TASKS = ("config", "recall", "registry", "task", "text_metrics")
 
 
 def task_names() -> list[str]:

@@ -92,7 +92,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    metrics: ClassVar[tuple[Metric, ...]]
+    metrics: tuple[Metric, ...]
     headline: ClassVar[str]
     outputs: ClassVar[str] = "outputs"
     num_outputs: int | None = None

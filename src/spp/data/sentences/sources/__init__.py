@@ -1,0 +1,1 @@
+"""Sets of sentences by name, one module each."""

@@ -1,1 +1,0 @@
-"""Energy of what a unit puts out."""
