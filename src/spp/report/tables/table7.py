@@ -11,8 +11,8 @@ COLUMNS = (
     Column("latency, published (ms)"),
 )
 LEGEND = (
-    "This project cannot run it yet: it has no adapter for CLIP and does not measure latencies, so there is no command "
-    "that fills these cells. The paper's values are not known."
+    "This project cannot run it yet: it prunes CLIP, but no stage records latencies, so there is no command that fills "
+    "these cells. The paper's values are not known."
 )
 MODELS = ("clip_large", "clip_base")
 
