@@ -50,35 +50,43 @@ def find_factory(name: str, field: str) -> Factory:
     Raises:
         ValueError: it is no such name, or there is no such module.
     """
+    folder, module = _place_of(name, field)
+    return Factory(str(name), folder, _source_of(folder, module))
+
+
+def _place_of(name: str, field: str) -> tuple[Path, str]:
+    """The folder that a factory's module is imported from, and the module's full name."""
     match = _NAME.fullmatch(str(name))
     if match is None:
         raise ValueError(f"{field}: {name!r} is no factory; allowed: {_ALLOWED}; write my_module:make")
     relative = Path(*match["module"].split("."))
     for folder in dict.fromkeys(Path(entry or ".").resolve() for entry in (os.curdir, *sys.path)):
         if _file_of(folder / relative) is not None:
-            return Factory(str(name), folder, _source_of(folder, match["module"]))
+            return folder, match["module"]
     raise ValueError(
         f"{field}: there is no module {match['module']!r}; allowed: {_ALLOWED}; start in its folder or set PYTHONPATH"
     )
 
 
-def find_own(name: str, field: str) -> Factory:
-    """A factory that a file from anywhere names: its arguments are the file's, so that it must be the user's own code.
+def find_own(name: str, field: str) -> Path:
+    """The folder of a factory that a file from anywhere names.
+
+    Its arguments are the file's, so that it must be the user's own code.
 
     Raises:
         ValueError: see `find_factory`; or it lies among Python's own modules, or among the installed packages without
             PYTHONPATH naming their folder.
     """
-    factory = find_factory(name, field)
+    folder, _ = _place_of(name, field)
     named = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
     places = [Path(sysconfig.get_path(place)).resolve() for place in ("stdlib", "platstdlib")]
-    is_installed = set(_INSTALLED) & set(factory.folder.parts) and factory.folder not in named
-    if is_installed or factory.folder in places:
+    is_installed = set(_INSTALLED) & set(folder.parts) and folder not in named
+    if is_installed or folder in places:
         raise ValueError(
-            f"{field}: {name!r} lies in {str(factory.folder)!r}, and a file may not choose what is called there; "
+            f"{field}: {name!r} lies in {str(folder)!r}, and a file may not choose what is called there; "
             f"allowed: {_ALLOWED}; if it is yours, start in its folder or set PYTHONPATH"
         )
-    return factory
+    return folder
 
 
 def load_factory(name: str, folder: str | None, source: str, field: str) -> Callable[..., Any]:
@@ -93,7 +101,7 @@ def load_factory(name: str, folder: str | None, source: str, field: str) -> Call
     Raises:
         ValueError: one line, if its source is another by now, it cannot be imported, or is no function.
     """
-    home = find_own(name, field).folder if folder is None else Path(folder).resolve()
+    home = find_own(name, field) if folder is None else Path(folder).resolve()
     module_name, _, function_name = name.partition(":")
     if _file_of(home / Path(*module_name.split("."))) is None or _source_of(home, module_name) != source:
         raise ValueError(
