@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,10 +113,10 @@ def test_an_exported_member_is_stock_gives_the_same_logits_and_has_orders_folded
         if ref.kind == "sparsify" and finished.spec(ref.kind, ref.key)["config"]["method"]["name"] == method
     ]
     out = tmp_path / "member"
-    assert (
-        main(["export", ref.key[:16], "--format", "safetensors", "--out", str(out), f"paths.store={finished.root}"])
-        == 0
-    )
+    words = ["export", ref.key[:16], "--format", "safetensors", "--out", str(out), f"paths.store={finished.root}"]
+    assert main([*words, "--json"]) == 0
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "commands.schema.json").read_text())
+    assert set(json.loads(capsys.readouterr().out)) == set(schema["$defs"]["export"]["required"])
     exported = transformers.AutoModelForCausalLM.from_pretrained(out).eval()
     expected = whole_model(finished, method)
     tokens = torch.randint(0, 256, (2, 32), generator=torch.Generator().manual_seed(0))
@@ -131,10 +132,7 @@ def test_an_exported_member_is_stock_gives_the_same_logits_and_has_orders_folded
     moved = {name.rpartition(".")[2] for name in left}
     assert moved <= {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
     assert bool(moved) == (method == "wanda")
-    assert (
-        main(["export", ref.key[:16], "--format", "safetensors", "--out", str(out), f"paths.store={finished.root}"])
-        == 2
-    )
+    assert main(words) == 2
     assert "is not empty; allowed: a new folder" in capsys.readouterr().err
 
 

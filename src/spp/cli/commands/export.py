@@ -122,7 +122,15 @@ def _export_sparse(store: Store, ref: StageRef, request: ExportRequest, *, as_js
     out = request.out or Path(f"member-{ref.key[:8]}")
     about = export_sparse(store, ref, out, force=request.force)
     if as_json:
-        print(json.dumps({"folder": str(out), **about}, indent=1))
+        row = {
+            "file": str(out),
+            "bytes": None,
+            "description": None,
+            "difference": None,
+            "checked_on": "",
+            "compared": {},
+        }
+        print(json.dumps(row, indent=1))
         return 0
     print(f"folder:  {visible(str(out))}")
     print(f"loads:   transformers.AutoModelForCausalLM.from_pretrained, in {about['dtype']}")
