@@ -543,3 +543,13 @@ def test_entry_is_kept_when_a_unit_leaves_and_returns():
     first = inside.index(True)
     assert sum(b and not a for a, b in pairwise(inside)) >= 2, "it must return"
     assert first <= opt.state_of("w")["entry"] < first + 1
+
+
+def test_a_clipped_gradient_moves_no_mask_further_than_its_largest_size():
+    mask = torch.nn.Parameter(torch.ones(4))
+    optimizer = BregmanOptimizer({"m": mask}, rho=0.0, momentum=0.0, lr=0.1, clip=3.0, num_steps=10)
+    (mask * torch.tensor([1.0, 1.0, 1.0, -97.0])).sum().backward()  # mean size 25
+    optimizer.step()
+    torch.testing.assert_close(mask.detach(), 1 - 0.1 * torch.tensor([0.04, 0.04, 0.04, -3.0]))
+    with pytest.raises(ValueError, match=r"^clip: 3 is not allowed with preset=textbook; allowed: above 0 with priced"):
+        BregmanOptimizer({"m": mask}, "textbook", clip=3)

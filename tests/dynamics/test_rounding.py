@@ -98,3 +98,52 @@ def test_a_budget_that_the_smallest_rounded_widths_exceed_is_refused(pairs):
     assert sum(int(mask.sum()) for mask in ranking.masks(units=0.4).values()) == 6
     with pytest.raises(ValueError, match=r"^units: 0\.4 cannot be reached with widths that are multiples of 4;"):
         ranking.rounded_to(4).masks(units=0.4)
+
+
+def layers(num_layers, num_heads, width, hidden):
+    """Attentions whose heads choose alone, and MLPs, all layers alike."""
+    pairs = []
+    for layer in range(num_layers):
+        for kind in ("qk", "vo"):
+            pairs.append(Pair(f"{layer}.{kind}", kind, num_heads * width, 3, 3.0, num_heads, True, str(layer)))
+        pairs.append(Pair(f"{layer}.mlp", "mlp", hidden, 2, 2.0, module=f"{layer}.mlp"))
+    return pairs
+
+
+@pytest.mark.parametrize("form", ["heads", "deployable", "uniform"])
+@pytest.mark.parametrize("seed", range(4))
+def test_forms_have_whole_heads_fit_the_budget_and_are_nested(form, seed):
+    pairs = layers(3, 4, 5, 12)
+    scores = {
+        pair.name: torch.rand(pair.size, generator=torch.Generator().manual_seed(seed * 100 + place)).double()
+        for place, pair in enumerate(pairs)
+    }
+    ranking = Ranking.from_scores(scores, pairs).rounded_to(4, form)
+    larger = None
+    for size in (0.9, 0.7, 0.5, 0.4):
+        masks = ranking.masks(macs=size)
+        assert cost_of(pairs, masks).macs <= size * sum(pair.size * pair.macs_per_unit for pair in pairs)
+        kept = {name: mask.view(4, -1) if "mlp" not in name else mask for name, mask in masks.items()}
+        whole = {name: heads.all(1) for name, heads in kept.items() if "mlp" not in name}
+        assert all(torch.equal(whole[name], kept[name].any(1)) for name in whole)
+        assert all(torch.equal(whole[f"{layer}.qk"], whole[f"{layer}.vo"]) for layer in range(3))
+        numbers = [int(whole[f"{layer}.vo"].sum()) for layer in range(3)]
+        widths = [int(kept[f"{layer}.mlp"].sum()) for layer in range(3)]
+        assert all(width % 4 == 0 for width in widths)
+        if form == "uniform":
+            assert len(set(numbers)) == len(set(widths)) == 1
+            assert numbers[0] in (1, 2, 4)
+        if form == "deployable":
+            assert set(numbers) <= {0, 4}
+        # Of an MLP the best units stay.
+        for layer in range(3):
+            best = scores[f"{layer}.mlp"].argsort(descending=True)[: widths[layer]]
+            assert bool(masks[f"{layer}.mlp"][best].all())
+        if larger is not None:
+            assert all(bool((larger[name] | ~mask).all()) for name, mask in masks.items())
+        larger = masks
+
+
+def test_a_form_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match=r"^form: 'square' is not known; allowed: free, heads, deployable, uniform; "):
+        Ranking.from_scores({"m": torch.rand(3)}, [Pair("m", "mlp", 3, 1, 1.0)]).rounded_to(1, "square")

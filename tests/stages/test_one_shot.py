@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from spp.record.record import read_record
 from spp.report.published import load_published
 from spp.report.tables import llm
 from spp.sparsity.allocation import allocate
-from spp.stages import language, sparsify
+from spp.stages import language, measure_language, sparsify
 from spp.stages.language import count_language_cost
 from spp.stages.tokens import FILE, load_windows
 from spp.stages.worker import run_stage
@@ -167,6 +168,31 @@ def test_a_run_that_is_told_to_stop_goes_on_at_its_layer_with_the_same_bytes(fin
     undisturbed = folder_of(finished, "sparsify", method="ria")
     for file in undisturbed.glob("*.safetensors"):
         assert (store.artifacts_dir("sparsify", stage.key) / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_measuring_that_is_killed_goes_on_at_its_part_with_the_same_numbers(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    record = read_record(store, store.list_sweeps())
+    (row,) = [row for row in record.rows if row["method"] == "magnitude"]
+    shutil.rmtree(store.stage_dir("measure", row["key"]))
+    parts, real = [], measure_language._losses_of
+
+    def losses_of(stage, model, windows, split):
+        parts.append((split, len(windows)))
+        if len(parts) == 3:
+            raise KeyboardInterrupt
+        return real(stage, model, windows, split)
+
+    monkeypatch.setattr(measure_language, "MAX_TOKENS_AT_ONCE", 4 * 32)
+    monkeypatch.setattr(measure_language, "_losses_of", losses_of)
+    words = [*WORDS, "method=magnitude", "sparsity.sparsity=0.4", f"paths.store={store.root}"]
+    assert main(["run", *words]) != 0
+    assert not store.is_done("measure", row["key"])
+    run_stage(store.root, "measure", row["key"])
+    assert parts == [("validation", 4), ("validation", 2), ("test", 4), ("test", 4), ("test", 2)]
+    (again,) = [row for row in read_record(store, store.list_sweeps()).rows if row["method"] == "magnitude"]
+    assert again["window_losses"] == row["window_losses"]
 
 
 def test_tokens_of_another_vocabulary_are_one_line(finished):

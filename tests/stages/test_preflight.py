@@ -36,6 +36,12 @@ def test_a_sweep_over_what_does_not_shape_the_network_builds_it_once(built):
     assert built == [6]
 
 
+def test_a_search_that_cuts_blocks_off_leaves_them_to_the_next(built):
+    words = ["method=wdpruning", "method.depth=3,4", "budget.values=[0.3,0.2]", "model.kwargs.depth=6"]
+    assert preflight.check_all(setups(*words)) == {}
+    assert preflight.check_all(setups("method=wdpruning", "method.exits=[3,4]", "budget.values=[0.3,0.2]")) == {}
+
+
 def test_every_network_is_built(built):
     preflight.check_all(setups("model.kwargs.depth=2,3", "seed=0,1"))
     assert sorted(built) == [2, 3]

@@ -43,3 +43,20 @@ def test_what_text_does_not_have_is_refused():
         TASK.training_loss(RecipeConfig(epochs=1, batch_size=2, lr=1e-3, mixup=0.8))
     with pytest.raises(ValueError, match=r"^model: outputs of shape \(2, 10\) do not fit language; "):
         TASK.check_outputs(torch.zeros(2, 10), 2)
+
+
+def test_the_distance_to_a_teacher_is_that_of_the_next_tokens():
+    logits, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
+    own, wanted = ((each[:, :-1] / 2.0).double().softmax(-1) for each in (logits, teacher))
+    expected = 4 * (wanted * (wanted / own).log()).sum(-1).mean()
+    assert float(TASK.distillation_loss(logits, teacher, 2.0, "soft")) == pytest.approx(float(expected), rel=1e-4)
+    likeliest = -logits[:, :-1].double().log_softmax(-1).gather(2, teacher[:, :-1].argmax(-1, keepdim=True)).mean()
+    assert float(TASK.distillation_loss(logits, teacher, 1.0, "hard")) == pytest.approx(float(likeliest), rel=1e-5)
+    assert float(TASK.distillation_loss(logits, logits, 1.0, "soft")) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_drawn_tokens_follow_what_the_network_expects_after_the_text():
+    logits = torch.full((2, 4, 6), -100.0)
+    following = torch.tensor([[3, 1, 5, 0], [2, 2, 4, 0]])
+    logits.scatter_(2, following[..., None], 100.0)
+    assert torch.equal(TASK.sample_targets(logits)[:, 1:], following[:, :-1])

@@ -201,6 +201,27 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
     return extract(root, words, as_json=arguments.json)
 
 
+def _pairs(root: Path, arguments: argparse.Namespace) -> int:
+    from spp.cli.commands.pairs import pairs
+
+    return pairs(_one_word(arguments.words, "MODEL", at_least=1, shown_by="spp pairs --help"), as_json=arguments.json)
+
+
+def _benchmark(root: Path, arguments: argparse.Namespace) -> int:
+    from spp.cli.commands.benchmark import BenchmarkWords, benchmark
+
+    words = BenchmarkWords(
+        networks=_words(arguments.words, "DIR|MODEL"),
+        runtimes=arguments.runtimes,
+        batch_sizes=arguments.batch,
+        num_threads=arguments.threads,
+        device=arguments.device,
+        seconds=arguments.seconds,
+        figure=arguments.figure,
+    )
+    return benchmark(words, as_json=arguments.json)
+
+
 def _sync(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.commands.sync import sync
 
@@ -250,7 +271,7 @@ _OF_WORDS: dict[str, Callable[[argparse.Namespace], int]] = {"run": _run, "plan"
 _OF_STORE: dict[str, Callable[[Path, argparse.Namespace], int]] = {
     "status": _status, "watch": _watch, "logs": _logs, "cancel": _cancel, "retry": _retry,
     "list": _list, "rm": _rm, "gc": _gc, "diff": _diff,
-    "report": _report, "extract": _extract, "export": _export,
+    "report": _report, "extract": _extract, "export": _export, "benchmark": _benchmark, "pairs": _pairs,
     "verify": _verify, "unlock": _unlock, "sync": _sync, "doctor": _doctor,
     "completion": _completion, "help": _help,
 }  # fmt: skip
@@ -279,6 +300,14 @@ def _refuse_overrides(words: Sequence[str], read: tuple[str, ...]) -> None:
             raise ValueError(
                 f"{word}: nothing here reads it; allowed: paths.store=DIR; leave it out, or say `spp run` with it"
             )
+
+
+def _words(words: Sequence[str], what: str) -> list[str]:
+    """The words that are no override, at least one."""
+    names = [word for word in words if "=" not in word]
+    if not names or "" in words:
+        raise ValueError(f"{what}: it is missing; allowed: one or more; name it")
+    return names
 
 
 def _one_word(

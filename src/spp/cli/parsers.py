@@ -25,6 +25,8 @@ COMMANDS = {
     "report": "Make tables and figures from what was run.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
     "export": "Write a member as ONNX, as a torch program, or as a folder, for use without spp.",
+    "pairs": "Show what can be pruned in a network, what it costs, and what is left alone and why.",
+    "benchmark": "Measure latency, throughput and memory of members beside the dense networks that they were cut from.",
     "verify": "Read everything that is finished, and name what is damaged; --repair has it made again.",
     "unlock": "Free a stage whose worker is gone, without waiting.",
     "sync": "Upload to W&B what was kept offline; can be repeated.",
@@ -32,6 +34,8 @@ COMMANDS = {
     "completion": "Print what lets a shell complete the commands: completion bash, completion zsh.",
     "help": "Show the commands, or the help of one.",
 }
+RUNTIMES = ("eager", "compile", "onnxruntime", "int8")
+"""What networks are measured in."""
 _NEWEST_HELP = "name of the sweep, or how it begins; the newest if left out"
 _OVERRIDES_HELP = "Hydra overrides such as model=vit_micro data=digits prune.epochs=0 budget.values=[0.5,0.3]"
 
@@ -71,6 +75,9 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     _add_report(parsers["report"])
     _add_extract(parsers["extract"])
     _add_export(parsers["export"])
+    text = "timm:NAME; my.module:make_model; or the folder of a member"
+    parsers["pairs"].add_argument("words", nargs="*", metavar="MODEL", help=text)
+    _add_benchmark(parsers["benchmark"])
     text = "name of the sweep whose runs to upload, or how it begins; all runs of the store if left out"
     parsers["sync"].add_argument("words", nargs="*", metavar="SWEEP", help=text)
     parsers["completion"].add_argument("shell", choices=["bash", "zsh"], help="of which shell")
@@ -164,6 +171,40 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--int8", nargs="?", const="dynamic", choices=["dynamic", "static"], help=text)
     export.add_argument("--opset", type=int, metavar="N", help="of ONNX; default: what your torch writes")
     export.add_argument("--force", action="store_true", help="overwrite a member's folder that is there")
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    text = "folder of a member, measured beside its dense network; timm:NAME; or my.module:make_model"
+    benchmark.add_argument("words", nargs="*", metavar="DIR|MODEL", help=text)
+    text = "eager and compile (of torch), onnxruntime, int8 (default: all that are here)"
+    benchmark.add_argument("--runtimes", type=_words, default=RUNTIMES, metavar="A,B", help=text)
+    text = "samples of one call (default: 1,32)"
+    benchmark.add_argument("--batch", type=_numbers, default=(1, 32), metavar="N,M", help=text)
+    text = "of the processor (default: 1,all)"
+    benchmark.add_argument("--threads", type=_numbers, default=(1, 0), metavar="N,all", help=text)
+    text = "default: the processor, and the GPU where there is one"
+    benchmark.add_argument("--device", choices=["cpu", "cuda"], help=text)
+    text = "seconds that each network is run in each setting (default: %(default)g)"
+    benchmark.add_argument("--seconds", type=_seconds, default=5.0, metavar="S", help=text)
+    benchmark.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw it as .png, .pdf or .svg, with a csv beside"
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    for word in words:
+        if word not in RUNTIMES:
+            raise argparse.ArgumentTypeError(f"{word!r} is not allowed; allowed: {', '.join(RUNTIMES)}; use eager")
+    return words
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers of 1 or more; all stands for 0."""
+    words = ["0" if word == "all" else word for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: numbers with commas between; use 1,32")
+    return tuple(map(int, words))
 
 
 def _num_samples(text: str) -> int:

@@ -19,7 +19,7 @@ from spp.data.registry import (
     text_sources,
 )
 from spp.data.sentences.module import SentenceData
-from spp.data.text.module import TextData
+from spp.data.text.module import Encode, TextData
 
 
 def check_augment(config: DataConfig, augment: Mapping[str, Any]) -> None:
@@ -47,6 +47,7 @@ def open_data(
     augment: Mapping[str, Any],
     seed: int,
     num_workers: int,
+    encode: Encode | None = None,
 ) -> DataModule:
     """The loaders over a data set.
 
@@ -57,6 +58,7 @@ def open_data(
         augment: of images, see spp.data.images.transforms; one's own data bring their own.
         seed: of order and augmentation.
         num_workers: worker processes per loader.
+        encode: of text, tokens as the network wants them; None: bytes.
 
     Raises:
         ValueError: one line, if they cannot be opened, or the augmentation is not known.
@@ -67,7 +69,7 @@ def open_data(
     if config.name in text_sources():
         check_augment(config, augment)
         text = open_text(config.name, runtime["root"], "data.name")
-        return TextData(config, text, batch_size=batch_size, seed=seed, num_workers=num_workers)
+        return TextData(config, text, encode, batch_size=batch_size, seed=seed, num_workers=num_workers)
     if config.name in caption_sources():
         return CaptionData(
             config,

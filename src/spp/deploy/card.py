@@ -57,6 +57,13 @@ def model_card(
     )
 
 
+def numbers_and_origin(
+    origin: Mapping[str, Any], measured: Sequence[MeasuredValue], licence: str | None
+) -> tuple[list[str], list[str]]:
+    """The lines of a card that say what a network costs and does, and where it comes from."""
+    return _numbers(origin, measured), _origin(origin, licence)
+
+
 def _summary(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
     share = origin["macs"] / origin["dense"]["macs"] if "dense" in origin else None
     size = "" if share is None else f" It keeps {100 * share:.1f} % of the multiply-adds of the dense network."

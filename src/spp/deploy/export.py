@@ -1,5 +1,6 @@
 """A member for use elsewhere: as the folder that loads without spp, as a torch program, or as ONNX."""
 
+import importlib.util
 import json
 import os
 import warnings
@@ -127,7 +128,19 @@ def _write_program(member: Member, out: Path) -> Network:
     return torch.export.load(out).module()
 
 
-def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
+def write_onnx(network: nn.Module, out: Path, *, inputs: str, outputs: str, opset: int | None = None) -> None:
+    """Write a network as ONNX in float32, for any batch size, with nothing in it about this machine.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        out: the file.
+        inputs: what its input is called.
+        outputs: what its output is called.
+        opset: of ONNX; None: what torch writes.
+
+    Raises:
+        ValueError: one line, if onnx is not installed or the opset cannot be written.
+    """
     try:
         import onnx
         import onnxscript  # noqa: F401 - torch's exporter needs it, and its own message names no remedy
@@ -139,10 +152,10 @@ def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
     try:
         with sdpa_kernel(SDPBackend.MATH):  # ONNX has the products written out, which need no equal widths
             program = torch.onnx.export(
-                member.network,
-                _example(member.network),
-                input_names=[member.inputs],
-                output_names=[member.outputs],
+                network,
+                _example(network),
+                input_names=[inputs],
+                output_names=[outputs],
                 dynamic_shapes=_any_batch(),
                 dynamo=True,
                 verbose=False,
@@ -158,23 +171,34 @@ def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
             "leave it out"
         ) from None
     onnx.save(model, out)
+
+
+def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
+    write_onnx(member.network, out, inputs=member.inputs, outputs=member.outputs, opset=opset)
     return _onnx_runtime(out, member.inputs)
 
 
 def _onnx_runtime(file: Path, inputs: str) -> Network | None:
     """The network as ONNX Runtime runs it, if that is installed."""
-    try:
-        from onnxruntime import InferenceSession
-    except ImportError:
+    if importlib.util.find_spec("onnxruntime") is None:
         return None
     try:
-        session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = onnx_session(file)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"--format: ONNX Runtime cannot run it ({reason}); allowed: what it runs; use another format and report it"
         ) from None
     return lambda samples: torch.from_numpy(session.run(None, {inputs: samples.numpy()})[0])
+
+
+def onnx_session(file: Path, num_threads: int = 0) -> Any:
+    """ONNX Runtime's session of a file on the CPU, with so many threads; 0: as many as it takes by itself."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = num_threads
+    return InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _input(network: nn.Module) -> Tensor:

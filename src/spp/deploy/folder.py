@@ -19,7 +19,9 @@ from timm.models import get_model_args, get_model_input_config
 from torch import Tensor, nn
 
 from spp import __version__
+from spp.deploy import clip_folder
 from spp.deploy.card import MeasuredValue, model_card
+from spp.deploy.llama_folder import is_llama_folder, largest_difference, llama_in, load_llama, write_llama
 from spp.factory import find_own
 from spp.models.finite import first_not_finite
 from spp.stages.member import FILE_NAME as MEMBER_FILE
@@ -87,7 +89,8 @@ def save_member(model: nn.Module, /, *where: Any, force: bool = False, **facts: 
         spp.save_member(spp.compact(model, masks), "small")
 
     Args:
-        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, or of a factory.
+        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, of a factory, or
+            a Llama of transformers.
         where: the masks, if the network is dense, and the folder.
         force: take the place of a folder that holds another member.
         facts: fields of `MemberFacts`. Without preprocessing it is what timm says of the network.
@@ -130,9 +133,14 @@ def write_folder(folder: Path, small: nn.Module, facts: MemberFacts, *, force: b
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}-") as made:
         partial = Path(made) / "folder"
         partial.mkdir()
-        _write(partial, small, facts)
-        with _on_path(facts.factory_folder):
-            difference = _compare(partial, small)
+        llama = llama_in(small)
+        if llama is not None:
+            _write_origin(partial, small, facts, write_llama(partial, llama))
+            difference = _within_tolerance(largest_difference(load_llama(partial), llama), "take one of spp.compact")
+        else:
+            _write(partial, small, facts)
+            with _on_path(facts.factory_folder):
+                difference = _compare(partial, small)
         if folder.exists():
             os.replace(folder, Path(made) / "before")
         os.replace(partial, folder)
@@ -154,6 +162,12 @@ def load(where: str | Path, *, runtime: Mapping[str, Any] | None = None) -> nn.M
     if where.is_file() or (where / MEMBER_FILE).is_file():
         return load_member(where, runtime=runtime)
     check_folder(where)
+    if clip_folder.is_clip_folder(where):
+        from spp.structure import modeling_transformers
+
+        return modeling_transformers.load(where)
+    if is_llama_folder(where):
+        return load_llama(where)
     factory = modeling_spp.read_config(where)["spp"].get("factory")
     if factory is not None:
         find_own(factory, f"{CONFIG_FILE}: spp.factory")
@@ -236,24 +250,35 @@ def refuse_used(folder: Path, force: bool) -> None:
 
 
 def _write(folder: Path, small: nn.Module, facts: MemberFacts) -> None:
+    if clip_folder.is_clip(small):
+        names = clip_folder.write(folder, small)
+        origin = _write_origin(folder, small, facts, names)
+        (folder / CARD_FILE).write_text(clip_folder.card(origin, facts.measured, facts.licence), encoding="utf-8")
+        return
     weights = {name: value.detach().cpu().contiguous() for name, value in small.state_dict().items()}
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config = _config(small, facts)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     shutil.copyfile(str(modeling_spp.__file__), folder / MODELING_FILE)
+    origin = _write_origin(folder, small, facts, (WEIGHTS_FILE, CONFIG_FILE, MODELING_FILE))
+    card = model_card(config, origin, facts.measured, facts.licence)
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def _write_origin(folder: Path, small: nn.Module, facts: MemberFacts, names: Sequence[str]) -> dict[str, Any]:
+    """Write where the member comes from, with the hashes of these files."""
     cost = count_cost(small, example_inputs(small))
-    origin = {
+    origin: dict[str, Any] = {
         "spp": __version__,
         "commit": (git.describe() or {}).get("commit"),
         "macs": cost.macs,
         "params": cost.params,
         **({} if facts.dense is None else {"dense": {"macs": facts.dense.macs, "params": facts.dense.params}}),
         **facts.origin,
-        "sha256": {name: _sha256(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE, MODELING_FILE)},
+        "sha256": {name: _sha256(folder / name) for name in names},
     }
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    card = model_card(config, origin, facts.measured, facts.licence)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    return origin
 
 
 def _config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
@@ -351,6 +376,8 @@ def _compare(folder: Path, small: nn.Module) -> float:
     Raises:
         ValueError: one line, if it is not the same network.
     """
+    if clip_folder.is_clip(small):
+        return _within_tolerance(clip_folder.difference(folder, small), "keep its configuration as transformers has it")
     remedy = "build it by timm.create_model with all its arguments, or give factory="
     try:
         loaded = modeling_spp.load(folder)
@@ -362,12 +389,16 @@ def _compare(folder: Path, small: nn.Module) -> float:
     expected = small.eval()(inputs.to(example.device, example.dtype)).cpu()
     small.train(was_training)
     difference = (loaded.to(example.dtype)(inputs.to(example.dtype)) - expected).abs().max() / expected.abs().max()
+    return _within_tolerance(float(difference), remedy)
+
+
+def _within_tolerance(difference: float, remedy: str) -> float:
     if not difference <= TOLERANCE:
         raise ValueError(
             f"model: built again its outputs differ by {difference:.1e}; allowed: {TOLERANCE:.0e} of the largest; "
             f"{remedy}"
         )
-    return float(difference)
+    return difference
 
 
 @contextmanager

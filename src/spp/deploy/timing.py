@@ -14,12 +14,14 @@ from spp.structure.find import example_inputs
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one call in milliseconds: median, quarter and three-quarter quantile, and number of runs."""
+    """Time of one call in milliseconds: median, quarter and three-quarter quantile, number of runs, and what each block
+    of runs took for one."""
 
     median_ms: float
     low_ms: float
     high_ms: float
     num_runs: int
+    times_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def time_calls(call: Callable[[Tensor], Any], samples: Tensor, where: Circumstan
         measured = timer.blocked_autorange(min_run_time=min_seconds)
     times = torch.tensor(measured.times, dtype=torch.float64) * 1e3
     low, median, high = torch.quantile(times, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-    return Latency(median, low, high, len(times) * measured.number_per_run)
+    return Latency(median, low, high, len(times) * measured.number_per_run, tuple(times.tolist()))
 
 
 @contextmanager

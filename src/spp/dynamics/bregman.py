@@ -44,6 +44,7 @@ class BregmanOptimizer(Optimizer):
         preset: `priced` (default), `textbook` or `released`; see presets.py for rules and defaults.
         lr, kappa, lam, rho, momentum, eta: hyper-parameters; None takes the preset's default.
         num_steps: steps of the whole search; the defaults are set from it.
+        clip: largest size of a scaled gradient (`priced`), against heavy tails; None: any.
         unit_costs: MACs of one unit by mask name, for `priced`; default: from the pairs, else all 1, and then
             `has_costs` is False.
 
@@ -70,6 +71,7 @@ class BregmanOptimizer(Optimizer):
         momentum: float | None = None,
         eta: float | None = None,
         num_steps: int = 200,
+        clip: float | None = None,
         unit_costs: Mapping[str, float] | None = None,
     ) -> None:
         if not isinstance(masks, Mapping):
@@ -81,9 +83,14 @@ class BregmanOptimizer(Optimizer):
             raise ValueError("masks: is empty; pass MaskedModel(model, pairs).masks of a model with pairs")
         given = {"lr": lr, "kappa": kappa, "lam": lam, "rho": rho, "momentum": momentum, "eta": eta}
         defaults = hyper_parameters(preset, num_steps, given)
+        if clip is not None and not (PRESETS[preset].scaled and clip > 0):
+            raise ValueError(
+                f"clip: {clip} is not allowed with preset={preset}; allowed: above 0 with priced; use None"
+            )
         super().__init__([{"params": list(masks.values())}], defaults)
         self.preset = preset
         self.num_steps = num_steps
+        self.clip = clip
         self._names = list(masks)
         self._params: list[Tensor] = list(masks.values())
         self._sizes = [param.numel() for param in self._params]
@@ -102,6 +109,7 @@ class BregmanOptimizer(Optimizer):
         own = (
             "preset",
             "num_steps",
+            "clip",
             "has_costs",
             "_names",
             "_params",
@@ -275,14 +283,15 @@ class BregmanOptimizer(Optimizer):
         return size
 
     def _scaled(self, grad: Tensor) -> Tensor:
-        """The gradient over s*c_u; fixes s at the first call."""
+        """The gradient over s*c_u, clipped; fixes s at the first call."""
         state = self._bregman_state
         if state.scale is None:
             measured = state.calibrated or [self._attention_gradient(grad)]
             if not any(measured):
                 raise ValueError("masks: their gradient is zero; check that the loss depends on them")
             state.scale = sum(measured) / len(measured)
-        return grad / (state.scale * self._price)
+        scaled = grad / (state.scale * self._price)
+        return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)
 
 
 def _attention_units(masks: Mapping[str, nn.Parameter]) -> Tensor:

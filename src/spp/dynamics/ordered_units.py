@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spp.dynamics.budget import Budget, budget_range, cost_of, dense_total, prefix_masks, unit_costs
 from spp.dynamics.order import unit_order
-from spp.dynamics.rounding import rounded_masks
+from spp.dynamics.rounding import FORMS, rounded_masks
 from spp.structure.cost import Cost
 from spp.structure.pair import Pair
 from spp.structure.tokens import Kept
@@ -25,9 +25,11 @@ class OrderedUnits(ABC):
         meta: "dense" holds macs and params of the dense model, or None; "tokens", where some leave for good in every
             member, those that stay (see `spp.structure.tokens.Kept`); "provenance" whatever was passed as `meta`.
         multiple_of: what the widths of all masks are rounded up to; see `rounded_to`.
+        form: of all masks; see `rounded_to`.
     """
 
     multiple_of = 1
+    form = "free"
 
     pairs: list[Pair]
     meta: dict[str, Any]
@@ -61,16 +63,24 @@ class OrderedUnits(ABC):
         """Smallest and largest budget of `kind` (macs, params or units) that can be reached, absolute."""
         return budget_range(self.pairs, kind, min_units)
 
-    def rounded_to(self, multiple_of: int) -> Self:
+    def rounded_to(self, multiple_of: int, form: str = "free") -> Self:
         """The same order, whose masks have widths that are multiples of a number; see `rounding.rounded_masks`.
 
+        Args:
+            multiple_of: a whole number of at least 1.
+            form: free (widths of heads and MLPs), heads (whole ones or none), deployable (whole attentions or none) or
+                uniform (the same in all layers).
+
         Raises:
-            ValueError: if it is no whole number of at least 1.
+            ValueError: if one of them is not allowed.
         """
+        if form not in FORMS:
+            raise ValueError(f"form: {form!r} is not known; allowed: {', '.join(FORMS)}; use free")
         if not isinstance(multiple_of, int) or isinstance(multiple_of, bool) or multiple_of < 1:
             raise ValueError(f"multiple_of: {multiple_of!r} is not allowed; allowed: 1 or more; use 8")
         made = copy.copy(self)
         object.__setattr__(made, "multiple_of", multiple_of)  # paths are frozen
+        object.__setattr__(made, "form", form)
         return made
 
     def masks(
@@ -108,8 +118,8 @@ class OrderedUnits(ABC):
     def _prefix(self, budget: Budget, min_units: int, scope: str | None, score: str | None = None) -> dict[str, Tensor]:
         """Masks of the longest prefix that the budget pays for."""
         order, dense = self._flat_order(min_units, scope, score), self.dense_total(budget.kind)
-        if self.multiple_of > 1:
-            return rounded_masks(self.pairs, order, budget, self.multiple_of, min_units, dense)
+        if self.multiple_of > 1 or self.form != "free":
+            return rounded_masks(self.pairs, order, budget, self.multiple_of, min_units, dense, self.form)
         return prefix_masks(self.pairs, order, budget, min_units, dense)
 
     def _rows(self, min_units: int, scope: str | None, score: str | None = None) -> Tensor:

@@ -6,6 +6,7 @@ step, in this order:
 
     search.before_forward()          the search sets the masks (and may change weights for the time of this step)
     outputs = masked(...)            the training loss is that of these and of all search.auxiliary_outputs()
+    search.see_losses([...])         the loss of each of them
     loss.backward()                  gradients of masks and of trained weights are there, averaged over devices
     search.after_backward()          the search reads the masks' gradients and moves its variables; it may add to the
                                      weights' gradients, undoes what it did to weights, clears the masks' gradients
@@ -91,6 +92,9 @@ class Search(ABC):
         Each has the shape of the network's own output, and the training loss of each is added to the network's.
         """
         return ()
+
+    def see_losses(self, losses: Sequence[Tensor]) -> None:  # noqa: B027 - most searches go by gradients alone
+        """Look at the losses of the running step: of the network's own outputs, then of every auxiliary one."""
 
     def trains(self, name: str) -> bool:
         """Whether a parameter of the network, by its dotted name, trains where the method trains weights."""

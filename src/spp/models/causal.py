@@ -1,4 +1,4 @@
-"""Language models of Hugging Face (Llama, OPT) as one network: to train a small one, and to count what one costs."""
+"""Language models of Hugging Face (Llama, OPT) as one network, as tasks call networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spp.models.config import TRAIN, ModelConfig
+from spp.models.config import ModelConfig
 from spp.models.finite import first_not_finite
 
 ATTENTION = "sdpa"
+CONFIGURATION = "configuration"
+"""Under which name the inputs of a given model hold what its config.json says."""
 
 
 class CausalNetwork(nn.Module):
@@ -18,11 +20,13 @@ class CausalNetwork(nn.Module):
 
     Args:
         model: of transformers, with a head over the vocabulary.
+        length: tokens of a window, for what depends on it, as multiply-adds do.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, length: int) -> None:
         super().__init__()
         self.model = model
+        self.model.window_length = length  # type: ignore[assignment]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, length, vocabulary) of tokens (batch, length)."""
@@ -40,6 +44,14 @@ class CausalNetwork(nn.Module):
             raise ValueError(f"model.weights: {name!r} is not finite; allowed: finite numbers; use a smaller lr")
         save_quietly(self.model, folder)
 
+    def load(self, folder: Path) -> None:
+        """Take over the weights of a model that transformers saved."""
+        import transformers
+
+        library: Any = transformers.AutoModelForCausalLM
+        saved = library.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
+        self.model.load_state_dict(saved.state_dict())
+
 
 def build(
     config: ModelConfig, inputs: Mapping[str, Any], num_outputs: int | None, runtime: Mapping[str, Any]
@@ -48,21 +60,18 @@ def build(
 
     Args:
         config: name, and sizes in kwargs.
-        inputs: holds the size of the vocabulary.
+        inputs: the size of the vocabulary and the length of a window; of a given model `configuration` says the rest.
         num_outputs: not used: the task of language takes what the vocabulary has.
-        runtime: not used: one's own weights are read layer by layer, see spp.models.decoder.
+        runtime: not used: weights of a given model are loaded by those who need them.
 
     Raises:
-        ValueError: one line, if transformers refuses the arguments, or weights are asked for.
+        ValueError: one line, if transformers refuses the arguments.
     """
-    if config.weights != TRAIN:
-        raise ValueError(
-            f"model.weights: {config.weights!r} is not allowed where a language model is trained; allowed: train; "
-            "use pipeline=one_shot, which trains nothing"
-        )
-    arguments = {**inputs, "dropout": 0.0, **config.kwargs} if config.name == "opt" else {**inputs, **config.kwargs}
+    vocabulary = {"vocab_size": inputs["vocab_size"]}
+    further = {"dropout": 0.0} if config.name == "opt" else {}
+    arguments = inputs.get(CONFIGURATION, {**vocabulary, **further, **config.kwargs})
     try:
-        return CausalNetwork(build_from(_configuration(config, arguments)))
+        return CausalNetwork(build_from(_configuration(config, arguments)), inputs["length"])
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -100,4 +109,4 @@ def _configuration(config: ModelConfig, arguments: Mapping[str, Any]) -> Any:
 
     # Bytes have no special tokens; the library's own numbers would lie in the middle of them.
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-    return transformers.AutoConfig.for_model(str(config.name), **special, **arguments)
+    return transformers.AutoConfig.for_model(str(config.name), **{**special, **arguments})

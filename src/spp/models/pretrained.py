@@ -40,8 +40,8 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
         cache: folder for converted weights and remembered hashes; None hashes anew and converts nothing.
 
     Returns:
-        The sha256 that stands for all files that decide what the model computes, and what a worker must know: `folder`
-        and, where it has to be converted first, `gguf`.
+        The sha256 that stands for all files that decide what the model computes, and what a worker must know:
+        `pretrained_folder` and, where it has to be converted first, `gguf`.
 
     Raises:
         ValueError: one line, if there is no such package, folder, configuration or shard.
@@ -50,7 +50,7 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
         file = _file_of_package(weights.removeprefix(PACKAGE))
         digest = _remembered_hash(file, cache)
         folder = (cache or file.parent) / "models" / digest[:20]
-        return digest, {"folder": str(folder.absolute()), "gguf": str(file)}
+        return digest, {"pretrained_folder": str(folder.absolute()), "gguf": str(file)}
     folder = Path(weights).absolute()
     if weights == "pretrained" or not (folder / CONFIG_FILE).is_file():
         raise ValueError(
@@ -64,7 +64,7 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
             "llama, opt; use the folder of such a model"
         )
     lines = [f"{name} {digest}" for name, digest in hashes_of(folder, cache).items()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest(), {"folder": str(folder)}
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest(), {"pretrained_folder": str(folder)}
 
 
 def hashes_of(folder: Path, cache: Path | None) -> dict[str, str]:

@@ -56,8 +56,13 @@ def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None =
         ValueError: they are not finite; nothing is written then.
     """
     _require_finite(model, file.name, "use a smaller lr")
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, file, metadata=metadata)
+    save_file(own_weights(model), file, metadata=metadata)
+
+
+def own_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model by name, on the CPU; those that are tied to others before them are not there again."""
+    tied = _tied(model)
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name not in tied}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -67,6 +72,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         ValueError: if names or shapes differ, or a weight is not finite; the line names `source` and the first
             differences.
     """
+    weights = {**{name: weights[first] for name, first in _tied(model).items() if first in weights}, **weights}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -76,6 +82,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
             "model.kwargs; correct one of them"
         ) from None
     _require_finite(model, source, "take a checkpoint from before it diverged")
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Names in the state of a model that stand for the numbers of another one before them, with that one's name."""
+    first: dict[int, str] = {}
+    tied = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            tied[name] = first[id(parameter)]
+    return tied
 
 
 def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

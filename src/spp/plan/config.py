@@ -16,6 +16,7 @@ MAX_PROCESSES = 256
 JOINT = "joint"
 TOWERS = (JOINT, "vision", "text")
 BUDGET_KINDS = ("macs", "params", "units")
+BUDGET_FORMS = ("free", "heads", "deployable", "uniform")
 REPAIR_KINDS = ("full", "second", "none")
 
 
@@ -31,11 +32,15 @@ class BudgetConfig(Config):
     """What the widths of every member's heads and MLPs are rounded up to, within the budget; 8 suits processors."""
     towers: str = later(JOINT, neutral=JOINT)
     """Of a model of two towers which one is pruned, and its size meant: vision or text; joint: both together."""
+    form: str = later("free", neutral="free")
+    """Shapes of every member: free, heads (whole heads or none), deployable (whole attentions or none) or uniform (as
+    many whole heads and as wide MLPs in all layers: stock code); model.per_head=true tells heads apart."""
 
     def __post_init__(self) -> None:
         require(self.kind in BUDGET_KINDS, "kind", self.kind, ", ".join(BUDGET_KINDS), "use macs")
         require(self.towers in TOWERS, "towers", self.towers, ", ".join(TOWERS), "use joint")
         require(len(self.values) > 0, "values", self.values, "at least one size", "use [0.5]")
+        require(self.form in BUDGET_FORMS, "form", self.form, ", ".join(BUDGET_FORMS), "use free")
         require(self.multiple_of >= 1, "multiple_of", self.multiple_of, "1 or more", "use 8")
         sizes = [parse_size(value, "values") for value in self.values]
         object.__setattr__(self, "values", sorted(set(sizes), reverse=True))

@@ -340,6 +340,8 @@ def read_setup(
     ranks = method.kinds[0] != "budget"
     allowed = f"1 for method={method.name}, whose search ends in one member"
     require(ranks or budget.multiple_of == 1, "budget.multiple_of", budget.multiple_of, allowed, "use 1")
+    allowed = f"free for method={method.name}, whose search ends in one member"
+    require(ranks or budget.form == "free", "budget.form", budget.form, allowed, "use free")
     finetune = common["recipes"].get("finetune")
     for name, recipe in common["recipes"].items():
         is_driven = name in SEARCHES and method.is_driven_by_dense

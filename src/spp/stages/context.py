@@ -157,3 +157,18 @@ class StageRun:
         codes = [*self.earlier_code, code_hash()]
         state[OURS] = {"rows": list(self._rows), "seconds": self.seconds, "codes": codes, **extra}
         self.checkpoint.write(state)
+
+    def save_at_boundary(self, state: dict[str, Any]) -> None:
+        """A part that follows on no training is done: keep `state`, and end here where a signal asks for it.
+
+        Raises:
+            AlreadyClaimed: the stage is no longer ours.
+            SystemExit: a signal asked for the end.
+        """
+        if self.is_superseded(about_to_write=True):
+            from spp.store.claim import AlreadyClaimed
+
+            raise AlreadyClaimed(self.kind, self.key, None)
+        self.save(state, {})
+        if self.interruptions.pending:
+            self.interruptions.obey(self.interruptions.pending)

@@ -30,7 +30,7 @@ def run(stage: StageRun) -> dict[str, Any]:
     recipe = GIVEN_RECIPE if is_given else DenseConfig.from_spec(stage.config["recipe"], "dense")
     seed_everything(seed)
     data, task = open_samples(stage, recipe.batch_size, recipe.augment, seed)
-    architecture = describe_dense(config, data, task)
+    architecture = describe_dense(config, data, task, stage.runtime.model)
     model = build(architecture, stage.runtime.model)
     find_pairs(model, per_head=config.per_head)  # refuses a network we cannot prune before any time is spent on it
     set_drop_path(model, recipe.drop_path)

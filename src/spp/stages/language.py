@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spp.models.causal import build_from
-from spp.models.conversion import convert_once
 from spp.models.decoder import DecoderModel
+from spp.models.given import folder_of
 from spp.models.pretrained import check_unchanged
 from spp.stages.context import StageRun
 from spp.store.store import Store
@@ -39,13 +39,23 @@ def given_folder(store: Store, spec: Mapping[str, Any], role: str) -> Path | Non
     Raises:
         ValueError: one line, if its files are gone, or are others than those of the dense stage.
     """
-    summary, _ = dense_of(store, spec, role)
+    return checked_folder(store, spec["runtime"]["model"], dense_of(store, spec, role)[0])
+
+
+def checked_folder(store: Store, runtime: Mapping[str, Any], summary: Mapping[str, Any]) -> Path | None:
+    """The folder of the given model that a dense stage with this summary has noted; None where it was trained here.
+
+    Args:
+        store: of the stage.
+        runtime: how a worker finds the network's files.
+        summary: of the dense stage.
+
+    Raises:
+        ValueError: as `given_folder`.
+    """
     if "files" not in summary:
         return None
-    runtime = spec["runtime"]["model"]
-    folder = Path(runtime["folder"])
-    if "gguf" in runtime:
-        convert_once(Path(runtime["gguf"]), folder)
+    folder = folder_of(runtime)
     check_unchanged(folder, summary["files"], store.root / "cache")
     return folder
 

@@ -145,7 +145,7 @@ def _adding_gradients_to(squares: Tensor) -> Any:
         squares.add_(gradient.float().square().flatten(0, -2).sum(0))
 
     def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        output.register_hook(add)
+        output.register_hook(add)  # type: ignore[no-untyped-call]
 
     return watch
 

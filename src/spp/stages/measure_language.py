@@ -1,5 +1,9 @@
-"""The measuring of a language model, layer by layer: perplexity on the validation and the test text."""
+"""The measuring of a language model, layer by layer: perplexity on the validation and the test text.
 
+Windows go through all layers some at a time, and after each such part there is a checkpoint.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +20,9 @@ from spp.tasks.config import TaskConfig
 from spp.tasks.language import Language, LanguageEvaluator, window_losses
 from spp.tasks.registry import build_task
 
+MAX_TOKENS_AT_ONCE = 2**16
+"""Tokens between two checkpoints; the layers are read anew for each."""
+
 
 def run(stage: StageRun) -> dict[str, Any]:
     """Measure the dense network, or a member, on windows of the held-out text."""
@@ -26,9 +33,10 @@ def run(stage: StageRun) -> dict[str, Any]:
     model = open_model(stage, folder)
     windows = load_windows(stage, model.vocab_size)
     cost = count_language_cost(folder, windows["test"].shape[1])
-    metrics, losses = {}, {}
+    metrics = {}
+    with stage.interruptions.deferred():
+        losses = _losses(stage, model, windows)
     for split in HELD_OUT:
-        losses[split] = _losses(stage, model, windows[split], split)
         evaluator = LanguageEvaluator()
         evaluator.add(losses[split])
         values = evaluator.compute()
@@ -65,8 +73,19 @@ def _sizes(stage: StageRun, macs: float, params: int) -> dict[str, Any]:
     }
 
 
-def _losses(stage: StageRun, model: DecoderModel, windows: Tensor, split: str) -> Tensor:
-    """Mean loss of each window, in nats per token."""
+def _losses(stage: StageRun, model: DecoderModel, windows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Mean loss of each window of each split, in nats per token."""
+    done: dict[str, list[Tensor]] = {split: [] for split in HELD_OUT} if stage.saved is None else stage.saved["losses"]
+    stage.saved = None
+    for split in HELD_OUT:
+        size = max(1, MAX_TOKENS_AT_ONCE // windows[split].shape[1])
+        for part in torch.split(windows[split], size)[len(done[split]) :]:
+            done[split].append(_losses_of(stage, model, part, split))
+            stage.save_at_boundary({"losses": done})
+    return {split: torch.cat(parts) for split, parts in done.items()}
+
+
+def _losses_of(stage: StageRun, model: DecoderModel, windows: Tensor, split: str) -> Tensor:
     is_member = "budget" in stage.config
 
     def change(index: int, layer: nn.Module) -> None:

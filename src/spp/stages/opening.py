@@ -10,14 +10,20 @@ from torch import nn
 from spp.data.config import DataConfig
 from spp.data.loaders import open_data
 from spp.data.module import DataModule
+from spp.data.registry import text_sources
+from spp.data.text.module import Encode
 from spp.methods.method import MethodConfig
 from spp.methods.registry import config_class
 from spp.models.build import Architecture, architecture_of, with_config
-from spp.models.config import ModelConfig
+from spp.models.causal import CausalNetwork
+from spp.models.config import TRAIN, ModelConfig
+from spp.models.given import folder_of, given_inputs
+from spp.models.tokenizer import open_tokenizer
 from spp.models.weights import WEIGHTS_FILE, load_weights
 from spp.plan.recipes import PassConfig
 from spp.stages.context import StageRun
 from spp.stages.devices import find_device, seed_everything
+from spp.stages.language import checked_folder
 from spp.stages.member import build_untrained
 from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs, set_drop_path
@@ -52,7 +58,13 @@ def open_samples(stage: StageRun, batch_size: int, augment: dict[str, Any], seed
     config = DataConfig.from_spec(stage.config["data"], "data")
     runtime = stage.runtime
     data = open_data(
-        config, runtime.data, batch_size=batch_size, augment=augment, seed=seed, num_workers=runtime.num_workers
+        config,
+        runtime.data,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
+        num_workers=runtime.num_workers,
+        encode=encoder_of(config, runtime.model),
     )
     data.pins_memory = find_device(runtime.accelerator).type == "cuda"
     stage.data = data
@@ -60,11 +72,32 @@ def open_samples(stage: StageRun, batch_size: int, augment: dict[str, Any], seed
     return data, task
 
 
-def describe_dense(config: ModelConfig, data: DataModule, task: Task) -> Architecture:
-    """The description of the dense network for some data and task."""
+def encoder_of(config: DataConfig, runtime: Mapping[str, Any]) -> Encode | None:
+    """How a given language model wants text; None for networks that take bytes, or no text.
+
+    Args:
+        config: of the data.
+        runtime: how a worker finds the network's files.
+    """
+    if config.name not in text_sources() or "pretrained_folder" not in runtime:
+        return None
+    return open_tokenizer(folder_of(runtime)).encode
+
+
+def describe_dense(config: ModelConfig, data: DataModule, task: Task, runtime: Mapping[str, Any]) -> Architecture:
+    """The description of the dense network for some data and task.
+
+    Args:
+        config: which network.
+        data: that it is for.
+        task: that it is for.
+        runtime: how a worker finds the network's files.
+    """
     facts = data.facts
+    is_given = config.library == "causal" and config.weights != TRAIN
+    inputs = {**facts.inputs, **given_inputs(runtime)} if is_given else facts.inputs
     samples = {"name": facts.samples, "class_names": facts.class_names, "preprocessing": dict(facts.preprocessing)}
-    return architecture_of(config, facts.inputs, task.num_outputs, samples=samples, outputs=task.outputs)
+    return architecture_of(config, inputs, task.num_outputs, samples=samples, outputs=task.outputs)
 
 
 def masked_architecture(stage: StageRun) -> Architecture:
@@ -101,10 +134,18 @@ def load_dense_of(stage: StageRun, role: str) -> nn.Module:
 
 
 def load_dense(stage: StageRun, ref: Mapping[str, str]) -> nn.Module:
-    """The finished network of a dense stage, by its kind and key; without stochastic depth."""
-    architecture = stage.store.summary(ref["kind"], ref["key"])["architecture"]
-    model = build_untrained(architecture, stage.runtime.model)
-    load_weights(model, load_file(stage.store.artifacts_dir(ref["kind"], ref["key"]) / WEIGHTS_FILE), "the dense stage")
+    """The finished network of a dense stage, by its kind and key; without stochastic depth.
+
+    Raises:
+        ValueError: one line, if it is a given language model whose files have changed.
+    """
+    summary = stage.store.summary(ref["kind"], ref["key"])
+    artifacts = stage.store.artifacts_dir(ref["kind"], ref["key"])
+    model = build_untrained(summary["architecture"], stage.runtime.model)
+    if isinstance(model, CausalNetwork):
+        model.load(checked_folder(stage.store, stage.runtime.model, summary) or artifacts)
+    else:
+        load_weights(model, load_file(artifacts / WEIGHTS_FILE), "the dense stage")
     return model
 
 

@@ -1,5 +1,6 @@
 """What can be found out in seconds before hours are spent: can the models be built, pruned, and made this small?"""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from spp.plan.recipes import PassConfig
 from spp.plan.setup import PointSetup, Setup
 from spp.stages.distillation import Distillation, hidden_distance
 from spp.stages.finite import tensors_of
-from spp.stages.opening import describe_dense
+from spp.stages.opening import describe_dense, encoder_of
 from spp.stages.teacher import build_teacher
 from spp.structure.find import find_pairs
 from spp.structure.hidden import hidden_points
@@ -111,7 +112,7 @@ class _Preflight:
             _check_recipe(setup, "dense", setup.dense, data)
             with torch.random.fork_rng():
                 task = _open_task(setup, data)
-                network = build(describe_dense(setup.model, data, task), setup.runtime.model)
+                network = build(describe_dense(setup.model, data, task, setup.runtime.model), setup.runtime.model)
             _check_fit(network, data, task)
 
     def _is_new(self, *question: Any) -> bool:
@@ -122,7 +123,10 @@ class _Preflight:
 
 
 def _open_data(setup: PointSetup) -> DataModule:
-    return open_data(setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0)
+    encode = encoder_of(setup.data, setup.runtime.model)
+    return open_data(
+        setup.data, setup.runtime.data, batch_size=1, augment={}, seed=setup.seed, num_workers=0, encode=encode
+    )
 
 
 def _open_task(setup: PointSetup, data: DataModule) -> Task:
@@ -188,16 +192,19 @@ def _in_words_of_recipe(name: str, look: Callable[[], Any]) -> None:
 
 
 def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> dict[float, str]:
-    """The budgets that a search refuses; whatever else it cannot do it says when it is made."""
+    """The budgets that a search refuses; whatever else it cannot do it says when it is made.
+
+    Each is made of a copy: it may change its network, as one that cuts blocks off does.
+    """
     method, config = load_method(setup.method.name), setup.method
     if "budget" not in config.kinds[0]:
-        method.build_search(config, masked, request)
+        method.build_search(config, copy.deepcopy(masked), request)
         return {}
     refused = {}
     for size in setup.budget.values:
         budget = Budget(setup.budget.kind, size)
         try:
-            method.build_search(config, masked, replace(request, budget=budget))
+            method.build_search(config, copy.deepcopy(masked), replace(request, budget=budget))
         except OutOfReachError as error:
             refused[size] = str(error)
     return refused
@@ -206,7 +213,7 @@ def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> 
 def _build(setup: Setup, data: DataModule) -> MaskedModel:
     task = _open_task(setup, data)
     with torch.random.fork_rng():
-        model = build(describe_dense(setup.model, data, task), setup.runtime.model)
+        model = build(describe_dense(setup.model, data, task, setup.runtime.model), setup.runtime.model)
     if "weights_file" in setup.runtime.model:
         load_given(model, setup.model, setup.runtime.model["weights_file"])
     # First, as whoever counts its cost has it look at a sample, too.

@@ -73,7 +73,7 @@ class TakenMembers:
 
     def __init__(self, stage: StageRun, model: nn.Module, path: OrderedUnits, budget: BudgetConfig) -> None:
         self._stage, self._model, self._kind = stage, model, budget.kind
-        self._path = path.rounded_to(budget.multiple_of)
+        self._path = path.rounded_to(budget.multiple_of, budget.form)
         self._config = method_of(stage)
         self._method = load_method(self._config.name)
         self._architecture = masked_architecture(stage)
@@ -103,6 +103,8 @@ class TakenMembers:
         value = {"kind": self._kind, "value": size}
         if self._path.multiple_of > 1:
             value["multiple_of"] = self._path.multiple_of
+        if self._path.form != "free":
+            value["form"] = self._path.form
         cost = save_member(file, small, masks, self._path.pairs, self._architecture, budget=value, **header)
         counts = sizes_of(cost, masks)
         self.members[f"{size:.10g}"] = {"file": file.name, **counts}

@@ -1,5 +1,6 @@
 """Stages `update` (SPP's) and `search` (every other method's): one search for an order of all units, or a member."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,10 @@ class _MovesMasks(TrainingPass):
     def further_outputs(self) -> Any:
         """Those of heads that the method trains along."""
         return self.search.auxiliary_outputs()
+
+    def see_losses(self, losses: Sequence[torch.Tensor]) -> None:
+        """Hand them to the method."""
+        self.search.see_losses(losses)
 
     def on_after_backward(self) -> None:
         """The method's step, before that of the weights."""

@@ -76,7 +76,7 @@ class _Sparsification:
                 num_weights += sum(linear.weight.numel() for linear in model.linears(layer).values())
                 activations.advance(layer)
                 if index >= self.num_done:
-                    self._boundary(index + 1)
+                    stage.save_at_boundary({"num_layers": index + 1})
                     left = (time.monotonic() - began) / (index + 1) * (model.num_layers - index - 1)
                     stage.progress(index + 1, model.num_layers, "layers", f"{left / 60:.0f} min to go")
         finally:
@@ -100,17 +100,6 @@ class _Sparsification:
         by_name = {name: results[full] for name, full in named.items()}
         save_layer(file, by_name, model.dtype)
         self.stage.log({"layer": index, "seconds": time.monotonic() - began, **_figures(by_name)})
-
-    def _boundary(self, num_layers: int) -> None:
-        """A layer is done: keep it, and end here where a signal asks for it."""
-        stage = self.stage
-        if stage.is_superseded(about_to_write=True):
-            from spp.store.claim import AlreadyClaimed
-
-            raise AlreadyClaimed(stage.kind, stage.key, None)
-        stage.save({"num_layers": num_layers}, {})
-        if stage.interruptions.pending:
-            stage.interruptions.obey(stage.interruptions.pending)
 
 
 def _figures(results: Mapping[str, LinearResult]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A pass of a network over the training samples on Lightning's Trainer: the task's loss, weights by a recipe."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from timm.optim import create_optimizer_v2
@@ -67,9 +68,11 @@ class TrainingPass(Trainable):
             outputs, lesson = distillation.show(self.model, inputs)
         targets = self.judged_by(outputs, targets)
         heads = [outputs, *self.further_outputs()]
-        loss = judge(outputs, targets)
-        for further in heads[1:]:
-            loss = loss + judge(further, targets)
+        losses = [judge(head, targets) for head in heads]
+        self.see_losses(losses)
+        loss = losses[0]
+        for further in losses[1:]:
+            loss = loss + further
         if distillation is not None and lesson is not None:
             loss = distillation.mixed(loss, heads, lesson)
         self.mean_loss.add(loss)
@@ -87,6 +90,9 @@ class TrainingPass(Trainable):
     def judged_by(self, outputs: Any, targets: Any) -> Any:
         """The targets that outputs are compared with."""
         return targets
+
+    def see_losses(self, losses: Sequence[Tensor]) -> None:
+        """Look at the losses of all heads against the targets, the network's own first."""
 
     def further_outputs(self) -> Any:
         """Outputs of heads that are trained along, for the batch that the network has just seen."""

@@ -6,7 +6,9 @@ transformers, and not spp:
     AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
 """
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -150,3 +152,79 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: channel i and the one half a head later are a pair."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def layer_sizes(model: Any) -> list[dict[str, int]]:
+    """The widths of every decoder layer, as config.json lists them under `spp_layers`."""
+    sizes = []
+    for layer in model.model.layers:
+        attention, rotary = layer.self_attn, rotary_places(layer.self_attn)
+        v_width = getattr(attention, "v_width", attention.head_dim)
+        sizes.append(
+            {
+                "intermediate_size": layer.mlp.down_proj.in_features,
+                "num_key_value_heads": len(rotary),
+                "qk_width": rotary.shape[1],
+                "v_width": v_width,
+            }
+        )
+    return sizes
+
+
+def _resize(model: Any) -> None:
+    """Give the layers of a dense network the widths of its configuration; the weights do not matter."""
+    for layer, sizes in zip(model.model.layers, model.config.spp_layers, strict=True):
+        mlp, attention = layer.mlp, layer.self_attn
+        mlp.intermediate_size = width = sizes["intermediate_size"]
+        mlp.gate_proj, mlp.up_proj = (_linear(each, num_outputs=width) for each in (mlp.gate_proj, mlp.up_proj))
+        mlp.down_proj = _linear(mlp.down_proj, num_inputs=width)
+        groups, qk_width, v_width = (sizes[name] for name in ("num_key_value_heads", "qk_width", "v_width"))
+        repeats = attention.num_key_value_groups
+        attention.q_proj = _linear(attention.q_proj, num_outputs=groups * repeats * qk_width)
+        attention.k_proj = _linear(attention.k_proj, num_outputs=groups * qk_width)
+        attention.v_proj = _linear(attention.v_proj, num_outputs=groups * v_width)
+        attention.o_proj = _linear(attention.o_proj, num_inputs=groups * repeats * v_width)
+        if not groups or (qk_width, v_width) != (attention.head_dim, attention.head_dim):
+            rotary = torch.zeros(groups, qk_width, dtype=torch.long)
+            layer.self_attn = CompactLlamaAttention(attention, groups, qk_width, v_width, rotary)
+
+
+def _linear(source: nn.Linear, *, num_inputs: int | None = None, num_outputs: int | None = None) -> nn.Linear:
+    num_inputs = source.in_features if num_inputs is None else num_inputs
+    num_outputs = source.out_features if num_outputs is None else num_outputs
+    if (num_inputs, num_outputs) == (source.in_features, source.out_features):
+        return source
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")
+        return nn.Linear(num_inputs, num_outputs, bias=source.bias is not None, dtype=source.weight.dtype)
+
+
+@cache
+def _hugging_face_classes() -> dict[str, Any]:
+    """The classes for transformers, which is imported only where they are asked for."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    class SppLlamaConfig(LlamaConfig):  # type: ignore[misc]
+        model_type = "spp_llama"
+
+        def __init__(self, spp_layers: Any = (), **values: Any) -> None:
+            self.spp_layers = list(spp_layers)
+            super().__init__(**values)
+
+    class SppLlamaForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
+        config_class = SppLlamaConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            _resize(self)
+
+    made = {"SppLlamaConfig": SppLlamaConfig, "SppLlamaForCausalLM": SppLlamaForCausalLM}
+    for name, class_ in made.items():
+        class_.__module__, class_.__qualname__ = __name__, name
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("SppLlamaConfig", "SppLlamaForCausalLM"):
+        return _hugging_face_classes()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

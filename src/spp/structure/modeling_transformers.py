@@ -1,13 +1,35 @@
-"""Parts of networks of transformers that were pruned by spp. It needs torch and transformers, and not spp."""
+"""CLIP that was pruned by spp: its attention, and how it is loaded from its folder.
 
-from collections.abc import Sequence
+A copy of this file lies in every folder of a CLIP that spp writes. It needs torch, transformers and safetensors, and
+not spp:
+
+    import modeling_transformers                          # with the folder on Python's path
+    network = modeling_transformers.load("FOLDER")        # a transformers.CLIPModel, or one of its towers, smaller
+
+The folder's config.json is that of transformers; under "spp" it lists the sizes of each attention and MLP. Where only
+whole heads and hidden channels of MLPs are gone, transformers itself loads it by CLIPModel.from_pretrained("FOLDER"),
+too. Stock code needs as many heads as there were, so that those that are gone are zeros in the file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 from transformers.models.clip.modeling_clip import CLIPAttention
 
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CLASSES: dict[str, Any] = {
+    each.__name__: each for each in (CLIPModel, CLIPVisionModelWithProjection, CLIPTextModelWithProjection)
+}
+"""What a folder may hold, by the name in config.json."""
+TOWERS = {"vision": "CLIPVisionModelWithProjection", "text": "CLIPTextModelWithProjection"}
+"""What each encoder of a CLIPModel is by itself."""
 KERNEL_WIDTH = 8
 """What the width of a head must be a multiple of for the fast kernels."""
 
@@ -130,3 +152,80 @@ def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int
         made = CompactClipAttention(attention, len(heads), qk_width, v_width)
     made.kept_heads = [numbers[head] for head in heads]
     return made  # type: ignore[no-any-return]
+
+
+def load(folder: str | Path) -> nn.Module:
+    """The network of a folder, in evaluation mode, on the CPU: a CLIPModel or one of its towers, smaller.
+
+    Raises:
+        ValueError: one line, if a file is missing or broken, or the weights do not have the sizes in config.json.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        own = config["spp"]
+        made = CLASSES[config["architectures"][0]]
+        weights = load_file(folder / WEIGHTS_FILE)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{folder}: it cannot be read ({reason}); allowed: a folder that spp wrote; copy it again"
+        ) from None
+    network: Any = made(made.config_class.from_dict({name: value for name, value in config.items() if name != "spp"}))
+    for name, sizes in own["modules"].items():
+        resize(network, name, sizes)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    if own["padded"]:
+        # What stock code asks for beyond the kept rows and columns is zeros, and stands behind them.
+        weights = {
+            name: value[tuple(slice(0, size) for size in shapes[name])] if name in shapes else value
+            for name, value in weights.items()
+        }
+    wrong = [name for name in {**shapes, **weights} if name not in weights or weights[name].shape != shapes.get(name)]
+    if wrong:
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE}: {wrong[0]} does not have the size in {CONFIG_FILE}; allowed: files that fit; "
+            "copy both again"
+        )
+    network.load_state_dict(weights)
+    return network.eval()  # type: ignore[no-any-return]
+
+
+def resize(network: Any, name: str, sizes: Mapping[str, Any]) -> None:
+    """Give an attention or MLP of a network, by its dotted name, other sizes in place; its weights are lost."""
+    module: Any = network.get_submodule(name)
+    if "hidden" in sizes:
+        module.fc1, module.fc2 = _linear(module.fc1, rows=sizes["hidden"]), _linear(module.fc2, columns=sizes["hidden"])
+        return
+    num_heads, qk_width, v_width = (sizes[part] for part in ("num_heads", "qk_width", "v_width"))
+    module.q_proj, module.k_proj = (_linear(part, rows=num_heads * qk_width) for part in (module.q_proj, module.k_proj))
+    module.v_proj = _linear(module.v_proj, rows=num_heads * v_width)
+    module.out_proj = _linear(module.out_proj, columns=num_heads * v_width)
+    module.scale = sizes["scale"]
+    network.set_submodule(name, with_heads(module, range(num_heads), qk_width, v_width))
+
+
+def _linear(linear: nn.Linear, rows: int | None = None, columns: int | None = None) -> nn.Linear:
+    made = nn.Linear(
+        linear.in_features if columns is None else columns,
+        linear.out_features if rows is None else rows,
+        bias=linear.bias is not None,
+        device="meta",
+    )
+    return made.to_empty(device=linear.weight.device)
+
+
+def tower_of(network: Any, tower: str) -> nn.Module:
+    """One encoder of a CLIPModel by itself, with the projection behind it; it holds the same modules.
+
+    Args:
+        network: a CLIPModel, compact or not.
+        tower: vision or text.
+    """
+    made = CLASSES[TOWERS[tower]]
+    with torch.device("meta"):
+        alone: Any = made(getattr(network.config, f"{tower}_config"))
+    for name, _ in list(alone.named_children()):
+        setattr(alone, name, getattr(network, name))
+    alone.train(network.training)
+    return alone  # type: ignore[no-any-return]

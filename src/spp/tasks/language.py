@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spp.structure.inputs import Inputs
-from spp.tasks.task import LOWER, Batch, Evaluator, Metric, Task, TrainingLoss, sum_over_devices
+from spp.tasks.task import HIGHER, LOWER, Batch, Evaluator, Metric, Task, TrainingLoss, sum_over_devices
 
 
 class Language(Task):
@@ -18,6 +18,8 @@ class Language(Task):
     metrics = (
         Metric("perplexity", "perplexity", "", LOWER),
         Metric("loss", "cross entropy per token", "nats", LOWER),
+        Metric("kl", "KL to dense per token", "nats", LOWER),
+        Metric("agreement", "agreement with dense", "%", HIGHER),
     )
     headline = "perplexity"
     outputs = "logits"
@@ -39,6 +41,20 @@ class Language(Task):
 
     def evaluator(self) -> "LanguageEvaluator":
         return LanguageEvaluator()
+
+    def sample_targets(self, outputs: Tensor) -> Tensor:
+        """Next tokens drawn from the network's probabilities, each after the text as it is."""
+        drawn = torch.multinomial(outputs.detach().float()[:, :-1].flatten(0, 1).softmax(1), 1)
+        return F.pad(drawn.view(len(outputs), -1), (1, 0))
+
+    def distillation_loss(self, outputs: Tensor, teacher_outputs: Tensor, temperature: float, kind: str) -> Tensor:
+        """Mean over the next tokens. soft: T^2 KL(teacher || student) of logits at temperature T (Hinton et al. 2015);
+        hard: cross entropy with the teacher's likeliest token."""
+        student, teacher = (logits[:, :-1].float().flatten(0, 1) for logits in (outputs, teacher_outputs))
+        if kind == "hard":
+            return F.cross_entropy(student, teacher.argmax(1))
+        own, wanted = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+        return temperature**2 * F.kl_div(own, wanted, reduction="batchmean", log_target=True)
 
     def check_outputs(self, outputs: Any, num_samples: int) -> None:
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -72,26 +88,47 @@ def window_losses(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 class LanguageEvaluator(Evaluator):
-    """Sums the mean losses of windows, all equally long; the perplexity is the exponential of their mean."""
+    """Sums the mean losses of windows, all equally long; the perplexity is the exponential of their mean.
+
+    Beside the dense network also KL(dense || network) of the next token, and the share of tokens for which both have
+    the same likeliest one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._sums: Tensor = torch.zeros(2, dtype=torch.float64)
+        self._distances: Tensor = torch.zeros(3, dtype=torch.float64)
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         self.add(window_losses(outputs, batch[1]))
 
     def add(self, losses: Tensor) -> None:
         """Take in the mean losses of windows, (windows,)."""
-        sums = torch.stack([losses.sum(), torch.tensor(float(len(losses)), device=losses.device)])
-        if sums.device.type == "mps":  # knows no float64
-            sums = sums.cpu()
-        self._sums = self._sums.to(sums.device) + sums.double()
+        self._sums = _added(self._sums, losses.sum(), len(losses))
         self.num_samples += len(losses)
+
+    def compare(self, outputs: Tensor, dense_outputs: Tensor) -> None:
+        own, wanted = (logits[:, :-1].float().flatten(0, 1).log_softmax(1) for logits in (outputs, dense_outputs))
+        distance = F.kl_div(own, wanted, reduction="sum", log_target=True)
+        agreeing = (own.argmax(1) == wanted.argmax(1)).sum()
+        self._distances = _added(self._distances, torch.stack([distance, agreeing]), len(own))
 
     def compute(self) -> dict[str, float]:
         loss, count = sum_over_devices(self._sums).tolist()
-        return {"perplexity": _perplexity(loss / count), "loss": loss / count}
+        values = {"perplexity": _perplexity(loss / count), "loss": loss / count}
+        distance, agreeing, num_compared = sum_over_devices(self._distances).tolist()
+        if num_compared:
+            # Rounding may leave a divergence of equal outputs below 0.
+            values |= {"kl": max(0.0, distance / num_compared), "agreement": 100 * agreeing / num_compared}
+        return values
+
+
+def _added(sums: Tensor, values: Tensor, count: int) -> Tensor:
+    """Sums with those of further samples, whose number comes last."""
+    values = F.pad(values.reshape(-1), (0, 1), value=float(count))
+    if values.device.type == "mps":  # knows no float64
+        values = values.cpu()
+    return sums.to(values.device) + values.double()
 
 
 def _perplexity(loss: float) -> float:

@@ -31,3 +31,32 @@ def test_tasks_are_not_compared_with_each_other(make_row, make_error_row, make_r
     assert [[line["method"] for line in texts_of(table)] for table in tables] == [["dense", "spp"], ["dense", "taylor"]]
     # What the other task has run is not asked of this one.
     assert [table.todo for table in tables] == [(), ()]
+
+
+def test_members_that_were_not_taught_alike_are_told_of(make_row, make_record):
+    plain = {"prune": {"epochs": 2, "distill_weight": 0}, "finetune": {"epochs": 9, "distill_weight": 0}}
+    taught = {
+        "epochs": 9,
+        "distill_weight": 0.9,
+        "distill_temperature": 2.0,
+        "distill_kind": "soft",
+        "distill_hidden": 1,
+    }
+    hard = {"epochs": 9, "distill_weight": 0.5, "distill_kind": "hard", "teacher": {"name": "regnet", "tag": "in1k"}}
+    others = {"method": "taylor", "preset": None}
+
+    def legend(*recipes):
+        rows = [make_row(recipes=recipes[0]), make_row(**others, recipes=recipes[1])]
+        (table,) = compare.tables(make_record(*rows), PUBLISHED)
+        return table.legend[1:]
+
+    assert legend(plain, plain) == ()
+    assert legend({"finetune": taught}, {"finetune": taught}) == ()
+    assert legend(plain, {**plain, "finetune": taught}) == (
+        "Not taught alike in the training after it. spp: no teacher; taylor: the dense network, weight 0.9, its "
+        "outputs at temperature 2, its hidden states by 1.",
+    )
+    assert "taylor: regnet.in1k, weight 0.5, its decision." in legend({"finetune": taught}, {"finetune": hard})[0]
+    # What trains nothing teaches nothing.
+    assert legend(plain, {**plain, "search": {"epochs": 0, "distill_weight": 0.5}}) == ()
+    assert len(legend(plain, {"search": taught, "finetune": plain["finetune"]})) == 1

@@ -78,7 +78,7 @@ class CaptionData(DataModule):
         tokenizer = self.tokenizer
         return DataFacts(
             name=str(self._config.name),
-            samples="images with captions",
+            samples="images",
             inputs={
                 "img_size": self._size,
                 "in_chans": self._captions.in_chans,

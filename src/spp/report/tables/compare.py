@@ -10,6 +10,7 @@ from spp.report.groups import (
     Combination,
     Group,
     Workload,
+    by_combination,
     by_workload,
     dense_cell,
     dense_groups,
@@ -29,6 +30,7 @@ from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
 from spp.report.tables.family import WHEN, metric_places
 from spp.report.tables.members import member_data
+from spp.report.taught import unequal_teaching
 
 LEGEND = (
     "{metric} on the test set of {counts} {samples}{deviation}, before{repaired} and after finetuning. A column is a "
@@ -96,7 +98,9 @@ def _table(name: str, title: str, rows: Sequence[Row], record: Record, published
     workload = Workload.of(rows[0])
     here = [m for m in record.missing if (Workload.of_source(m), m.budget_kind) == (workload, kind)]
     todo += missing_todos(record, here, published)
-    return Table(name, title, columns, tuple(lines), (_legend(rows, metric, has_gpu),), tuple(todo), member_data(rows))
+    taught = unequal_teaching({of.short_label: members for of, members in by_combination(rows).items()})
+    legend = (_legend(rows, metric, has_gpu), *taught)
+    return Table(name, title, columns, tuple(lines), legend, tuple(todo), member_data(rows))
 
 
 def _label(shown: MetricInfo, headline: MetricInfo) -> str:

@@ -20,6 +20,7 @@ class MaskPoint:
         width: how many leading channels of that side belong to the pair, all heads together.
         num_copies: how often these channels come one after the other, each time with the same masks.
         copies_per_head: how often the units of one head come one after the other before the next head begins.
+        first: number of the first of these channels; 0 where masks multiply.
     """
 
     linear: str
@@ -27,6 +28,7 @@ class MaskPoint:
     width: int
     num_copies: int = 1
     copies_per_head: int = 1
+    first: int = 0
 
     def spread(self, mask: Tensor, pair: Pair) -> Tensor:
         """A number for every unit of `pair`, (size,), as factors of all the channels."""
@@ -209,6 +211,17 @@ class Adapter(ABC):
         raise ValueError(
             f"method.released_quirks: True is not allowed with {type(model).__name__}, of which the released places of "
             "the masks are not known; allowed: false; leave it out"
+        )
+
+    def key_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        """Where the keys of a "qk" pair are put out, in the order of the queries at its `mask_point`.
+
+        Raises:
+            ValueError: an architecture of which that is not known.
+        """
+        raise ValueError(
+            f"method.name: energy is not allowed with {type(model).__name__}, whose keys are not known; allowed: "
+            "methods that score by gradients or weights; use method=taylor"
         )
 
     def token_points(self, model: nn.Module) -> list[TokenPoint]:

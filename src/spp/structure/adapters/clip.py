@@ -61,6 +61,16 @@ class ClipAdapter(SeparateAdapter):
                 found[tower] = Tower(tuple(name for name in (encoder, projection) if hasattr(model, name)))
         return found if len(found) > 1 else {}
 
+    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        from spp.structure.modeling_transformers import head_sizes
+
+        sizes: dict[str, dict[str, Any]] = {}
+        for block in self.blocks(model):
+            sizes[block.attention] = head_sizes(model.get_submodule(block.attention))
+            mlp: Any = model.get_submodule(block.mlp)
+            sizes[block.mlp] = {"hidden": mlp.fc1.out_features}
+        return sizes
+
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         if rate > 0:
             raise ValueError(

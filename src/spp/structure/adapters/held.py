@@ -53,6 +53,10 @@ class HeldAdapter(Adapter):
         point = self.inner.first_mask_point(self._network(model), self._inner_pair(pair))
         return replace(point, linear=self._outer(point.linear))
 
+    def key_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        point = self.inner.key_point(self._network(model), self._inner_pair(pair))
+        return replace(point, linear=self._outer(point.linear))
+
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         self.inner.shrink(self._network(model), self._inner(module), kept)
 

@@ -49,6 +49,10 @@ class LlamaAdapter(Adapter):
             return MaskPoint(f"{pair.module}.o_proj", "input", module.o_proj.in_features, copies_per_head=repeats)
         return MaskPoint(f"{pair.module}.q_proj", "output", module.q_proj.out_features, copies_per_head=2 * repeats)
 
+    def key_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        module: Any = model.get_submodule(pair.module)
+        return MaskPoint(f"{pair.module}.k_proj", "output", module.k_proj.out_features, copies_per_head=2)
+
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         target: Any = model.get_submodule(module)
         if "mlp" in kept:

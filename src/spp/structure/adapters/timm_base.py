@@ -96,6 +96,10 @@ class TimmAdapter(Adapter):
         point = self.mask_point(model, pair)
         return point if pair.kind == "vo" else replace(point, num_copies=2)
 
+    def key_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
+        point = self.mask_point(model, pair)
+        return replace(point, first=point.width)
+
     def shrink(self, model: nn.Module, module: str, kept: Mapping[str, Sequence[Tensor]]) -> None:
         target: Any = model.get_submodule(module)
         if "mlp" in kept:

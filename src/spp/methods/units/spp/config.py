@@ -42,6 +42,9 @@ MIXED_LABELS = {"mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1}
 REFINE_FROM = 0.6
 REFINE_CUTS = 8
 
+KL_SCALE_MASK = 0.9
+"""Masks at which drive=kl measures the scale of its gradient: at the dense ones that is 0, but for stochastic depth."""
+
 RELEASED_EPOCHS = 300
 """Epochs over which the released search lowers its step size (deit_search.py, --epochs)."""
 
@@ -100,6 +103,8 @@ class SPPConfig(MethodConfig):
     """MACs, as a share of the dense network's, down to which the order is that of the path; refine=obs; null: 0.6."""
     refine_cuts: int | None = later(None, neutral=None)
     """Times that the elimination measures, with a cut and a repair after each; refine=obs; null: 8."""
+    clip: float | None = later(None, neutral=None)
+    """Largest size of a unit's gradient over its scale and cost (preset priced), against heavy tails; null: any."""
 
     @property
     def is_driven_by_dense(self) -> bool:
@@ -135,6 +140,9 @@ class SPPConfig(MethodConfig):
                 "a positive number, or null for the preset's",
                 "use null",
             )
+        clip, has_clip = self.clip, self.preset == "priced"
+        allowed = "null, or a positive number with preset=priced"
+        require(clip is None or (has_clip and clip > 0), "clip", clip, allowed, "use 3")
         require(self.rho is None or self.rho >= 0, "rho", self.rho, "0 or more, or null", "use null")
         require(
             self.momentum is None or 0 <= self.momentum < 1,
@@ -179,8 +187,9 @@ class SPPConfig(MethodConfig):
 
     @property
     def num_revisions(self) -> int:
-        """textbook: V follows the old masks; released: the cosine of the released span, and its places of the masks."""
-        return int(self.preset != "priced" or self.released_quirks)
+        """textbook: V follows the old masks; released: the cosine of the released span, and its places of the masks;
+        kl: where the scale is measured."""
+        return int(self.preset != "priced" or self.released_quirks) + int(self.drive == "kl")
 
     def search_settings(self, kind: str) -> dict[str, Any]:
         """The quirks choose the places of the masks in the search, too; without them it is as it was before that.

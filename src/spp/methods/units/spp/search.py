@@ -14,7 +14,7 @@ from spp.dynamics.path import SolutionPath
 from spp.dynamics.recorder import PathRecorder
 from spp.methods.method import Method
 from spp.methods.search import OrderSearch, SearchRequest
-from spp.methods.units.spp.config import RELEASED_EPOCHS, SPPConfig
+from spp.methods.units.spp.config import KL_SCALE_MASK, RELEASED_EPOCHS, SPPConfig
 from spp.methods.units.spp.refine import RefinedSearch
 from spp.structure.compact import scale_by_kept_width
 from spp.structure.masked import MaskedModel, Masks
@@ -23,8 +23,8 @@ from spp.structure.masked import MaskedModel, Masks
 class SPPSearch(OrderSearch):
     """The dynamics on the masks of a frozen network, and the order in which the units enter the support.
 
-    The first batches measure the gradient scale at the dense masks where the preset asks for it; the others move the
-    masks.
+    The first batches measure the gradient scale where the preset asks for it, at the dense masks or, of the distance to
+    the dense network, near them; the others move the masks.
 
     Args:
         config: settings of the dynamics.
@@ -58,6 +58,16 @@ class SPPSearch(OrderSearch):
         if epoch != self._epoch:  # an epoch that is gone on with keeps its count
             self._epoch, self._batch_of_epoch = epoch, 0
         self.dynamics.param_groups[0]["lr"] = learning_rate(self.config, self._first_lr, epoch)
+
+    def before_forward(self) -> None:
+        if self.config.drive == "kl" and self.num_steps_taken <= self.num_calibration_steps > 0:
+            is_measured = self._num_calibrated < self.num_calibration_steps
+            self.masked.set_masks(
+                {
+                    name: torch.full_like(mask, KL_SCALE_MASK if is_measured else 1.0)
+                    for name, mask in self.masks.items()
+                }
+            )
 
     def after_backward(self) -> None:
         if self._num_calibrated < self.num_calibration_steps:
@@ -171,6 +181,7 @@ def build_optimizer(config: SPPConfig, masks: Masks, num_steps: int) -> BregmanO
         momentum=config.momentum,
         eta=config.eta,
         num_steps=num_steps,
+        clip=config.clip,
     )
 
 

@@ -20,7 +20,12 @@ them out of all groups of its optimizer.
 Depth, with `depth=k` (ViT only): as released, a fresh LayerNorm and output head stand behind block k, and the loss is
 the sum of both output heads'; the member has k blocks and that head. Ours: which depth is said before the search, not
 after it, so that the k blocks can be pruned to the budget, a share of the whole network still; the blocks behind them
-stay dense, as nothing of them is in the member.
+stay dense, as nothing of them is in the member. With `exits=[k, ...]` it is chosen after the search, as released
+(--classifiers): all blocks are pruned to R under the loss of all output heads, those behind the blocks k included. Ours
+is how: in the last twentieth of the steps scores and thresholds rest, and the masks are in turn those with which each
+depth fills the budget (the thresholds of its blocks shifted together); the depth of the least mean loss becomes the
+member, and the summary has all of them. `depth` then says one of the exits instead. A depth whose network cannot have
+the asked size is left out.
 """
 
 from dataclasses import dataclass
@@ -48,7 +53,9 @@ class WDPruningConfig(MethodConfig):
     multiplier_lr: float | None = None
     """First step size of the multipliers; null: 10, or 40000 / steps where that is more."""
     depth: int | None = None
-    """Blocks of the member; null: all."""
+    """Blocks of the member; null: all, or with exits the best."""
+    exits: list[int] = later(default_factory=list, neutral=[])
+    """Blocks behind which further output heads train along, so that the depth is chosen after the search."""
     freeze_tokens: bool = later(False, neutral=False)
     """Class token and position embedding stand still in the search, as released."""
     min_units: int = 1
@@ -64,10 +71,20 @@ class WDPruningConfig(MethodConfig):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a positive number, or null", "use null")
         require(self.depth is None or self.depth >= 1, "depth", self.depth, "1 or more, or null", "use null")
+        exits, allowed = self.exits, "different numbers of blocks, 1 or more"
+        are_numbers = all(isinstance(block, int) and block >= 1 for block in exits) and len(set(exits)) == len(exits)
+        require(are_numbers, "exits", exits, allowed, "use exits=[10]")
+        is_exit = not exits or self.depth is None or self.depth in exits
+        require(is_exit, "depth", self.depth, f"null, or one of the exits {exits}", "use null")
 
     @property
     def needs_heads(self) -> bool:
         return self.unit == "head"
+
+    @property
+    def num_revisions(self) -> int:
+        # Distillation reaches the second output head.
+        return int(self.depth is not None and not self.exits)
 
 
 CONFIG = WDPruningConfig

@@ -15,6 +15,7 @@ from spp.methods.units.wdpruning.config import WDPruningConfig
 from spp.methods.units.wdpruning.depth import TrainedAlong, shorten
 from spp.structure.find import find_pairs
 from spp.structure.masked import MaskedModel
+from spp.structure.pair import Pair
 
 FIRST_THRESHOLD = 10.0
 RELEASED_LR = 0.0025
@@ -46,12 +47,11 @@ class WDPruningSearch(BudgetSearch):
 
     def __init__(self, config: WDPruningConfig, masked: MaskedModel, num_steps: int, budget: Budget) -> None:
         self._whole: TrainedAlong | None = None
-        if config.depth is not None:
+        if config.depth is not None and not config.exits:
             masked, budget, self._whole = _shortened(masked, budget, config.depth)
         super().__init__(masked, num_steps, budget)
         self.config = config
-        is_head = config.unit == "head"
-        self.bundles = Bundles.heads(self.pairs, with_mlp=True) if is_head else Bundles.single(self.pairs)
+        self.bundles = bundles_of(config, self.pairs)
         self.target = self.bundles.keep_share(budget, config.min_units)
         self.scores = torch.zeros(len(self.bundles), dtype=torch.float64)
         self.thresholds = torch.full((len(self.bundles.groups),), FIRST_THRESHOLD, dtype=torch.float64)
@@ -90,6 +90,15 @@ class WDPruningSearch(BudgetSearch):
             norm.eps = eps
         self._norms = []
         gradient = self.bundles.reduce(take_gradients(self.masks))
+        if self._moves():
+            self._move(gradient)
+        self.num_steps_taken += 1
+
+    def _moves(self) -> bool:
+        """Whether scores and thresholds move in the running step."""
+        return True
+
+    def _move(self, gradient: Tensor) -> None:
         share, share_gradient = self._share()
         excess = share - self.target
         pull = float(self.multipliers[0] + 2 * self.multipliers[1] * excess) if excess > 0 else 0.0
@@ -102,7 +111,6 @@ class WDPruningSearch(BudgetSearch):
         self._ascent.step()
         if not self.config.released_quirks:
             self._lift()
-        self.num_steps_taken += 1
 
     def counts(self) -> Tensor:
         """Bundles that every group keeps in the forward pass, (num_groups,)."""
@@ -185,6 +193,15 @@ class WDPruningSearch(BudgetSearch):
         self._ascent.param_groups[0]["lr"] = cosine(self._multiplier_lr, LAST_MULTIPLIER_LR, progress)
 
 
+def bundles_of(config: WDPruningConfig, pairs: list[Pair]) -> Bundles:
+    """What is kept or dropped together: units, or whole heads.
+
+    Raises:
+        ValueError: heads are asked of pairs that share their units.
+    """
+    return Bundles.heads(pairs, with_mlp=True) if config.unit == "head" else Bundles.single(pairs)
+
+
 def _shortened(masked: MaskedModel, budget: Budget, depth: int) -> tuple[MaskedModel, Budget, TrainedAlong]:
     """The first blocks with masks of their own, the budget in absolute terms, and the rest of the network."""
     size = budget.value * dense_total(masked.pairs, budget.kind) if budget.value <= 1 else budget.value
@@ -204,6 +221,11 @@ class WDPruningMethod(Method[WDPruningConfig]):
             ValueError: the budget cannot be reached, heads are asked of pairs that share their units, or the network
                 has no such depth.
         """
+        if config.exits:
+            # Builds on the module of this class.
+            from spp.methods.units.wdpruning.exits import WDPruningExitSearch
+
+            return WDPruningExitSearch(config, masked, request.num_steps, request.required_budget)
         return WDPruningSearch(config, masked, request.num_steps, request.required_budget)
 
 

@@ -1,0 +1,104 @@
+"""The study's table from a store: python scripts/study_table.py STORE --out results/study/digits [--split test].
+
+For every method and budget the accuracy and the KL divergence from the dense network: as cut, repaired, and after each
+finetuning, with and without distillation, as mean and standard deviation over seeds. Writes OUT.csv (one row per value)
+and OUT.md.
+"""
+
+import argparse
+import csv
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spp.record.record import read_record
+from spp.store.store import Store
+
+METRICS = ("top1", "kl")
+CUT, REPAIRED = "cut", "repaired"
+
+
+def values(row: Mapping[str, Any], split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The columns that a member has something for, and its metrics there."""
+    prefix = "val_" if split == "val" else ""
+    yield CUT, row[f"{prefix}metrics_before"]
+    if row["repair"] != "none":
+        yield REPAIRED, row[f"{prefix}metrics_repaired"]
+    recipe = row["recipes"].get("finetune")
+    if recipe and row["repair"] != "none":
+        # The rest of a search that trains no weights goes to the finetuning: the column says the epochs of both.
+        total = row["epochs_search"] + row["epochs_finetune"]
+        distilled = ", distilled" if recipe["distill_weight"] else ""
+        yield f"{total:g} epochs{distilled}", row[f"{prefix}metrics"]
+
+
+def series_of(row: Mapping[str, Any]) -> str:
+    """The method, and its settings where they are not the default ones."""
+    refine = row["method_config"].get("refine")
+    return f"{row['method']} refine={refine}" if refine else str(row["method"])
+
+
+def collect(store: Store, split: str) -> list[dict[str, Any]]:
+    """One row per method, budget, seed, column and metric, each member once."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in read_record(store, store.list_sweeps()).rows:
+        for column, metrics in values(row, split):
+            for metric in METRICS:
+                if metric in metrics:
+                    key = (series_of(row), row["budget_asked"], row["seed"], column, metric)
+                    value = metrics[metric]["value"]
+                    names = ("method", "budget", "seed", "when", "metric")
+                    found.setdefault(key, {**dict(zip(names, key, strict=True)), "split": split, "value": value})
+    return [found[key] for key in sorted(found, key=str)]
+
+
+def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table per metric and budget: methods x columns."""
+    by_cell: dict[tuple[str, float, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        by_cell[row["metric"], row["budget"], row["method"], row["when"]].append(row["value"])
+    columns = sorted({row["when"] for row in rows}, key=lambda name: (name not in (CUT, REPAIRED), len(name), name))
+    lines = []
+    for metric, title in zip(METRICS, ("top-1 (%)", "KL to the dense network (nats)"), strict=True):
+        for budget in sorted({row["budget"] for row in rows}, reverse=True):
+            methods = sorted({row["method"] for row in rows if row["budget"] == budget})
+            present = [name for name in columns if any(by_cell[metric, budget, one, name] for one in methods)]
+            lines += [
+                "",
+                f"**{title} at {100 * budget:g} % of the FLOPs**",
+                "",
+                "| method | " + " | ".join(present) + " |",
+            ]
+            lines.append("|---|" + "---|" * len(present))
+            for one in methods:
+                cells = [_text(by_cell[metric, budget, one, name], metric) for name in present]
+                lines.append(f"| {one} | " + " | ".join(cells) + " |")
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def _text(found: Sequence[float], metric: str) -> str:
+    if not found:
+        return ""
+    digits = 1 if metric == "top1" else 4
+    deviation = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.{digits}f}{deviation}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="stem of the two files")
+    parser.add_argument("--split", choices=("test", "val"), default="test")
+    words = parser.parse_args(argv)
+    rows = collect(Store(words.store), words.split)
+    with words.out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    words.out.with_suffix(".md").write_text(to_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

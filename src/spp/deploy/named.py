@@ -1,0 +1,68 @@
+"""Networks as they are named on a command line: a folder of a member, timm:NAME, or my.module:make_model."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from spp.deploy.folder import load
+from spp.factory import call_factory, find_factory, load_factory
+from spp.structure import modeling_spp
+from spp.structure.modeling_spp import CONFIG_FILE, read_config
+
+TIMM = "timm:"
+ALLOWED = f"the folder of a member, {TIMM}NAME, or my.module:make_model"
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network on the CPU in evaluation mode.
+
+    Attributes:
+        name: what tables call it.
+        network: of a member the compact one.
+        dense: what a member was cut from, with weights at random; None: the network is dense itself.
+        dense_name: what tables call that.
+    """
+
+    name: str
+    network: nn.Module
+    dense: nn.Module | None = None
+    dense_name: str = ""
+
+
+def open_network(word: str) -> NamedNetwork:
+    """The network of a word; one of timm or of a factory has weights at random.
+
+    Raises:
+        ValueError: one line, if there is no such folder, network or factory.
+    """
+    if word.startswith(TIMM):
+        name = word.removeprefix(TIMM)
+        try:
+            return NamedNetwork(name, timm.create_model(name).eval())
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"MODEL: {word!r} cannot be built ({reason}); allowed: {ALLOWED}; see timm.list_models()"
+            ) from None
+    where = Path(word)
+    if (where / CONFIG_FILE).is_file():
+        config = read_config(where)
+        dense_name = f"{config['architecture']}, dense"
+        dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}})
+        return NamedNetwork(where.name or str(where.resolve().name), load(where), dense.eval(), dense_name)
+    if ":" in word and os.sep not in word:
+        return NamedNetwork(word, _made_by_factory(word).cpu().eval())
+    raise ValueError(f"MODEL: {word!r} is no such network; allowed: {ALLOWED}; correct it")
+
+
+def _made_by_factory(word: str) -> nn.Module:
+    factory = find_factory(word, "MODEL")
+    made = call_factory(load_factory(word, str(factory.folder), factory.source, "MODEL"), {}, word, "MODEL")
+    if not isinstance(made, nn.Module):
+        kind = type(made).__name__
+        raise ValueError(f"MODEL: {word!r} returned a {kind}; allowed: a torch.nn.Module; return one")
+    return made

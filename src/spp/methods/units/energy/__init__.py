@@ -1,0 +1,1 @@
+"""Energy of what a unit puts out."""

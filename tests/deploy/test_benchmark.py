@@ -1,0 +1,93 @@
+"""Speed of networks, and what of them can be pruned."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+
+import spp
+from spp.cli.main import main
+from spp.deploy.benchmark import BenchmarkRequest, benchmark, peak_bytes
+from spp.deploy.named import open_network
+from spp.deploy.prunable import prunable
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "commands.schema.json").read_text())
+
+
+@pytest.fixture
+def folder(vit, masks, tmp_path):
+    spp.save_member(vit, masks, tmp_path / "small")
+    return tmp_path / "small"
+
+
+def test_a_member_is_measured_beside_the_dense_network_that_it_was_cut_from(folder, vit):
+    request = BenchmarkRequest(networks=[str(folder)], runtimes=["eager"], batch_sizes=[1, 3], seconds=0.05)
+    made = benchmark(request)
+    dense, small = made.candidates
+    example = torch.zeros(1, 3, 32, 32)
+    assert (dense.cost, small.cost) == (spp.count_cost(vit, example), spp.count_cost(spp.load(folder), example))
+    assert small.dense == dense.name
+    assert [(row.network, row.batch_size) for row in made.rows] == [
+        (each.name, size) for size in (1, 3) for each in (dense, small)
+    ]
+    for row in made.rows:
+        assert row.low_ms <= row.median_ms <= row.high_ms
+        assert row.per_second == pytest.approx(1e3 * row.batch_size / row.median_ms)
+        is_dense = row.network == dense.name
+        assert row.ideal == (None if is_dense else dense.cost.macs / small.cost.macs)
+        assert (row.speed_up is None) == is_dense
+
+
+def test_the_peak_is_that_of_the_largest_moment():
+    first, second = torch.nn.Linear(4, 1000, bias=False), torch.nn.Linear(1000, 2, bias=False)
+    held = 4 * (4000 + 2000)
+    # The inner values are held while the outputs are made of them.
+    expected = held + 4 * 3 * (1000 + 2)
+    assert peak_bytes(torch.nn.Sequential(first, second), torch.randn(3, 4)) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_command_prints_what_its_schema_says_and_draws(folder, tmp_path, capsys):
+    words = [str(folder), "--runtimes", "eager,onnxruntime", "--batch", "1", "--threads", "1", "--device", "cpu"]
+    figure = tmp_path / "speed.png"
+    assert main(["benchmark", *words, "--seconds", "0.1", "--figure", str(figure), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/benchmark"}).validate(told)
+    assert {row["runtime"] for row in told["rows"]} == {"eager", "onnxruntime"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert figure.with_suffix(".csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["benchmark", "nothing"], "MODEL: 'nothing' is no such network; allowed: the folder of a member, timm:NAME, "),
+        (["benchmark", "timm:vit_teeny"], "MODEL: 'timm:vit_teeny' cannot be built "),
+        (["benchmark"], "DIR|MODEL: it is missing; "),
+        (["benchmark", "nothing", "--batch", "0"], "--batch: 0 is not allowed; "),
+        (["benchmark", "nothing", "--figure", "a.txt"], "--figure: 'a.txt' is not allowed; "),
+        (["pairs", "timm:resnet18"], "model: ResNet is not supported: "),
+    ],
+)
+def test_wrong_words_are_one_line(words, line, capsys):
+    assert main(words) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"spp: {line}")
+
+
+def test_what_is_left_alone_and_what_can_go_are_the_whole_network(folder):
+    for network in (open_network(str(folder)).network, open_network(str(folder)).dense):
+        found = prunable(network)
+        num_params = sum(parameter.numel() for parameter in network.parameters())
+        assert found.cost.params == num_params
+        assert found.unit_params + sum(each.num_params for each in found.left_alone) == num_params
+
+
+def test_pairs_prints_what_its_schema_says(folder, capsys):
+    assert main(["pairs", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/pairs"}).validate(told)
+    assert sum(row["num_units"] for row in told["pairs"]) == sum(p.size for p in spp.find_pairs(spp.load(folder)))
+    assert main(["pairs", str(folder)]) == 0
+    assert "left alone:" in capsys.readouterr().out
