@@ -354,12 +354,9 @@ def fixed_augment(augment: Mapping[str, Any]) -> dict[str, Any]:
 def num_train_samples(config: DataConfig) -> int | None:
     """Samples that an epoch draws from: train less the validation split; None where only opening them tells."""
     splits = config.fingerprint.get("splits")
-    if splits is None or "val" in splits:
-        return None if splits is None else int(splits["train"])
-    return int(splits["train"]) - num_held_out(splits["train"], config.val_fraction)
     if splits is None:
         return None
-    has_own_validation = "validation" in splits
+    has_own_validation = "validation" in splits or "val" in splits
     return int(splits["train"] - (0 if has_own_validation else num_held_out(splits["train"], config.val_fraction)))
 
 
