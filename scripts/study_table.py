@@ -1,8 +1,8 @@
 """The study's table from a store: python scripts/study_table.py STORE --out results/study/digits [--split test].
 
 For every method and budget the accuracy and the KL divergence from the dense network: as cut, repaired, and after each
-finetuning, with and without distillation, as mean and standard deviation over seeds. Writes OUT.csv (one row per value)
-and OUT.md.
+finetuning, with and without distillation, as mean and standard deviation over seeds. Writes OUT.csv
+(one row per value), OUT.md and OUT.png.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from spp.record.record import read_record
+from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, legend_below, new_figure, picture
+from spp.report.palette import Series, method_order, styles
 from spp.store.store import Store
 
 METRICS = ("top1", "kl")
@@ -59,7 +61,7 @@ def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     by_cell: dict[tuple[str, float, str, str], list[float]] = defaultdict(list)
     for row in rows:
         by_cell[row["metric"], row["budget"], row["method"], row["when"]].append(row["value"])
-    columns = sorted({row["when"] for row in rows}, key=lambda name: (name not in (CUT, REPAIRED), len(name), name))
+    columns = _columns(rows)
     lines = []
     for metric, title in zip(METRICS, ("top-1 (%)", "KL to the dense network (nats)"), strict=True):
         for budget in sorted({row["budget"] for row in rows}, reverse=True):
@@ -86,10 +88,53 @@ def _text(found: Sequence[float], metric: str) -> str:
     return f"{statistics.mean(found):.{digits}f}{deviation}"
 
 
+@house_style()
+def draw(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Metrics (rows of panels) over the budget at every column without distillation, mean over seeds; as png."""
+    columns = [name for name in _columns(rows) if "distilled" not in name]
+    series = {_series(row["method"]) for row in rows}
+    looks = styles(sorted(series, key=method_order))
+    figure = new_figure(1.3 * TEXT_WIDTH, 5.0)
+    panels = figure.subplots(len(METRICS), len(columns), squeeze=False, sharex=True)
+    for axes in panels[-1][1:]:
+        axes.sharey(panels[-1][0])
+    entries: dict[str, Any] = {}
+    for metric, line in zip(METRICS, panels, strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            for one, look in looks.items():
+                found: dict[float, list[float]] = defaultdict(list)
+                for row in rows:
+                    if (row["metric"], row["when"]) == (metric, column) and _series(row["method"]) == one:
+                        found[100 * row["budget"]].append(row["value"])
+                if found:
+                    sizes = sorted(found)
+                    means = [statistics.mean(found[size]) for size in sizes]
+                    (entries[one.label],) = axes.plot(sizes, means, **look.artist())
+            if metric == "kl":
+                axes.set(yscale="log", xlabel="FLOPs (%)")
+                axes.yaxis.set_major_formatter("{x:.2g}")
+                axes.yaxis.set_minor_formatter("")
+            else:
+                axes.set_title(column)
+            axes.grid(axis="y", color="0.92", linewidth=0.6)
+        line[0].set_ylabel({"top1": "top-1 (%)", "kl": "KL to dense (nats)"}[metric])
+    legend_below(figure, entries)
+    return picture(Drawing("study", "study", figure, "", ()), "png")
+
+
+def _series(name: str) -> Series:
+    method, _, variant = name.partition(" ")
+    return Series(method, None, variant)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({row["when"] for row in rows}, key=lambda name: (name not in (CUT, REPAIRED), len(name), name))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("store", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="stem of the two files")
+    parser.add_argument("--out", type=Path, required=True, help="stem of the three files")
     parser.add_argument("--split", choices=("test", "val"), default="test")
     words = parser.parse_args(argv)
     rows = collect(Store(words.store), words.split)
@@ -98,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         writer.writeheader()
         writer.writerows(rows)
     words.out.with_suffix(".md").write_text(to_markdown(rows))
+    words.out.with_suffix(".png").write_bytes(draw(rows))
 
 
 if __name__ == "__main__":
