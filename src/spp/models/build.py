@@ -73,7 +73,7 @@ def problem_of(architecture: object) -> str:
     if not isinstance(inputs, dict) or "num_outputs" not in architecture:
         return "without the architecture's inputs and num_outputs"
     sizes = [number for value in (*inputs.values(), architecture["num_outputs"]) for number in numbers_in(value)]
-    if not all(0 < size <= MAX_SIZE for size in sizes):
+    if not all(0 <= size <= MAX_SIZE for size in sizes):  # a token may have the number 0
         return "with inputs or num_outputs that no network has"
     if not isinstance(architecture.get("samples", {}), dict) or not isinstance(architecture.get("outputs", ""), str):
         return "without what its samples and outputs are"
