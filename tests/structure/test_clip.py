@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from spp.models.build import architecture_of, build
+from spp.models.build import architecture_of, build, problem_of
 from spp.models.clip import ClipEncoders
 from spp.models.config import ModelConfig
 from spp.structure.compact import compact, shrink_like, widths_of
@@ -227,6 +227,12 @@ def test_sizes_follow_from_the_configurations_without_weights(name, size, patch,
     if name == "clip_large":
         assert round(cost.params / 1e6, 1) == 427.9
         assert round(cost.macs / 1e9, 1) == 197.6
+
+
+def test_a_description_may_name_the_token_0():
+    inputs = {"img_size": 16, "in_chans": 1, "vocab_size": 20, "length": 9, "padding_token": 0}
+    described = architecture_of(ModelConfig(name="clip"), inputs, None, samples={}, outputs="embeddings")
+    assert problem_of(described) == ""
 
 
 def test_repair_brings_the_embeddings_nearer(network, inputs):
