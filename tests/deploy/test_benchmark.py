@@ -1,10 +1,12 @@
 """Speed of networks, and what of them can be pruned."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
+import timm
 import torch
 
 import spp
@@ -38,6 +40,24 @@ def test_a_member_is_measured_beside_the_dense_network_that_it_was_cut_from(fold
         is_dense = row.network == dense.name
         assert row.ideal == (None if is_dense else dense.cost.macs / small.cost.macs)
         assert (row.speed_up is None) == is_dense
+
+
+def test_members_share_a_dense_row_only_if_they_were_cut_from_one_network(folder, tmp_path):
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 4}
+    other = timm.create_model("vit_tiny_patch16_224", **sizes).eval()
+    half = {pair.name: torch.arange(pair.size) % 2 == 0 for pair in spp.find_pairs(other)}
+    spp.save_member(other, half, tmp_path / "deeper")
+    again = tmp_path / "again" / "small"
+    shutil.copytree(folder, again)
+    words = [str(folder), str(tmp_path / "deeper"), str(again)]
+    made = benchmark(BenchmarkRequest(networks=words, runtimes=["eager"], batch_sizes=[1], seconds=0.01))
+    costs = {each.name: each.cost for each in made.candidates}
+    assert len(costs) == len(made.candidates) == 5
+    small, deeper, same = (each for each in made.candidates if each.dense is not None)
+    assert small.dense == same.dense != deeper.dense
+    assert costs[deeper.dense] == spp.count_cost(other, torch.zeros(1, 3, 32, 32))
+    ideal = {row.network: row.ideal for row in made.rows}
+    assert ideal[deeper.name] == costs[deeper.dense].macs / deeper.cost.macs
 
 
 def test_the_peak_is_that_of_the_largest_moment():

@@ -1,9 +1,10 @@
 """How fast networks are: dense ones and what was cut from them, turn by turn, by several runtimes."""
 
+import itertools
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,14 +150,20 @@ class _NotHereError(Exception):
 def _candidates(named: Sequence[NamedNetwork]) -> list[Candidate]:
     """The networks, each dense one once and before what was cut from it."""
     found: dict[str, Candidate] = {}
+    names: dict[str, str] = {}
     for each in named:
-        if each.dense is not None and each.dense_name not in found:
-            found[each.dense_name] = _candidate(each.dense_name, each.dense, None)
-        name = each.name
-        while name in found:
-            name += "'"
-        found[name] = _candidate(name, each.network, each.dense_name or None)
+        if each.dense is not None and each.dense_config not in names:
+            name = names[each.dense_config] = _free(each.dense_name, found)
+            found[name] = _candidate(name, each.dense, None)
+        name = _free(each.name, found)
+        found[name] = _candidate(name, each.network, names.get(each.dense_config))
     return list(found.values())
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, numbered if another network has it already."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def _candidate(name: str, network: nn.Module, dense: str | None) -> Candidate:

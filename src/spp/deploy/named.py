@@ -1,5 +1,6 @@
 """Networks as they are named on a command line: a folder of a member, timm:NAME, or my.module:make_model."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ class NamedNetwork:
         network: of a member the compact one.
         dense: what a member was cut from, with weights at random; None: the network is dense itself.
         dense_name: what tables call that.
+        dense_config: what it is built from; two members with an equal one were cut from the same network.
     """
 
     name: str
     network: nn.Module
     dense: nn.Module | None = None
     dense_name: str = ""
+    dense_config: str = ""
 
 
 def open_network(word: str) -> NamedNetwork:
@@ -52,8 +55,11 @@ def open_network(word: str) -> NamedNetwork:
     if (where / CONFIG_FILE).is_file():
         config = read_config(where)
         dense_name = f"{config['architecture']}, dense"
-        dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}})
-        return NamedNetwork(where.name or str(where.resolve().name), load(where), dense.eval(), dense_name)
+        dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}}).eval()
+        built_from = {name: config.get(name) for name in ("architecture", "model_args", "num_classes")}
+        built_from["factory"] = config["spp"].get("factory")
+        identity = json.dumps(built_from, sort_keys=True)
+        return NamedNetwork(where.name or str(where.resolve().name), load(where), dense, dense_name, identity)
     if ":" in word and os.sep not in word:
         return NamedNetwork(word, _made_by_factory(word).cpu().eval())
     raise ValueError(f"MODEL: {word!r} is no such network; allowed: {ALLOWED}; correct it")
