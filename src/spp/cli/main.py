@@ -173,6 +173,17 @@ def _export(root: Path, arguments: argparse.Namespace) -> int:
     return export(root, request, as_json=arguments.json)
 
 
+def _path(root: Path, arguments: argparse.Namespace) -> int:
+    from spp.cli.commands.path import show_path
+
+    kinds = ("macs", "params", "units")
+    given = {kind: text for kind in kinds if (text := getattr(arguments, kind)) is not None}
+    if len(given) > 1:
+        raise ValueError(f"--{', --'.join(given)}: {len(given)} are given; allowed: one or none; leave the others out")
+    wanted = next(((kind, parse_size(text, f"--{kind}")) for kind, text in given.items()), None)
+    return show_path(root, arguments.source, wanted, html=arguments.html, as_json=arguments.json)
+
+
 def _extract(root: Path, arguments: argparse.Namespace) -> int:
     from spp.cli.commands.extract import Words, extract
 
@@ -271,7 +282,7 @@ _OF_WORDS: dict[str, Callable[[argparse.Namespace], int]] = {"run": _run, "plan"
 _OF_STORE: dict[str, Callable[[Path, argparse.Namespace], int]] = {
     "status": _status, "watch": _watch, "logs": _logs, "cancel": _cancel, "retry": _retry,
     "list": _list, "rm": _rm, "gc": _gc, "diff": _diff,
-    "report": _report, "extract": _extract, "export": _export, "benchmark": _benchmark, "pairs": _pairs,
+    "report": _report, "path": _path, "extract": _extract, "export": _export, "benchmark": _benchmark, "pairs": _pairs,
     "verify": _verify, "unlock": _unlock, "sync": _sync, "doctor": _doctor,
     "completion": _completion, "help": _help,
 }  # fmt: skip

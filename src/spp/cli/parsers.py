@@ -23,6 +23,7 @@ COMMANDS = {
     "diff": "Show in which fields two stages differ.",
     "why": "Show which fields make a stage another one than the nearest that is done.",
     "report": "Make tables and figures from what was run.",
+    "path": "Show what members of a path cost, which units leave first, and what is to be expected: path show.",
     "extract": "Cut a compact model of any size from a finished path, without training.",
     "export": "Write a member as ONNX, as a torch program, or as a folder, for use without spp.",
     "pairs": "Show what can be pruned in a network, what it costs, and what is left alone and why.",
@@ -73,6 +74,7 @@ def build_parsers() -> dict[str, argparse.ArgumentParser]:
     parsers["unlock"].add_argument("words", nargs="*", metavar="STAGE", help=text)
     _add_logs(parsers["logs"])
     _add_report(parsers["report"])
+    _add_path(parsers["path"])
     _add_extract(parsers["extract"])
     _add_export(parsers["export"])
     text = "timm:NAME; my.module:make_model; or the folder of a member"
@@ -131,13 +133,24 @@ def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("--out", type=Path, help="folder for the files; default: STORE/reports/SWEEP, or .../all")
 
 
-def _add_extract(extract: argparse.ArgumentParser) -> None:
+def _add_path(path: argparse.ArgumentParser) -> None:
+    path.add_argument("action", choices=["show"], metavar="show", help="the only thing that can be done with one")
+    _add_source(path, "PATH")
+    path.add_argument("--html", type=Path, metavar="FILE", help="write it as a page that needs nothing else, too")
+
+
+def _add_source(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """Which path, and the size of a member of it."""
     text = "a path's file or folder; the name of a sweep, the key of an update or search stage, or how they begin"
-    extract.add_argument("source", metavar="WHAT", help=text)
-    extract.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
+    parser.add_argument("source", metavar=metavar, help=text)
+    parser.add_argument("words", nargs="*", metavar="OVERRIDE", help="paths.store=DIR")
     for kind in ("macs", "params", "units"):
         text = "absolute (2.6G, 15.7M) or a fraction of dense (0.3, 30%%)"
-        extract.add_argument(f"--{kind}", metavar="SIZE", help=text)
+        parser.add_argument(f"--{kind}", metavar="SIZE", help=text)
+
+
+def _add_extract(extract: argparse.ArgumentParser) -> None:
+    _add_source(extract, "WHAT")
     text = "re-fit what is cut to the dense model in closed form, with N training samples (default: leave it as cut)"
     extract.add_argument("--repair", type=_num_samples, default=0, metavar="N", help=text)
     text = "milliseconds of one call, measured here: the largest model that is so fast"

@@ -158,6 +158,14 @@ def runners(store: Store, sweep: str) -> list[Process]:
     return list(begun)
 
 
+def full_name(store: Store, source: str) -> str:
+    """The name of the sweep that `source` begins; whatever else it is, a path or a stage, stays as it is."""
+    is_path = Path(source).exists() or "/" in source or source.endswith(".safetensors")
+    if is_path or store.find_stages(source) or not store.list_sweeps():
+        return source
+    return find_sweep(store.root, source)
+
+
 def find_sweep(root: Path, name: str | None) -> str:
     """The sweep that `name` is, that people call so, or that begins so; without a name the newest.
 

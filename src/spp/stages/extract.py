@@ -98,6 +98,11 @@ class OpenedPath:
         self.architecture = with_config(summary["architecture"], model)
         self._runtime = store.spec(self.ref.kind, self.ref.key)["runtime"].get("model", {})
 
+    @property
+    def method(self) -> str:
+        """Name of the method that chooses members."""
+        return self._config.name
+
     def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
         """The units of the member at a budget, with widths rounded up to a multiple within it.
 
@@ -217,7 +222,7 @@ class OpenedPath:
             dense=self.dense,
             weights=weights,
             keys={"dense": self.dense_key, self.ref.kind: self.ref.key, **keys},
-            method=self._config.name,
+            method=self.method,
         )
 
     def _family_of(self, spec: Mapping[str, Any]) -> _CutFamily | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spp.cli.sweeps import find_sweep
+from spp.cli.sweeps import full_name
 from spp.plan.numbers import format_size
 from spp.store.store import Store
 from spp.text import visible
@@ -34,7 +34,7 @@ class Words:
 def extract(root: Path, words: Words, *, as_json: bool) -> int:
     """Write the folder of the model, and say what it costs and does."""
     store = Store(root)
-    source = _full_name(store, words.source)
+    source = full_name(store, words.source)
     from spp.deploy import extract as worker
     from spp.deploy.timing import Circumstances
 
@@ -65,14 +65,6 @@ def extract(root: Path, words: Words, *, as_json: bool) -> int:
     if made.not_measured:
         print(f"accuracy is not measured: {made.not_measured}")
     return 0
-
-
-def _full_name(store: Store, source: str) -> str:
-    """The name of the sweep that `source` begins; whatever else it is stays as it is."""
-    is_path = Path(source).exists() or "/" in source or source.endswith(".safetensors")
-    if is_path or store.find_stages(source) or not store.list_sweeps():
-        return source
-    return find_sweep(store.root, source)
 
 
 def _table(made: "Extracted") -> str:
