@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How well spp extract keeps what it promises, on the paths of a finished store: sizes, accuracy, repair, latency, time.
+"""How well spp extract keeps what it promises, on the paths of a store: sizes, accuracy, repair, latency, time.
 
     scripts/measure_extract.py STORE --paths KEY KEY ... --out results/extract
 
@@ -89,9 +89,17 @@ def measure_seconds(store: Store, key: str, num_runs: int = 3) -> list[dict[str,
     return rows
 
 
-def budget_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+def budget_lines(rows: Sequence[dict[str, Any]], num_paths: int) -> list[str]:
     """Means and standard deviations over the paths as Markdown."""
+    worst, dense = max(row["below_by_units"] for row in rows), _spread([row["dense"] for row in rows[:: len(BUDGETS)]])
+    above = sum(row["below_by_units"] < 0 for row in rows)
     lines = [
+        "# What spp extract delivers",
+        "",
+        f"Top-1 in percent, mean and standard deviation over {num_paths} paths, repaired with {NUM_REPAIR_SAMPLES}",
+        f"training samples. The dense networks have {dense}. Of {len(rows)} members {above} were above their budget; the",
+        f"furthest below was so by {worst:.2f} of the dearest unit.",
+        "",
         "| budget | achieved | cut | repaired | repaired - cut | worse on |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -103,6 +111,30 @@ def budget_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         cells += [_spread(gains), f"{sum(gain < 0 for gain in gains)} of {len(gains)}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def latency_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The latencies as Markdown."""
+    lines = [
+        f"Latency asked for, and measured again from the folder ({WHERE.label}):",
+        "",
+        "| dense ms | asked ms | again ms | off by | FLOPs |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        cells = [*(f"{row[name]:.3g}" for name in ("dense_ms", "target_ms", "again_ms"))]
+        cells += [f"{100 * row['miss']:+.1f} %", f"{100 * row['macs']:.1f} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def seconds_line(rows: Sequence[dict[str, Any]]) -> str:
+    """The time of the command in a sentence."""
+    clock, processor = (median(row[name] for row in rows) for name in ("seconds", "processor_seconds"))
+    return (
+        f"`spp extract` without measuring: {clock:.1f} s on the clock (median of {len(rows)}), {processor:.1f} s of\n"
+        f"processor time, at a load of {rows[0]['load']:.0f}."
+    )
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -132,19 +164,7 @@ def main() -> None:
     _write_csv(words.out / "latency.csv", times)
     rows = measure_budgets(store, words.paths)
     _write_csv(words.out / "budgets.csv", rows)
-    worst = max(row["below_by_units"] for row in rows)
-    lines = ["# What spp extract delivers", "", f"Top-1 in percent, mean and standard deviation over {len(words.paths)} "
-             f"paths; repaired with {NUM_REPAIR_SAMPLES} training samples; the dense networks have "
-             f"{_spread([row['dense'] for row in rows[:: len(BUDGETS)]])}. No member was above its budget; the furthest "
-             f"below was so by {worst:.2f} of the dearest unit.", "", *budget_table(rows), "",
-             f"Latency asked for, and measured again from the folder ({WHERE.label}):", "",
-             "| dense ms | asked ms | again ms | off by | FLOPs |", "| ---: | ---: | ---: | ---: | ---: |",
-             *(f"| {row['dense_ms']:.3g} | {row['target_ms']:.3g} | {row['again_ms']:.3g} | {100 * row['miss']:+.1f} % | "
-               f"{100 * row['macs']:.1f} % |" for row in times), "",
-             "`spp extract` without measuring: "
-             f"{median(row['seconds'] for row in seconds):.1f} s on the clock (median of {len(seconds)}), "
-             f"{median(row['processor_seconds'] for row in seconds):.1f} s on the processor, at a load of "
-             f"{seconds[0]['load']:.0f}."]  # fmt: skip
+    lines = [*budget_lines(rows, len(words.paths)), "", *latency_lines(times), "", seconds_line(seconds)]
     (words.out / "README.md").write_text("\n".join(lines) + "\n")
 
 

@@ -96,6 +96,7 @@ def test_making(copied, told, tmp_path, capsys):
     told("run --cfg job", "run", "--cfg", "job", *WORDS)
     told("retry", "retry", sweep)
     told("report", "report", "family", "--format", "md", "--out", tmp_path)
+    told("path", "path", "show", sweep, "--macs", "0.4", "--html", tmp_path / "path.html")
     told("extract", "extract", sweep, "--macs", "0.4", "--out", tmp_path / "small")
     member = next(ref.key for ref in store.find_stages("") if ref.kind == "finetune")
     told("export", "export", member, "--format", "safetensors", "--out", tmp_path / "member")

@@ -1,6 +1,7 @@
 """A finished path as a menu: what its members cost, which units leave first, and what its members may reach."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -110,14 +111,13 @@ def _along(opened: OpenedPath) -> list[dict[str, Tensor]]:
             found.append(opened.select("macs", share * opened.dense.macs, 1))
         except OutOfReachError:
             continue
-    if len(found) < len(SHARES):
-        lowest, highest = opened.path.budget_range("macs")
-        try:
-            found.append(opened.select("macs", lowest, 1))
-        except OutOfReachError:  # the method keeps more than one unit of every pair
-            pass
-        if len(found) < len(SHARES) and opened.path.tokens:
-            found.insert(0, opened.select("macs", highest, 1))
+    if len(found) == len(SHARES):
+        return found
+    lowest, highest = opened.path.budget_range("macs")
+    if opened.path.tokens:  # the largest member is smaller than the dense network
+        found.insert(0, opened.select("macs", highest, 1))
+    with suppress(OutOfReachError):  # where the method keeps more than one unit of every pair
+        found.append(opened.select("macs", lowest, 1))
     return found
 
 

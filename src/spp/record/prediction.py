@@ -11,6 +11,9 @@ from spp.record.record import read_record
 from spp.record.rows import Row
 from spp.store.store import Store
 
+_SLACK = 0.005
+"""Share of the multiply-adds by which a size may lie outside of what was measured: seeds achieve a budget to a unit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedSize:
@@ -45,7 +48,7 @@ class Treatment:
     """The recorded members of a path that were made alike, the smallest first.
 
     Attributes:
-        label: how they were made: cut, repaired, walked, finetuned.
+        label: how they were made: cut, repaired, walked, finetuned, and what else tells them from others.
         metric: the headline metric of the task.
         sizes: what was measured; the last is the dense network unless the members were trained on.
         basis: what a prediction rests on, in a sentence.
@@ -87,9 +90,6 @@ class Treatment:
         return self.sizes[-1].deviation
 
 
-_SLACK = 1e-9
-
-
 def recorded_treatments(store: Store, search_key: str) -> list[Treatment]:
     """The recorded members of a path, and of the paths that differ from it by their seed alone, as they were made."""
     sweeps = [name for name in store.list_sweeps() if search_key in store.read_plan(name).stages]
@@ -118,13 +118,15 @@ def treatment(rows: Sequence[Row]) -> Treatment | None:
     if not sizes:
         return None
     is_trained = rows[0]["epochs_finetune"] > 0 or rows[0]["epochs_prune"] > 0
-    basis = _basis(sizes, metric)
-    if not is_trained and sizes[-1].share < 1:
-        dense = _of_dense(rows, metric)
-        if dense is not None:
-            sizes.append(dense)
-            basis += ", and the dense network"
-    return Treatment(label=_label(rows[0]), metric=metric, sizes=sizes, basis=basis)
+    dense = None if is_trained or sizes[-1].share >= 1 else _of_dense(rows, metric)
+    basis = _basis(sizes, metric, has_dense=dense is not None)
+    sizes += [] if dense is None else [dense]
+    return Treatment(
+        label=", ".join(part for part in (_label(rows[0]), rows[0]["variant"]) if part),
+        metric=metric,
+        sizes=sizes,
+        basis=basis,
+    )
 
 
 def _recorded(share: float, rows: Sequence[Row], metric: MetricInfo) -> RecordedSize:
@@ -159,7 +161,7 @@ def _deviation(values: Sequence[float], metric: MetricInfo, count: int) -> float
     return 100 * math.sqrt(share * (1 - share) / count)
 
 
-def _basis(sizes: Sequence[RecordedSize], metric: MetricInfo) -> str:
+def _basis(sizes: Sequence[RecordedSize], metric: MetricInfo, *, has_dense: bool) -> str:
     seeds, counts = ({getattr(size, name) for size in sizes} for name in ("num_seeds", "count"))
     of_seeds = f"{_range(seeds)} {'seed' if seeds == {1} else 'seeds'}"
     spread = "the standard deviation over the seeds"
@@ -169,7 +171,8 @@ def _basis(sizes: Sequence[RecordedSize], metric: MetricInfo) -> str:
     sizes_text = f"{len(sizes)} recorded {'size' if len(sizes) == 1 else 'sizes'}"
     low, high = (f"{100 * size.share:.3g}" for size in (sizes[0], sizes[-1]))
     where = f"at {low} %" if low == high else f"from {low} to {high} %"
-    return f"{sizes_text}, {where} of the FLOPs, {of_seeds}, test {metric.of}; the deviation is {spread}"
+    ends = " and the dense network" if has_dense else ""
+    return f"{sizes_text} {where} of the FLOPs{ends}, {of_seeds}, test {metric.of}; the deviation is {spread}"
 
 
 def _range(numbers: Iterable[int]) -> str:
