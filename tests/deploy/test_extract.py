@@ -1,13 +1,16 @@
 """What spp extract finds, cuts and measures, on a finished sweep of digits."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import spp
 from spp.cli.main import main
 from spp.deploy.extract import fastest_fitting
+from spp.record.record import read_record
 from spp.store.store import Store
 
 
@@ -65,6 +68,31 @@ def test_a_path_is_named_by_how_the_key_of_its_stage_begins(finished, tmp_path, 
     assert json.loads((tmp_path / "a" / "origin.json").read_text())["stages"]["update"] == ref.key
 
 
+def test_finetune_does_what_a_run_with_this_budget_would_and_does_it_once(finished, tmp_path, capsys):
+    root = tmp_path / "store"
+    shutil.copytree(finished[0], root)
+    store, sweep = Store(root), finished[1]
+    assert main(["plan", "debug=fast", "logger=off", "budget.values=[0.4]", "--json", f"paths.store={root}"]) == 0
+    planned = {(each["kind"], each["key"]) for each in json.loads(capsys.readouterr().out)["stages"]}
+    missing = {each for each in planned if not store.is_done(*each)}
+    assert {kind for kind, _ in missing} >= {"prune", "finetune", "measure"}
+
+    words = (sweep, "--macs", "0.4", "--finetune", "--no-measure", f"paths.store={root}")
+    text = said(capsys, *words, "--out", tmp_path / "a")
+    assert all(store.is_done(*each) for each in missing)
+    (key,) = (key for kind, key in missing if kind == "finetune")
+    assert f"finetune {key}, made for this size" in text
+    trained = load_file(store.artifacts_dir("finetune", key) / "member.safetensors")
+    for name, weight in spp.load(tmp_path / "a").state_dict().items():
+        assert torch.equal(weight, trained[name])
+
+    finished_at = store.done("finetune", key)["finished_at"]
+    said(capsys, *words, "--out", tmp_path / "b")
+    assert store.done("finetune", key)["finished_at"] == finished_at
+    rows = read_record(store, store.list_sweeps()).rows
+    assert [row["member_key"] for row in rows if row["budget_asked"] == 0.4] == [key]
+
+
 def test_what_is_there_is_not_overwritten(finished, tmp_path, capsys):
     root, sweep = finished
     words = (sweep, "--macs", "0.5", "--no-measure", "--out", tmp_path / "a", f"paths.store={root}")
@@ -80,6 +108,9 @@ def test_what_is_there_is_not_overwritten(finished, tmp_path, capsys):
         (["--macs", "0.09", "--multiple-of", "16"], ["macs: 0.09 cannot be reached with widths that are multiples of"]),
         (["--latency-ms", "0.0001"], ["--latency-ms: 0.0001 cannot be reached here; allowed: about", "and more"]),
         (["--latency-ms", "5", "--batch", "0"], ["--batch: 0 is not allowed"]),
+        (["--macs", "0.001", "--finetune"], ["macs: 0.001 cannot be reached"]),
+        (["--latency-ms", "5", "--finetune"], ["--latency-ms: 5 is not allowed with --finetune"]),
+        (["--macs", "0.5", "--repair", "64", "--finetune"], ["--repair: 64 is not allowed with --finetune"]),
         (["--macs", "0.5", "--multiple-of", "0"], ["--multiple-of: 0 is not allowed"]),
     ],
 )

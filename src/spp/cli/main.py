@@ -207,6 +207,7 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch,
         num_threads=arguments.threads,
         num_repair_samples=arguments.repair,
+        finetunes=arguments.finetune,
         measures=not arguments.no_measure,
     )
     return extract(root, words, as_json=arguments.json)

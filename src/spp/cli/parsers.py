@@ -24,7 +24,7 @@ COMMANDS = {
     "why": "Show which fields make a stage another one than the nearest that is done.",
     "report": "Make tables and figures from what was run.",
     "path": "Show what members of a path cost, which units leave first, and what is to be expected: path show.",
-    "extract": "Cut a compact model of any size from a finished path, without training.",
+    "extract": "Cut a compact model of any size from a finished path, without training or (--finetune) with.",
     "export": "Write a member as ONNX, as a torch program, or as a folder, for use without spp.",
     "pairs": "Show what can be pruned in a network, what it costs, and what is left alone and why.",
     "benchmark": "Measure latency, throughput and memory of members beside the dense networks that they were cut from.",
@@ -153,6 +153,8 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
     _add_source(extract, "WHAT")
     text = "re-fit what is cut to the dense model in closed form, with N training samples (default: leave it as cut)"
     extract.add_argument("--repair", type=_num_samples, default=0, metavar="N", help=text)
+    text = "train it on first, by the sweep's own recipe, as spp run would for this budget; what is done is kept"
+    extract.add_argument("--finetune", action="store_true", help=text)
     text = "milliseconds of one call, measured here: the largest model that is so fast"
     extract.add_argument("--latency-ms", type=_milliseconds, metavar="MS", help=text)
     extract.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where latency is measured")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from spp.deploy.card import MeasuredValue
+from spp.deploy.finetuned import finetune_member
 from spp.deploy.folder import refuse_used, write_folder
 from spp.deploy.quality import open_measured_data
 from spp.deploy.source import facts_of
@@ -42,6 +43,7 @@ class ExtractRequest:
         where: where latency is measured.
         num_repair_samples: training samples with which a member that was not finetuned for this size is repaired; 0: it
             stays as cut.
+        finetunes: whether the member is trained on first, by the recipe of the sweep that its path is from.
         measures: whether accuracy and speed are measured.
     """
 
@@ -53,7 +55,20 @@ class ExtractRequest:
     multiple_of: int | None = None
     where: Circumstances = field(default_factory=Circumstances)
     num_repair_samples: int = 0
+    finetunes: bool = False
     measures: bool = True
+
+    def __post_init__(self) -> None:
+        if self.finetunes and self.kind == LATENCY:
+            raise ValueError(
+                f"--{LATENCY}: {self.size:g} is not allowed with --finetune; allowed: --macs, --params, --units; "
+                "extract it without --finetune first, and give the size that it has"
+            )
+        if self.finetunes and self.num_repair_samples:
+            raise ValueError(
+                f"--repair: {self.num_repair_samples} is not allowed with --finetune, where the sweep says how members "
+                "are repaired; allowed: one of the two; leave --repair out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,10 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
     """
     refuse_used(request.out, request.force)
     opened = OpenedPath(store, request.source)
+    if request.finetunes:
+        opened.select(request.kind, request.size, request.multiple_of or 1)  # what is out of reach is refused at once
+        finetune_member(store, opened.ref.key, request.kind, request.size, request.multiple_of)
+        opened = OpenedPath(store, opened.ref.key)  # with the stages that are new
     member = _member(opened, request)
     measured, not_measured = ([], "") if not request.measures else _measure(opened, member, request.where)
     facts = facts_of(
@@ -222,6 +241,8 @@ def _origin(member: CutMember, request: ExtractRequest) -> dict[str, Any]:
         command += ["--multiple-of", str(request.multiple_of)]
     if request.num_repair_samples:
         command += ["--repair", str(request.num_repair_samples)]
+    if request.finetunes:
+        command.append("--finetune")
     return {
         "command": shlex.join(command),
         "method": member.method,

@@ -39,7 +39,7 @@ def expected_text(expected: Mapping[str, Any] | None) -> str:
 
 def leaving_table(shown: Shown) -> list[tuple[str, ...]]:
     """Rows of text with their head, the layer that leaves first at the top."""
-    rows = [("layer", "units", "first at %", "half at %")]
+    rows: list[tuple[str, ...]] = [("layer", "units", "first at %", "half at %")]
     for layer in shown["layers"]:
         shares = (layer["first_gone"], layer["half_gone"])
         cells = ("never" if share is None else f"{100 * share:.0f}" for share in shares)
@@ -50,7 +50,7 @@ def leaving_table(shown: Shown) -> list[tuple[str, ...]]:
 def width_table(shown: Shown, size: Shown) -> list[tuple[str, ...]]:
     """Rows of text with their head: what every layer keeps, in the network's order."""
     layers = {layer["name"]: layer for layer in shown["layers"]}
-    rows = [("layer", "keeps", "of", "heads")]
+    rows: list[tuple[str, ...]] = [("layer", "keeps", "of", "heads")]
     for name, width in size["widths"].items():
         layer = layers[name]
         heads = str(layer["num_heads"]) if layer["kind"] != "mlp" else ""
@@ -61,4 +61,5 @@ def width_table(shown: Shown, size: Shown) -> list[tuple[str, ...]]:
 def kept_share(shown: Shown, size: Shown, kind: str) -> float:
     """Share of the units of a kind that a member keeps."""
     sizes = {layer["name"]: layer["num_units"] for layer in shown["layers"] if layer["kind"] == kind}
-    return sum(size["widths"][name] for name in sizes) / sum(sizes.values())
+    share: float = sum(size["widths"][name] for name in sizes) / sum(sizes.values())
+    return share

@@ -28,6 +28,7 @@ class Words:
     batch_size: int
     num_threads: int
     num_repair_samples: int
+    finetunes: bool
     measures: bool
 
 
@@ -47,6 +48,7 @@ def extract(root: Path, words: Words, *, as_json: bool) -> int:
         multiple_of=words.multiple_of,
         where=Circumstances(words.device, words.batch_size, words.num_threads),
         num_repair_samples=words.num_repair_samples,
+        finetunes=words.finetunes,
         measures=words.measures,
     )
     made = worker.extract(store, request)
