@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 import spp
 from spp.cli.main import main
+from spp.cli.points import compose_points
+from spp.cli.sweep_plan import plan_sweep
 from spp.deploy.extract import fastest_fitting
 from spp.record.record import read_record
 from spp.store.store import Store
@@ -72,9 +74,9 @@ def test_finetune_does_what_a_run_with_this_budget_would_and_does_it_once(finish
     root = tmp_path / "store"
     shutil.copytree(finished[0], root)
     store, sweep = Store(root), finished[1]
-    assert main(["plan", "debug=fast", "logger=off", "budget.values=[0.4]", "--json", f"paths.store={root}"]) == 0
-    planned = {(each["kind"], each["key"]) for each in json.loads(capsys.readouterr().out)["stages"]}
-    missing = {each for each in planned if not store.is_done(*each)}
+    words = ["debug=fast", "logger=off", "budget.values=[0.4]", f"paths.store={root}"]
+    planned = plan_sweep(compose_points(words, False)).plan.stages.values()
+    missing = {(stage.kind, stage.key) for stage in planned if not store.is_done(stage.kind, stage.key)}
     assert {kind for kind, _ in missing} >= {"prune", "finetune", "measure"}
 
     words = (sweep, "--macs", "0.4", "--finetune", "--no-measure", f"paths.store={root}")
