@@ -8,7 +8,7 @@ from spp.dynamics.budget import Budget
 from spp.methods.registry import read_method
 from spp.methods.units.leap.config import LEAPConfig
 
-GRANULARITIES = ["structured", "unstructured", "hybrid"]
+GRANULARITIES = ["structured", "head", "unstructured", "row", "block", "hybrid"]
 
 
 NUM_STEPS = 200
@@ -124,9 +124,10 @@ def test_a_step_on_single_weights_is_one_on_masked_weights(tiny):
         torch.testing.assert_close(gradient, part.gather(leaves[part.name].grad), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("granularity", ["structured", "head", "unstructured", "hybrid"])
 def test_the_regulariser_behaves_as_specified(tiny, granularity):
-    search = tiny.search(LEAPConfig(granularity=granularity), tiny.masked(), 10, Budget("params", 0.6))
+    config = LEAPConfig(granularity=granularity)
+    search = tiny.search(config, tiny.masked(per_head=config.needs_heads), 10, Budget("params", 0.6))
     search.sigmas.fill_(1e4)
     assert search.remaining() == 1.0
     remaining, strengths = [], []
@@ -278,7 +279,7 @@ def test_a_restored_search_goes_on_as_if_nothing_had_happened(tiny, granularity)
     runs = []
     for seed in (0, 0, 5):
         torch.manual_seed(seed)
-        runs.append(tiny.search(config, tiny.masked(), 14, Budget("params", 0.5)))
+        runs.append(tiny.search(config, tiny.masked(per_head=config.needs_heads), 14, Budget("params", 0.75)))
     through, before, after = runs
     tiny.run(through, batches, lr=0.01)
     tiny.run(before, batches[:11], lr=0.01)
@@ -304,7 +305,10 @@ def test_single_weights_take_budgets_of_params_only(tiny, granularity):
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"granularity": "block"}, r"method\.granularity: 'block' .*structured, unstructured, hybrid"),
+        (
+            {"granularity": "column"},
+            r"method\.granularity: 'column' .*structured, head, unstructured, row, block, hybrid",
+        ),
         ({"temperature": 0.0}, r"method\.temperature: 0\.0"),
         ({"freeze_at": 0.0}, r"method\.freeze_at: 0\.0"),
         ({"lr": -1.0}, r"method\.lr: -1\.0"),
@@ -319,3 +323,80 @@ def test_a_search_of_no_steps_has_masks(tiny):
     masked = tiny.masked()
     masks = tiny.search(LEAPConfig(), masked, 0, Budget("macs", 0.9)).final_masks()
     assert tiny.achieved(masked.model, masks).macs <= 0.9 * masked.pairs[0].model_cost.macs
+
+
+def head_search(tiny, num_steps=30, budget=None):
+    masked = tiny.masked(per_head=True)
+    config = LEAPConfig(granularity="head", freeze_at=0.5)
+    assert config.needs_heads
+    return tiny.search(config, masked, num_steps, budget or Budget("macs", 0.6))
+
+
+def test_queries_keys_and_values_of_a_head_share_one_mask(tiny):
+    search = head_search(tiny)
+    tiny.run(search, tiny.batches(search.masked, 30), lr=0.01)
+    masks = search.final_masks()
+    for name, mask in masks.items():
+        if name.endswith(".vo"):
+            heads = mask.view(2, -1)
+            assert ((heads.all(1)) | (~heads.any(1))).all()
+            assert torch.equal(masks[name.replace(".vo", ".qk")].view(2, -1)[:, 0], heads[:, 0])
+    cost = tiny.achieved(search.masked.model, masks)
+    dense = search.pairs[0].model_cost
+    dearest = float(search.bundles.costs("macs").max())
+    assert 0.6 * dense.macs - dearest < cost.macs <= 0.6 * dense.macs
+    tiny.assert_compact_is_masked(search.masked, masks)
+
+
+def test_a_head_gets_the_gradients_of_all_its_channels(tiny):
+    search = head_search(tiny)
+    batches = tiny.batches(search.masked, 1)
+    seen = {}
+
+    def look():
+        seen.update({name: mask.grad.clone() for name, mask in search.masks.items()})
+
+    search.before_forward()
+    F.cross_entropy(search.masked(batches[0][0]), batches[0][1]).backward()
+    look()
+    search.after_backward()
+    first = seen["blocks.0.attn.qk"].view(2, -1).sum(1) + seen["blocks.0.attn.vo"].view(2, -1).sum(1)
+    torch.testing.assert_close(search.scores.grad[:2].float(), first, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("granularity", "tile"), [("block", (16, 16)), ("row", None)])
+def test_whole_tiles_of_a_map_go_until_the_parameters_fit(tiny, granularity, tile):
+    masked = tiny.masked()
+    search = tiny.search(LEAPConfig(granularity=granularity, freeze_at=0.5), masked, 40, Budget("params", 0.8))
+    tiny.run(search, tiny.batches(masked, 40), lr=0.01)
+    assert all(mask.all() for mask in search.final_masks().values())
+    kept = search.final_weights()
+    zeros = 0
+    for name, mask in kept.items():
+        high, wide = tile or (1, mask.shape[1])
+        tiles = mask.view(mask.shape[0] // high, high, -1, wide).sum((1, 3))
+        assert ((tiles == 0) | (tiles == high * wide)).all(), name
+        zeros += int((~mask).sum())
+    dense = search.pairs[0].model_cost.params
+    largest = 256 if tile else max(mask.shape[1] for mask in kept.values())
+    assert 0.8 * dense - largest < dense - zeros <= 0.8 * dense
+    assert any(0 < int(mask.sum()) < mask.numel() for mask in kept.values())
+
+
+def test_a_tile_gets_the_gradients_of_all_its_weights(tiny):
+    masked = tiny.masked()
+    search = tiny.search(LEAPConfig(granularity="block"), masked, 10, Budget("params", 0.8))
+    images, labels = tiny.batches(masked, 1)[0]
+    search.before_forward()
+    F.cross_entropy(masked(images), labels).backward()
+    weight = masked.model.get_parameter("blocks.0.mlp.fc1.weight")
+    wanted = (weight.grad * weight.detach()).view(2, 16, 1, 16).sum((1, 3))
+    search.after_backward()
+    number = [part.name for part in search.parts].index("blocks.0.mlp.fc1.weight")
+    torch.testing.assert_close(search.weight_scores[number].grad, wanted)
+
+
+def test_maps_without_whole_tiles_are_refused(tiny):
+    swin = tiny.masked("swin")
+    with pytest.raises(ValueError, match=r"^method.granularity: tiles of 16 x 16 do not fill .*; use unstr"):
+        tiny.search(LEAPConfig(granularity="block"), swin, 10, Budget("params", 0.8))

@@ -75,7 +75,7 @@ class Sentences:
                 digest.update(repr((split, row.texts, row.target, row.part)).encode())
         left_out = {"left_out": dict(self.num_left_out)} if any(self.num_left_out.values()) else {}
         classes = {} if self.class_names is None else {"classes": list(self.class_names)}
-        splits = {split: len(rows) for split, rows in self.rows.items()}
+        splits = {"val" if split == "validation" else split: len(rows) for split, rows in self.rows.items()}
         return {"splits": splits, **classes, **left_out, "sha256": digest.hexdigest()}
 
 

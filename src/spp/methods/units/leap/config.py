@@ -16,13 +16,19 @@ factor of all gradients, and are not clipped.
 Mended: scores start with tiny values, not all equal; lambda does not fall to 10 close to the target; R comes from the
 model's real prices.
 
-Ours: structured means our units; unstructured the single weights of each linear map that holds units, with a sigma per
-map; hybrid the product of both, with a sigma per pair and per map. Once R is within `tolerance` of R_t, and at
-`freeze_at` of the steps in any case, the ratios freeze: all are shifted together until the choice fills the budget, and
-the rest of the search trains with that choice. Single weights save no multiply-adds: unstructured and hybrid count the
-parameters that are not zero, and take only budgets of kind params. Biases are not pruned one by one. Distillation is
-the recipe's, as of every method: search.distill_weight=0.9, distill_temperature=2 and distill_hidden=1 are the released
-ones, of which the attention scores are left out.
+Granularities: structured means our units; head (the first step of the released code) whole heads, queries, keys and
+values of one under one mask, and the rows of fc1; unstructured the single weights of each linear map that holds units,
+with a sigma per map; row and block the same with one score for a row of a map, or for each of its tiles of 16 x 16;
+hybrid the product of structured and unstructured, with a sigma per pair and per map. The released head/row step also
+takes rows of the projection and of fc2, which write into the residual stream and cannot be cut out: here those are in
+row alone. Its second step, blocks of what the first has left, is not made.
+
+Ours: once R is within `tolerance` of R_t, and at `freeze_at` of the steps in any case, the ratios freeze: all are
+shifted together until the choice fills the budget, and the rest of the search trains with that choice. Single weights,
+rows and blocks save no multiply-adds: unstructured, row, block and hybrid count the parameters that are not zero, and
+take only budgets of kind params. Their biases are not pruned. Distillation is the recipe's, as of every method:
+search.distill_weight=0.9, distill_temperature=2 and distill_hidden=1 are the released ones; attention scores are
+left out.
 """
 
 from dataclasses import dataclass
@@ -31,7 +37,9 @@ from typing import ClassVar
 from spp.config import later, require
 from spp.methods.method import MethodConfig
 
-GRANULARITIES = ("structured", "unstructured", "hybrid")
+GRANULARITIES = ("structured", "head", "unstructured", "row", "block", "hybrid")
+BLOCK = 16
+"""Rows and columns of a tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +50,8 @@ class LEAPConfig(MethodConfig):
 
     name: str = "leap"
     granularity: str = "structured"
-    """What is pruned: structured (units), unstructured (weights) or hybrid (both)."""
+    """What is pruned: structured (units), head (whole heads, MLP units), unstructured (weights), row or block (of each
+    map rows, or tiles of 16 x 16) or hybrid (units and weights)."""
     temperature: float = 1.0
     """T: how far a sigma must move for the same change of its keep ratio."""
     lr: float | None = None
@@ -75,6 +84,10 @@ class LEAPConfig(MethodConfig):
         warmup = self.warmup_share
         require(0 <= warmup < 1, "warmup_share", warmup, "a number in [0, 1)", "use 0.05")
         require(0 < self.freeze_at <= 1, "freeze_at", self.freeze_at, "(0, 1]", "use 0.8")
+
+    @property
+    def needs_heads(self) -> bool:
+        return self.granularity == "head"
 
     @property
     def num_revisions(self) -> int:

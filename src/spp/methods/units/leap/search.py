@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spp.dynamics.budget import Budget, dense_total
+from spp.dynamics.budget import Budget, dense_total, split
 from spp.methods.bundles import Bundles, remaining_share, take_gradients, write_masks
 from spp.methods.method import Method
 from spp.methods.search import BudgetSearch, SearchRequest
-from spp.methods.units.leap.config import LEAPConfig
-from spp.methods.units.leap.weights import Part, WeightMasks, best, find_parts
+from spp.methods.units.leap.config import BLOCK, LEAPConfig
+from spp.methods.units.leap.weights import ROW, Part, WeightMasks, best, find_parts
 from spp.structure.masked import MaskedModel
 
 FIRST_LOGIT = 10.0
@@ -29,7 +29,7 @@ class Choice:
     """Masks of one moment.
 
     Attributes:
-        units: 0/1 for every unit, (num_units,) float64.
+        units: 0/1 for every unit of a pair, (num_units,) float64.
         weights: 0/1 for the weights of every part; empty if weights are not pruned one by one.
     """
 
@@ -42,29 +42,32 @@ class LEAPSearch(BudgetSearch):
 
     Attributes:
         target: R_t.
-        scores: of the units, (num_units,) float64.
-        sigmas: of the pairs, (num_pairs,) float64; then those of the parts.
+        scores: of the units, (num_units,) float64; where whole heads go, of heads and MLP units.
+        sigmas: of the pairs, (num_pairs,) float64; then those of the parts. Where whole heads go, an attention has one.
         frozen: whether the choice is made.
     """
 
     def __init__(self, config: LEAPConfig, masked: MaskedModel, num_steps: int, budget: Budget) -> None:
         super().__init__(masked, num_steps, budget)
         self.config = config
-        self.bundles = Bundles.single(self.pairs)
-        self.has_units = config.granularity != "unstructured"
-        parts = [] if config.granularity == "structured" else find_parts(masked.model, self.pairs)
+        self.bundles = self._bundles()
+        self.has_units = config.granularity in ("structured", "head", "hybrid")
+        parts = [] if config.granularity in ("structured", "head") else self._find_parts()
         self.parts: list[Part] = parts
         self.weight_masks = WeightMasks(parts)
         self._part_sizes = torch.tensor([part.size for part in parts], dtype=torch.float64)
+        self._num_tiles = torch.tensor([part.num_tiles for part in parts], dtype=torch.float64)
         self._pair_of_part = torch.tensor([part.pair for part in parts], dtype=torch.int64)
         self.target = self._target()
         tiny = 0.0 if config.released_quirks else TINY_SCORE
         self.scores = tiny * torch.rand(len(self.bundles), dtype=torch.float64)
-        self.weight_scores = [tiny * part.gather(part.parameter.detach()).abs() for part in parts]
-        num_sigmas = len(self.pairs) + len(parts)
+        self.weight_scores = [
+            tiny * part.sum_of_tiles(part.gather(part.parameter.detach()).abs()) / part.tile_size for part in parts
+        ]
+        num_sigmas = len(self.bundles.groups) + len(parts)
         self.sigmas = torch.full((num_sigmas,), FIRST_LOGIT * config.temperature, dtype=torch.float64)
         self.frozen = False
-        self._choice = Choice(torch.ones_like(self.scores), [])
+        self._choice = Choice(torch.ones(sum(pair.size for pair in self.pairs), dtype=torch.float64), [])
         self._final: Choice | None = None
         lr = config.lr or config.temperature * max(0.01, 40 / max(num_steps, 1))
         self._largest_rates = (lr, config.score_lr)
@@ -85,7 +88,7 @@ class LEAPSearch(BudgetSearch):
         self.num_steps_taken += 1
 
     def ratios(self) -> Tensor:
-        """k of the pairs and then of the parts; 1 for pairs whose units are not pruned."""
+        """k of the pairs, or attentions and MLPs, and then of the parts; 1 for pairs whose units are not pruned."""
         return self._ratios(self.sigmas)
 
     def remaining(self) -> float:
@@ -116,17 +119,18 @@ class LEAPSearch(BudgetSearch):
             self._final = self._final or self.final_choice()
             return self._final
         ratios = self.ratios()
-        counts = torch.ceil(ratios[: len(self.pairs)] * self.bundles.sizes)
+        num_groups = len(self.bundles.groups)
+        counts = torch.ceil(ratios[:num_groups] * self.bundles.sizes)
         weights = [
-            best(scores, int(torch.ceil(ratio * part.size)))
-            for scores, ratio, part in zip(self.weight_scores, ratios[len(self.pairs) :], self.parts, strict=True)
+            part.tiles_of(best(scores, int(torch.ceil(ratio * part.num_tiles))))
+            for scores, ratio, part in zip(self.weight_scores, ratios[num_groups:], self.parts, strict=True)
         ]
-        return Choice(self.bundles.top(self.scores, counts), weights)
+        return Choice(self.bundles.expand(self.bundles.top(self.scores, counts)), weights)
 
     def final_choice(self) -> Choice:
         """The masks that fill the budget, all keep ratios shifted together."""
         if not self.parts:
-            key = self.bundles.shift_key(self.scores, self._logits()[: len(self.pairs)])
+            key = self.bundles.shift_key(self.scores, self._logits()[: len(self.bundles.groups)])
             masks = self.bundles.fill(key, self.scores, self.budget, self.config.min_units)
             return Choice(torch.cat([masks[pair.name] for pair in self.pairs]).double(), [])
         low, high = -LARGEST_SHIFT, LARGEST_SHIFT
@@ -137,15 +141,14 @@ class LEAPSearch(BudgetSearch):
         left = int(-self._excess(low))
         weights = []
         for part, scores, region, count in zip(self.parts, self.weight_scores, regions, counts, strict=True):
-            more = min(left, region - count)
-            left -= more
-            rows = part.rows_of(self._of_pair(units, part.pair).bool())
-            weights.append(best(scores, count + more, rows.to(scores.device)))
+            more = min(left // part.tile_size, region - count)
+            left -= more * part.tile_size
+            rows = part.rows_of(self._of_pair(units, part.pair).bool()).to(scores.device) if self.has_units else None
+            weights.append(part.tiles_of(best(scores, count + more, rows)))
         return Choice(units, weights)
 
     def final_masks(self) -> dict[str, Tensor]:
-        units = self._choice_to_keep().units.bool()
-        return self.bundles.masks(units)
+        return split(self.pairs, self._choice_to_keep().units.bool())
 
     def final_weights(self) -> dict[str, Tensor]:
         """The weights to keep where they are pruned one by one: bool by dotted name, of the parameters' shapes.
@@ -179,18 +182,18 @@ class LEAPSearch(BudgetSearch):
         self._optimizer.load_state_dict(state["optimizer"])
 
     def _move(self, choice: Choice, gradient: Tensor, weight_gradients: list[Tensor]) -> None:
-        num_pairs = len(self.pairs)
-        by_pair = torch.zeros(num_pairs, dtype=torch.float64)
-        by_pair.index_add_(0, self.bundles.group_of, gradient * choice.units)
+        num_groups = len(self.bundles.groups)
+        by_group = torch.zeros(num_groups, dtype=torch.float64)
+        by_group.index_add_(0, self.bundles.group_of, self.bundles.reduce(gradient * choice.units))
         by_part = [float((g * mask).sum()) for g, mask in zip(weight_gradients, choice.weights, strict=True)]
-        task = torch.cat([by_pair, torch.tensor(by_part, dtype=torch.float64)])
+        task = torch.cat([by_group, torch.tensor(by_part, dtype=torch.float64)])
         self.sigmas.grad = task / self.config.temperature + self.regulariser()[1]
-        self.scores.grad = gradient
+        self.scores.grad = self.bundles.reduce(gradient)
         if not self.has_units:
-            self.sigmas.grad[:num_pairs] = 0.0
-            self.scores.grad = torch.zeros_like(gradient)
-        for scores, own in zip(self.weight_scores, weight_gradients, strict=True):
-            scores.grad = own
+            self.sigmas.grad[:num_groups] = 0.0
+            self.scores.grad = torch.zeros_like(self.scores)
+        for part, scores, own in zip(self.parts, self.weight_scores, weight_gradients, strict=True):
+            scores.grad = part.sum_of_tiles(own)
         for group, rate in zip(self._optimizer.param_groups, self._largest_rates, strict=True):
             group["lr"] = rate * self._share_of_rate()
         self._optimizer.step()
@@ -223,15 +226,25 @@ class LEAPSearch(BudgetSearch):
         ratios = torch.sigmoid(sigmas / self.config.temperature)
         if self.has_units:
             return ratios
-        return torch.cat([torch.ones(len(self.pairs), dtype=torch.float64), ratios[len(self.pairs) :]])
+        num_groups = len(self.bundles.groups)
+        return torch.cat([torch.ones(num_groups, dtype=torch.float64), ratios[num_groups:]])
 
     def _remaining(self, sigmas: Tensor) -> Tensor:
-        ratios, num_pairs = self._ratios(sigmas), len(self.pairs)
+        ratios, num_groups = self._ratios(sigmas), len(self.bundles.groups)
         if not self.parts:
             return remaining_share(ratios, self.bundles.sizes, self.bundles.group_costs(self.budget.kind))
-        of_units = torch.maximum(ratios[:num_pairs], 1 / self.bundles.sizes)[self._pair_of_part]
-        of_weights = torch.maximum(ratios[num_pairs:], 1 / self._part_sizes)
+        of_units = torch.maximum(ratios[:num_groups], 1 / self.bundles.sizes)[self._pair_of_part]
+        of_weights = torch.maximum(ratios[num_groups:], 1 / self._num_tiles)
         return (of_units * of_weights * self._part_sizes).sum() / self._part_sizes.sum()
+
+    def _bundles(self) -> Bundles:
+        if self.config.granularity == "head":
+            return Bundles.heads(self.pairs, with_mlp=True)
+        return Bundles.single(self.pairs)
+
+    def _find_parts(self) -> list[Part]:
+        shapes = {"row": ROW, "block": (BLOCK, BLOCK)}
+        return find_parts(self.masked.model, self.pairs, shapes.get(self.config.granularity, (1, 1)))
 
     def _target(self) -> float:
         if not self.parts:
@@ -243,8 +256,9 @@ class LEAPSearch(BudgetSearch):
             )
         dense, prunable = dense_total(self.pairs, "params"), float(self._part_sizes.sum())
         target = 1 - (dense - self._size()) / prunable
-        if not 0 < target <= 1:
-            lowest = 1 - prunable / dense
+        fewest = sum(part.tile_size for part in self.parts)
+        if not fewest / prunable < target <= 1:
+            lowest = 1 - (prunable - fewest) / dense
             raise ValueError(
                 f"params: {self.budget.value:g} cannot be reached; allowed: more than {lowest:.4g} and at most 1 of the"
                 " dense model; use params=0.5"
@@ -256,21 +270,23 @@ class LEAPSearch(BudgetSearch):
         return self.budget.value * dense if self.budget.value <= 1 else self.budget.value
 
     def _counts(self, shift: float) -> tuple[Tensor, list[int], list[int]]:
-        """With all keep ratios shifted: the unit masks, and by part the weights of kept units and those to keep."""
+        """With all keep ratios shifted: the unit masks, and by part the tiles of kept units and those to keep."""
         ratios, num_pairs = torch.sigmoid(self._logits() + shift), len(self.pairs)
         units = torch.ones(len(self.bundles), dtype=torch.float64)
         if self.has_units:
             counts = torch.ceil(ratios[:num_pairs] * self.bundles.sizes).clamp(min=self.config.min_units)
             units = self.bundles.top(self.scores, counts)
         shares = [float(self._of_pair(units, part.pair).mean()) for part in self.parts]
-        regions = [round(part.size * share) for part, share in zip(self.parts, shares, strict=True)]
+        regions = [round(part.num_tiles * share) for part, share in zip(self.parts, shares, strict=True)]
         kept = [int(torch.ceil(k * n)) for k, n in zip(ratios[num_pairs:], regions, strict=True)]
         return units, regions, kept
 
     def _excess(self, shift: float) -> float:
         """Parameters that are not zero with all keep ratios shifted, above the budget."""
         units, regions, counts = self._counts(shift)
-        removed = float((self.bundles.costs("params") * (1 - units)).sum()) + sum(regions) - sum(counts)
+        removed = float((self.bundles.costs("params") * (1 - units)).sum())
+        for part, region, count in zip(self.parts, regions, counts, strict=True):
+            removed += (region - count) * part.tile_size
         return dense_total(self.pairs, "params") - removed - self._size()
 
     def _of_pair(self, units: Tensor, number: int) -> Tensor:

@@ -18,9 +18,10 @@ class Part:
         name: dotted name of the parameter.
         parameter: the parameter.
         dim: its dimension along which the units lie.
-        index: its slices, (num_rows,), unit after unit.
+        index: its slices, (num_rows,), unit after unit; of tiles larger than a weight in ascending order.
         pair: number of the pair.
         num_units: units of that pair.
+        tile: rows and columns, of this matrix, that are kept or dropped together.
     """
 
     name: str
@@ -29,11 +30,31 @@ class Part:
     index: Tensor
     pair: int
     num_units: int
+    tile: tuple[int, int] = (1, 1)
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return len(self.index) * self.parameter.shape[1 - self.dim]
+
+    @property
+    def tile_size(self) -> int:
+        """Number of weights in a tile."""
+        return self.tile[0] * self.tile[1]
+
+    @property
+    def num_tiles(self) -> int:
+        """Number of tiles."""
+        return self.size // self.tile_size
+
+    def sum_of_tiles(self, values: Tensor) -> Tensor:
+        """The sum in every tile of (num_rows, columns): (rows of tiles, columns of tiles)."""
+        (high, wide), (rows, columns) = self.tile, values.shape
+        return values.reshape(rows // high, high, columns // wide, wide).sum((1, 3))
+
+    def tiles_of(self, values: Tensor) -> Tensor:
+        """The value of its tile for every weight, the transpose of `sum_of_tiles`."""
+        return values.repeat_interleave(self.tile[0], 0).repeat_interleave(self.tile[1], 1)
 
     def gather(self, values: Tensor) -> Tensor:
         """What this part has of a tensor of the parameter's shape, (num_rows, columns)."""
@@ -48,14 +69,42 @@ class Part:
         return units.to(self.index.device).repeat_interleave(len(self.index) // self.num_units)[:, None]
 
 
-def find_parts(model: nn.Module, pairs: Sequence[Pair]) -> list[Part]:
-    """The weight matrices of all units; biases are left alone."""
-    return [
-        Part(w.name, w.parameter, w.dim, w.index.flatten().to(w.parameter.device), number, pair.size)
-        for number, pair in enumerate(pairs)
-        for w in unit_weights(model, pair)
-        if w.parameter.ndim == 2
-    ]
+ROW = (1, 0)
+"""Tiles of the shape of a row of a parameter, whatever its width."""
+
+
+def find_parts(model: nn.Module, pairs: Sequence[Pair], tile: tuple[int, int] = (1, 1)) -> list[Part]:
+    """The weight matrices of all units; biases are left alone.
+
+    Args:
+        model: that the pairs are of.
+        pairs: whose units.
+        tile: rows and columns of the parameter that are kept or dropped together; ROW: each of its rows.
+
+    Raises:
+        ValueError: a matrix is no whole number of tiles high or wide.
+    """
+    parts = []
+    for number, pair in enumerate(pairs):
+        for w in unit_weights(model, pair):
+            if w.parameter.ndim != 2:
+                continue
+            index = w.index.flatten().to(w.parameter.device)
+            if tile != (1, 1):
+                index = index.sort().values  # tiles are of neighbours in the parameter
+            sides = (
+                len(index),
+                w.parameter.shape[1 - w.dim],
+            )  # of the part: units, and what they are mapped from or to
+            shape = (1, w.parameter.shape[1] if w.dim == 0 else len(index)) if tile == ROW else tile
+            own = shape if w.dim == 0 else shape[::-1]
+            if sides[0] % own[0] or sides[1] % own[1]:
+                raise ValueError(
+                    f"method.granularity: tiles of {tile[0]} x {tile[1]} do not fill {w.name}, of which {sides[0]} x "
+                    f"{sides[1]} weights are those of units; allowed: whole tiles; use unstructured or row"
+                )
+            parts.append(Part(w.name, w.parameter, w.dim, index, number, pair.size, own))
+    return parts
 
 
 class WeightMasks:
