@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from spp.data.registry import identify, open_source, sources
+from spp.data.config import DataConfig
+from spp.data.registry import identify, num_train_samples, open_source, sources
 
 
 def test_every_data_set_is_a_module():
@@ -12,7 +13,10 @@ def test_every_data_set_is_a_module():
 
 @pytest.mark.parametrize("function", [identify, open_source])
 def test_unknown_name(function):
-    allowed = "cifar10, digits, imagefolder, c4, pydocs, textfiles, wikitext2"
+    allowed = (
+        "cifar10, digits, imagefolder, c4, pydocs, textfiles, wikitext2, cola, helptopics, mnli, movies, qqp, sst2, "
+        "stsb, table"
+    )
     with pytest.raises(ValueError, match=rf"^data\.name: 'mnist' is not known; allowed: {allowed};"):
         function("mnist", None)
 
@@ -59,3 +63,9 @@ print([name for name in ("torch", "timm", "sklearn", "pyarrow", "pytorch_lightni
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize(("own", "num_train"), [(None, 90), ("val", 100), ("validation", 100)])
+def test_nothing_is_held_out_where_there_is_a_validation_set(own, num_train):
+    splits = {"train": 100, "test": 20} if own is None else {"train": 100, own: 30, "test": 20}
+    assert num_train_samples(DataConfig(name="sst2", fingerprint={"splits": splits})) == num_train

@@ -356,8 +356,9 @@ def num_train_samples(config: DataConfig) -> int | None:
     splits = config.fingerprint.get("splits")
     if splits is None:
         return None
-    has_own_validation = "validation" in splits or "val" in splits
-    return int(splits["train"] - (0 if has_own_validation else num_held_out(splits["train"], config.val_fraction)))
+    # Captions call a validation of their own "val", sentences "validation".
+    has_own_validation = "val" in splits or "validation" in splits
+    return int(splits["train"]) - (0 if has_own_validation else num_held_out(splits["train"], config.val_fraction))
 
 
 def display_name(config: DataConfig) -> str:

@@ -119,8 +119,9 @@ def _samples(data: Mapping[str, Any]) -> tuple[int, int, int] | None:
     splits = data.get("fingerprint", {}).get("splits")
     if not splits:
         return None
-    if "val" in splits:
-        return splits["train"], splits["val"], splits["test"]
+    own_validation = splits.get("val", splits.get("validation"))
+    if own_validation is not None:
+        return splits["train"], own_validation, splits["test"]
     num_val = round(splits["train"] * data.get("val_fraction", 0))
     return splits["train"] - num_val, num_val, splits["test"]
 

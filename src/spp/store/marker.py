@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from spp.store.atomic import read_json
+from spp.store.atomic import read_json, write_json
 from spp.store.forms import is_manifest, is_number
 from spp.store.manifest import RECORD, differences, has_hash
 
@@ -114,6 +114,28 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     raise ValueError(
         f"{folder.parent.name} {folder.name}: summary.json is damaged; allowed: what the stage has written; {REMEDY}"
     )
+
+
+def summary_damage(folder: Path) -> str | None:
+    """What is wrong with the summary of a finished stage, be its copy whole or not; None if all is well."""
+    summary = read_json(folder / SUMMARY)
+    expected = (read_marker(folder) or {}).get("summary_sha256")
+    return None if summary is not None and expected in (None, summary_hash(summary)) else "its summary.json is damaged"
+
+
+def restore_summary(folder: Path) -> bool:
+    """Write a damaged summary again from the copy beside the artifacts, if that is whole; to be called by whoever holds
+    the claim of the stage. Returns whether it was written."""
+    if summary_damage(folder) is None:
+        return False
+    try:
+        summary = read_summary(folder)
+    except ValueError:
+        return False
+    if summary is None:
+        return False
+    write_json(folder / SUMMARY, summary)
+    return True
 
 
 def set_aside(folder: Path, problem: str) -> Path:

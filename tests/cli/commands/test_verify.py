@@ -55,6 +55,39 @@ def test_repair_sets_aside_so_that_the_next_run_makes_it_again(damaged, capsys):
     assert say("verify", name)(store) == 0
 
 
+@pytest.mark.parametrize("text", ["null", '{"seconds": 2.0}', "", None])
+def test_a_damaged_summary_is_named_and_written_again_from_its_copy(damaged, text, capsys):
+    store, name, dense, path = damaged
+    (store.artifacts_dir(path.kind, path.key) / "weights.bin").write_text("abcde")
+    file = store.stage_dir(dense.kind, dense.key) / "summary.json"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    assert store.summary(dense.kind, dense.key) == {"seconds": 1.0}
+    assert say("verify", name)(store) == 1
+    assert f"dense {dense.key}: its summary.json is damaged" in capsys.readouterr().out
+    assert say("verify", "--repair", "--json")(store) == 0
+    (row,) = json.loads(capsys.readouterr().out)["damaged"]
+    assert (row["key"], row["aside"], row["restored"]) == (dense.key, None, True)
+    assert store.is_done(dense.kind, dense.key)
+    assert json.loads(file.read_text())["seconds"] == 1.0
+    assert say("verify", name)(store) == 0
+
+
+def test_where_the_copy_is_damaged_too_the_stage_is_set_aside(damaged, capsys):
+    store, _, dense, path = damaged
+    (store.artifacts_dir(path.kind, path.key) / "weights.bin").write_text("abcde")
+    (store.stage_dir(dense.kind, dense.key) / "summary.json").write_text("null")
+    (store.artifacts_dir(dense.kind, dense.key) / ".record.json").write_text("null")
+    with pytest.raises(ValueError, match=r"summary\.json is damaged; .*spp verify --repair"):
+        store.summary(dense.kind, dense.key)
+    assert say("verify", "--repair", "--json")(store) == 0
+    (row,) = json.loads(capsys.readouterr().out)["damaged"]
+    assert (row["key"], row["restored"]) == (dense.key, False)
+    assert not store.is_done(dense.kind, dense.key)
+
+
 def test_repair_leaves_a_stage_that_somebody_holds(damaged, start, capsys):
     store, _, _, path = damaged
     with claim(store, path.kind, path.key):

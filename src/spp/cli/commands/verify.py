@@ -10,7 +10,7 @@ from spp.cli.sweeps import find_sweep
 from spp.cli.table import count
 from spp.plan.spec import StageRef
 from spp.store.claim import AlreadyClaimed, claim
-from spp.store.marker import DONE, set_aside
+from spp.store.marker import DONE, restore_summary, set_aside, summary_damage
 from spp.store.store import Store
 
 NUM_THREADS = 4
@@ -25,6 +25,12 @@ class _Finding:
     problems: list[str]
     aside: str | None = None
     held_by: str | None = None
+    is_restored: bool = False
+    """Whether only its summary was damaged, and has been written again from its copy."""
+
+    @property
+    def is_left(self) -> bool:
+        return self.aside is None and not self.is_restored
 
 
 def verify(root: Path, sweep: str | None, *, repair: bool, as_json: bool) -> int:
@@ -33,7 +39,8 @@ def verify(root: Path, sweep: str | None, *, repair: bool, as_json: bool) -> int
     Args:
         root: folder of the store.
         sweep: name of a sweep, or how it begins; None for all stages of the store.
-        repair: set aside what is damaged, so that the next run makes it again.
+        repair: write a summary again from its whole copy, and set aside what else is damaged, so that the next run
+            makes it again.
         as_json: print one JSON object.
 
     Returns:
@@ -51,10 +58,17 @@ def verify(root: Path, sweep: str | None, *, repair: bool, as_json: bool) -> int
         found = [_Finding(stage, told) for stage, told in problems if told]
     if repair:
         found = [_repaired(store, finding) for finding in found]
-    num_left = sum(finding.aside is None for finding in found)
+    num_left = sum(finding.is_left for finding in found)
     if as_json:
         rows = [
-            {"stage": f.stage.kind, "key": f.stage.key, "problems": f.problems, "aside": f.aside, "held_by": f.held_by}
+            {
+                "stage": f.stage.kind,
+                "key": f.stage.key,
+                "problems": f.problems,
+                "aside": f.aside,
+                "held_by": f.held_by,
+                "restored": f.is_restored,
+            }
             for f in found
         ]
         print(json.dumps({"num_stages": len(stages), "damaged": rows}, indent=1))
@@ -63,10 +77,12 @@ def verify(root: Path, sweep: str | None, *, repair: bool, as_json: bool) -> int
         print(f"{finding.stage.kind} {finding.stage.key}: {'; '.join(finding.problems)}")
         if finding.aside is not None:
             print(f"  set aside as {finding.aside}")
+        if finding.is_restored:
+            print("  written again from its copy")
         if finding.held_by is not None:
             print(f"  left, as it is held by {finding.held_by}")
     print(f"{count(len(stages), 'finished stage')} read, {len(found)} damaged")
-    if found:
+    if num_left or any(finding.aside is not None for finding in found):
         say = "spp verify --repair sets them aside" if num_left else "the next spp run or spp retry makes them again"
         print(say)
     return 1 if num_left else 0
@@ -83,6 +99,9 @@ def _finished(store: Store, root: Path, sweep: str | None) -> Iterator[StageRef]
 
 def _problems(store: Store, stage: StageRef) -> list[str]:
     problems = [problem.partition(": ")[2] for problem in store.verify(stage.kind, stage.key)]
+    of_summary = summary_damage(store.stage_dir(stage.kind, stage.key))
+    if of_summary is not None and of_summary not in problems:
+        problems.append(of_summary)
     try:
         store.spec(stage.kind, stage.key)
     except FileNotFoundError:
@@ -97,10 +116,13 @@ def _repaired(store: Store, finding: _Finding) -> _Finding:
     kind, key = finding.stage.kind, finding.stage.key
     try:
         with claim(store, kind, key):
+            folder = store.stage_dir(kind, key)
+            if restore_summary(folder) and not _problems(store, finding.stage):
+                return _Finding(finding.stage, finding.problems, is_restored=True)
             # Somebody else may have repaired it since it was read.
             if not _problems(store, finding.stage):
                 return _Finding(finding.stage, finding.problems, aside="made again by somebody else")
-            aside = set_aside(store.stage_dir(kind, key), "; ".join(finding.problems))
+            aside = set_aside(folder, "; ".join(finding.problems))
     except AlreadyClaimed as claimed:
         return _Finding(finding.stage, finding.problems, held_by=claimed.detail)
     return _Finding(finding.stage, finding.problems, aside=str(aside))
