@@ -103,7 +103,10 @@ def test_cola_without_a_header_and_stsb_with_numbers(tmp_path):
 
 
 def test_movies_come_out_of_the_source_archive(tmp_path):
-    lines = [f"{number}\t{rating}\tsentence {number}\r\n" for number, rating in enumerate([2.5, -1.0, 0.0] * 20)]
+    lines = [
+        f"{number}\t{rating}\tsentence {number}\r\n"
+        for number, rating in enumerate([2.5] * 20 + [-1.0] * 20 + [0.0] * 20)
+    ]
 
     def packed(name, content):
         made = io.BytesIO()
@@ -117,11 +120,12 @@ def test_movies_come_out_of_the_source_archive(tmp_path):
     archive = tmp_path / "vaderSentiment-3.3.2.tar.gz"
     archive.write_bytes(packed("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", inner))
     found = opened("movies", tmp_path)
-    assert {split: len(rows) for split, rows in found.rows.items()} == {"train": 34, "test": 6}
+    assert {split: len(rows) for split, rows in found.rows.items()} == {"train": 110, "test": 10}
     both = {**dict(texts_and_classes(found, "train")), **dict(texts_and_classes(found, "test"))}
     assert both[("sentence 0",)] == "positive"
-    assert both[("sentence 1",)] == "negative"
-    assert ("sentence 2",) not in both
+    assert both[("sentence 60",)] == "negative"
+    assert ("sentence 120",) not in both
+    assert {row.target for row in found.rows["train"][:10]} == {"positive", "negative"}  # in the file they are sorted
     archive.write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"^data.root: .* does not hold movieReviewSnippets_GroundTruth.txt \(ReadErr"):
         opened("movies", tmp_path)
@@ -133,6 +137,7 @@ def test_help_topics_need_no_files_and_share_no_sentence():
     assert len(found.class_names) == 6
     assert len(train) > 1000
     assert not train.keys() & test.keys()
+    assert {row.target for row in found.rows["train"][:100]} == set(found.class_names)
 
 
 @pytest.mark.parametrize(

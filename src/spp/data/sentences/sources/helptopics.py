@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pydoc_data.topics import topics
 
 from spp.data.sentences.source import Place, Row, Sentences, checked
+from spp.data.split import permutation
 
 TOPICS = ("compound", "debugger", "formatstrings", "specialnames", "string-methods", "types")
 MIN_WORDS = 6
+_SEED = 3
 TEST_SHARE = 6
 """Every so many sentences of a topic one is of the test set."""
 
@@ -28,6 +30,8 @@ def open_sentences(place: Place) -> Sentences:
         for number, sentence in enumerate(own):
             split = "test" if number % TEST_SHARE == 0 else "train"
             rows[split].append(Row((sentence,), topic, f"topic {topic}, sentence {number + 1}"))
+    # Whoever trains on the first of them shall see all topics.
+    rows["train"] = [rows["train"][place] for place in permutation(len(rows["train"]), _SEED)]
     return checked(rows, on_error=place.options["on_error"], class_names=TOPICS)
 
 

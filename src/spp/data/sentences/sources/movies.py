@@ -1,8 +1,8 @@
 """10,605 sentences of movie reviews with the mean rating of 20 readers, from -4 to 4: for or against the movie?
 
 They lie in the source archive of the package vaderSentiment (MIT licence), which `make models` downloads; nothing of it
-is run. Sentences with a rating of 0 have no class. Which sentences come from one review is not known; the sixth part of
-them, drawn once and for all, is the test set.
+is run. Sentences with a rating of 0 have no class. Which sentences come from one review is not known. In the file those
+for a movie come first; they are shuffled once and for all, and the twelfth part of them is the test set.
 """
 
 import io
@@ -17,7 +17,7 @@ from spp.data.split import permutation
 
 FILE = "movieReviewSnippets_GroundTruth.txt"
 INNER = "hutto_ICWSM_2014.tar.gz"
-TEST_SHARE = 6
+TEST_SHARE = 12
 _SEED = 2014
 
 
@@ -28,12 +28,14 @@ def open_sentences(place: Place) -> Sentences:
         ValueError: one line, if the archive is not there, or holds something else.
     """
     root = require_root(place.root, "the source archive of vaderSentiment, which make models downloads")
-    rows = list(_rows(*_read(root)))
-    order = permutation(len(rows), _SEED)
-    test = set(order[: len(rows) // TEST_SHARE].tolist())
-    split = {"train": [row for number, row in enumerate(rows) if number not in test]}
-    split["test"] = [row for number, row in enumerate(rows) if number in test]
-    return checked(split, on_error=place.options["on_error"], class_names=("negative", "positive"))
+    in_order = list(_rows(*_read(root)))
+    rows = [in_order[place] for place in permutation(len(in_order), _SEED)]
+    num_test = len(rows) // TEST_SHARE
+    return checked(
+        {"train": rows[num_test:], "test": rows[:num_test]},
+        on_error=place.options["on_error"],
+        class_names=("negative", "positive"),
+    )
 
 
 def _rows(source: str, text: str) -> Iterator[Row]:
