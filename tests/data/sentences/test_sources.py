@@ -103,10 +103,8 @@ def test_cola_without_a_header_and_stsb_with_numbers(tmp_path):
 
 
 def test_movies_come_out_of_the_source_archive(tmp_path):
-    lines = [
-        f"{number}\t{rating}\tsentence {number}\r\n"
-        for number, rating in enumerate([2.5] * 20 + [-1.0] * 20 + [0.0] * 20)
-    ]
+    ratings = [2.5] * 60 + [-1.0] * 60 + [0.0] * 60
+    lines = [f"{number}\t{rating}\tsentence {number}\r\n" for number, rating in enumerate(ratings)]
 
     def packed(name, content):
         made = io.BytesIO()
