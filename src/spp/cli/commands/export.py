@@ -122,7 +122,7 @@ def _export_sparse(store: Store, ref: StageRef, request: ExportRequest, *, as_js
     out = request.out or Path(f"member-{ref.key[:8]}")
     about = export_sparse(store, ref, out, force=request.force)
     if as_json:
-        row = {
+        row: dict[str, object] = {
             "file": str(out),
             "bytes": None,
             "description": None,

@@ -11,7 +11,7 @@ from spp.dynamics.budget import Budget, OutOfReachError, dense_total, join
 from spp.methods.bundles import Bundles, write_masks
 from spp.methods.units.wdpruning.config import WDPruningConfig
 from spp.methods.units.wdpruning.depth import Exits, cut_at, require_depth
-from spp.methods.units.wdpruning.search import WDPruningSearch, bundles_of
+from spp.methods.units.wdpruning.thresholds import WDPruningSearch, bundles_of
 from spp.structure.find import find_pairs
 from spp.structure.masked import MaskedModel
 
