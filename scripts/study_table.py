@@ -30,8 +30,10 @@ def values(row: Mapping[str, Any], split: str) -> Iterator[tuple[str, Mapping[st
         yield REPAIRED, row[f"{prefix}metrics_repaired"]
     recipe = row["recipes"].get("finetune")
     if recipe and row["repair"] != "none":
-        # The rest of a search that trains no weights goes to the finetuning: the column says the epochs of both.
-        total = row["epochs_search"] + row["epochs_finetune"]
+        # The rest of a search that trains no weights goes to the finetuning: the column says the epochs of both. What a
+        # refined path takes beyond the recipe's search is not in it.
+        asked = next(found["epochs"] for kind, found in row["recipes"].items() if kind in ("update", "search"))
+        total = min(row["epochs_search"], asked) + row["epochs_finetune"]
         distilled = ", distilled" if recipe["distill_weight"] else ""
         yield f"{total:g} epochs{distilled}", row[f"{prefix}metrics"]
 
