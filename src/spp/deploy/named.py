@@ -4,17 +4,19 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 from torch import nn
 
 from spp.deploy.folder import load
 from spp.factory import call_factory, find_factory, load_factory
+from spp.models.pretrained import require_transformers
 from spp.structure import modeling_spp
 from spp.structure.modeling_spp import CONFIG_FILE, read_config
 
 TIMM = "timm:"
-ALLOWED = f"the folder of a member, {TIMM}NAME, or my.module:make_model"
+ALLOWED = f"the folder of a member or of a model of transformers, {TIMM}NAME, or my.module:make_model"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ def open_network(word: str) -> NamedNetwork:
                 f"MODEL: {word!r} cannot be built ({reason}); allowed: {ALLOWED}; see timm.list_models()"
             ) from None
     where = Path(word)
+    stock = _stock_config(where / CONFIG_FILE)
+    if stock is not None:
+        return NamedNetwork(where.resolve().name, _of_transformers(where, stock).eval())
     if (where / CONFIG_FILE).is_file():
         config = read_config(where)
         dense_name = f"{config['architecture']}, dense"
@@ -63,6 +68,31 @@ def open_network(word: str) -> NamedNetwork:
     if ":" in word and os.sep not in word:
         return NamedNetwork(word, _made_by_factory(word).cpu().eval())
     raise ValueError(f"MODEL: {word!r} is no such network; allowed: {ALLOWED}; correct it")
+
+
+def _stock_config(file: Path) -> dict[str, Any] | None:
+    """The configuration of a folder that transformers wrote, None of another."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and "model_type" in config and "spp" not in config else None
+
+
+def _of_transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
+    """With weights at random, of the class that the folder names, as stock transformers has it."""
+    require_transformers()
+    import transformers
+
+    name = (config.get("architectures") or [""])[0]
+    try:
+        stock: nn.Module = getattr(transformers, name)(transformers.AutoConfig.from_pretrained(folder))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"MODEL: {str(folder)!r} cannot be built as {name!r} ({reason}); allowed: {ALLOWED}; take another folder"
+        ) from None
+    return stock
 
 
 def _made_by_factory(word: str) -> nn.Module:
