@@ -82,7 +82,10 @@ def test_the_command_prints_what_its_schema_says_and_draws(folder, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["benchmark", "nothing"], "MODEL: 'nothing' is no such network; allowed: the folder of a member, timm:NAME, "),
+        (
+            ["benchmark", "nothing"],
+            "MODEL: 'nothing' is no such network; allowed: the folder of a member or of a model of ",
+        ),
         (["benchmark", "timm:vit_teeny"], "MODEL: 'timm:vit_teeny' cannot be built "),
         (["benchmark"], "DIR|MODEL: it is missing; "),
         (["benchmark", "nothing", "--batch", "0"], "--batch: 0 is not allowed; "),

@@ -1,4 +1,4 @@
-"""Networks as they are named on a command line: a folder of a member, timm:NAME, or my.module:make_model."""
+"""Networks as they are named on a command line: a folder, timm:NAME, or my.module:make_model."""
 
 import json
 import os
