@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from spp.cli.live_html import HtmlFile
+from spp.cli.live_html import HtmlFile, _shared_words
 from spp.cli.main import main
 from spp.cli.prospects import Estimates, with_prospects
 from spp.cli.sweeps import noted_runner, view_sweep
@@ -92,3 +92,15 @@ def test_a_finished_sweep_has_its_results_and_is_not_loaded_again(finished, tmp_
     assert f"{metric['value']:.1f}" in page.cells
     policy = file.read_text().partition("Content-Security-Policy")[2][:200]
     assert "script-src 'none'" in policy
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["seed=0 method=spp x=1", "seed=1 method=spp x=1"], ["method=spp", "x=1"]),
+        (["seed=0 method=spp"], []),
+        (["a=1", "b=1"], []),
+    ],
+)
+def test_words_that_all_points_share_are_said_once(names, shared):
+    assert _shared_words(names) == shared

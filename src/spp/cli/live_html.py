@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spp.cli.results import result_of, result_text
@@ -69,12 +70,25 @@ def _page(store: Store, view: SweepView, refresh_s: float | None) -> LivePage:
 
 
 def _points(view: SweepView) -> Table:
+    """How far every point is, those at work first; words that all points share are said once."""
     ranked = sorted(view.status.points, key=lambda point: point.state is State.DONE)
+    shared = _shared_words([point.name for point in ranked])
     rows = [
-        (point.name, point.state.value, f"{point.counts.get('done', 0)}/{sum(point.counts.values())}")
+        (
+            point.state.value,
+            f"{point.counts.get('done', 0)}/{sum(point.counts.values())}",
+            " ".join(word for word in point.name.split() if word not in shared),
+        )
         for point in ranked[:_MAX_ROWS]
     ]
-    return _table("points", "Points", ("point", "state", "done"), rows)
+    table = _table("points", "Points", ("state", "done", "point"), rows)
+    return replace(table, legend=(f"All of them: {' '.join(shared)}.",)) if shared else table
+
+
+def _shared_words(names: Sequence[str]) -> list[str]:
+    """Words that all names have, in the order of the first; none where there is one name."""
+    others = [set(name.split()) for name in names[1:]]
+    return [word for word in names[0].split() if all(word in other for other in others)] if others else []
 
 
 def _stages(view: SweepView) -> Table:
