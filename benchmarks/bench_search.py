@@ -56,7 +56,7 @@ class Steps:
         self.frozen.requires_grad_(False)
         searched.requires_grad_(False)
         self.masked = spp.MaskedModel(searched, spp.find_pairs(searched))
-        request = SearchRequest(num_steps=NUM_STEPS, seed=0, budget=None)
+        request = SearchRequest(num_steps=NUM_STEPS, seed=0, batch_size=batch_size)
         self.search_method = SPPMethod().build_search(SPPConfig(), self.masked, request)
         self.search_method.on_epoch_start(0, 1)
         compiled = torch.compile if is_compiled else lambda network: network

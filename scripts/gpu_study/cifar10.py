@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import spp
 from gpu_study.device_data import DeviceData, cutmix, load
 from gpu_study.rows import Rows
-from spp.dynamics.budget import Budget
+from spp.dynamics.budget import Budget, OutOfReachError
 from spp.methods.registry import load_method, method_names, read_method
 from spp.methods.search import BudgetSearch, OrderSearch, SearchRequest
 
@@ -106,12 +106,12 @@ class Trainer:
     def search(self, model: nn.Module, name: str, budget: float | None, seed: int) -> OrderSearch | BudgetSearch:
         """Run a method's search on a network, whose weights it may train."""
         config = read_method({"name": name})
-        pairs = spp.find_pairs(model)
+        pairs = spp.find_pairs(model, per_head=config.needs_heads)
         masked = spp.MaskedModel(model, pairs)
         num_steps = self.plan.joint_epochs * self.steps_per_epoch if config.trains_weights else self.plan.search_steps
         asked = None if budget is None else Budget("macs", budget)
         search = load_method(name).build_search(
-            config, masked, SearchRequest(num_steps=num_steps, seed=seed, budget=asked)
+            config, masked, SearchRequest(num_steps=num_steps, seed=seed, batch_size=self.plan.batch_size, budget=asked)
         )
         for parameter in model.parameters():
             parameter.requires_grad_(config.trains_weights)
@@ -208,7 +208,15 @@ class Study:
                 self.trainer.train(small, epochs, plan.lr / 2, mixes=False)
                 return row | {"finetune_epochs": epochs, **self.measured(small, dense)}
 
-            self.rows.measure(label, make)
+            self.rows.measure(label, lambda member=make: _unless_out_of_reach(member))
+
+
+def _unless_out_of_reach(member: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The row of a member, or why a method that cuts whole heads cannot make one of that size."""
+    try:
+        return member()
+    except OutOfReachError as error:
+        return {"out_of_reach": str(error)}
 
 
 def measure(rows: Rows, device: str, root: Path | None, is_tiny: bool, folder: Path) -> None:

@@ -73,7 +73,7 @@ WRONG = [
     ),
     (
         ["run", "teacher.name=regnety_160", "finetune.distill_weight=0.5"],
-        ["teacher.name", "'regnety_160.deit_in1k'", "1000 classes", "has 10", "teacher.weights=FILE"],
+        ["teacher.name", "'regnety_160.", "1000 classes", "has 10", "teacher.weights=FILE"],
     ),
     (
         ["run", "method.drive=kl", "update.distill_weight=0.5"],

@@ -19,10 +19,15 @@ class Model(Config):
     name: str
     weights: str = "train"
     per_head: bool = False
+    has_new_head: bool = False
 
     @property
     def label(self):
         return self.name
+
+    @property
+    def is_trained(self):
+        return self.weights == "train"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,7 +164,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
     assert main(["run", *words]) == 2
     error = capsys.readouterr().err
     assert "model.weights" in error
-    assert "does not fit the model" in error
+    assert "knows 3 classes and the data have 10" in error
     assert not root.exists()
 
 

@@ -228,7 +228,7 @@ def test_a_walk_starts_from_what_the_tokens_leave_and_a_budget_above_that_is_ref
         ("{", "that is no JSON"),
         ("{}", "without the architecture's model"),
         ('{"architecture": {"model": {}}}', "without the architecture's inputs"),
-        ('{"architecture": {"model": {}, "inputs": {"in_chans": 0}, "num_outputs": 7}}', "with inputs or num_outputs"),
+        ('{"architecture": {"model": {}, "inputs": {"in_chans": -1}, "num_outputs": 7}}', "with inputs or num_outputs"),
         ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 1000000000000}}', "with inputs or num_outputs"),
         ('{"architecture": {"model": {}, "inputs": {"img_size": [-8, 8]}, "num_outputs": 7}}', "with inputs or"),
         ('{"architecture": {"model": {}, "inputs": {}, "num_outputs": 7, "samples": []}}', "without what its samples"),

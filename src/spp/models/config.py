@@ -8,6 +8,10 @@ from spp.config import Config, later, require
 
 TRAIN, PRETRAINED = "train", "pretrained"
 KEPT_HEAD, NEW_HEAD = "kept", "new"
+OTHER_HEAD = (
+    "model.head=new, which trains a head for these classes, or weights for them; say model.head=new recipe=transfer"
+)
+"""What can be done where given weights are for other classes."""
 
 GIVEN_BY_DATA = ("img_size", "in_chans", "num_classes")
 """Arguments of timm's constructors that follow from the data and the task; they may not be contradicted."""

@@ -40,6 +40,11 @@ def start_head_anew(network: nn.Module) -> None:
             nn.init.zeros_(parameter)
 
 
+def has_head(network: nn.Module) -> bool:
+    """Whether a network says what its head is."""
+    return any(hasattr(module, "get_classifier") for module in network.modules())
+
+
 def head_parameters(network: nn.Module) -> list[str]:
     """Names of the parameters that make scores of features: those of the classifier, as timm calls it.
 

@@ -16,7 +16,16 @@ from typing import Any
 from spp.config import require
 from spp.factory import find_factory
 from spp.model_files import ModelFiles, find_model_files
-from spp.models.config import AVERAGES, BERT_KWARGS, KEPT_HEAD, PRETRAINED, TRAIN, ModelConfig, TeacherConfig
+from spp.models.config import (
+    AVERAGES,
+    BERT_KWARGS,
+    KEPT_HEAD,
+    OTHER_HEAD,
+    PRETRAINED,
+    TRAIN,
+    ModelConfig,
+    TeacherConfig,
+)
 from spp.models.pretrained import CONFIG_FILE, SINGLE_FILE, find_pretrained, require_transformers
 
 _ENTRY_POINT = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
@@ -94,7 +103,8 @@ def read_teacher(values: Mapping[str, Any]) -> tuple[ModelConfig | None, dict[st
 
 def in_words_of_teacher(error: ValueError) -> str:
     """A line that refuses a network, as one that refuses it as a teacher."""
-    return _FIELD_OF_MODEL.sub("teacher", str(error))
+    line = str(error).replace(OTHER_HEAD, "a teacher of the same classes; give a checkpoint of one")
+    return _FIELD_OF_MODEL.sub("teacher", line)
 
 
 def _read_causal(config: ModelConfig, cache: str | None) -> tuple[ModelConfig, dict[str, Any]]:

@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spp.models.checkpoints import read_checkpoint, without_wrappers
-from spp.models.config import ModelConfig
+from spp.models.config import OTHER_HEAD, ModelConfig
 from spp.models.finite import first_not_finite
-from spp.models.new_head import converted, head_parameters, with_new_head
+from spp.models.new_head import converted, has_head, head_parameters, with_new_head
 from spp.models.registry import sha256_of
 
 WEIGHTS_FILE = "model.safetensors"
@@ -39,13 +39,12 @@ def load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
 
 
 def _refuse_other_head(model: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
-    for name in head_parameters(model):
+    for name in head_parameters(model) if has_head(model) else ():
         wanted, given = model.get_parameter(name).shape[0], weights.get(name)
         if given is not None and given.ndim and given.shape[0] != wanted:
             raise ValueError(
                 f"model.weights: {file!r} knows {given.shape[0]} classes and the data have {wanted}; allowed: "
-                "model.head=new, which trains a head for these classes, or weights for them; say model.head=new "
-                "recipe=transfer"
+                f"{OTHER_HEAD}"
             )
 
 

@@ -52,6 +52,8 @@ _METHODS = {
     "taylor": Style(VERMILION, _MIXED, "<"),
     "obs": Style(BLACK, "--", "8"),
     "gn": Style(BLACK, "-.", "H"),
+    "snapvit": Style(SKY, "-.", "2"),
+    "energy": Style(PURPLE, "-", "1"),
     "magnitude": Style(GREY, "--", ">"),
     "random": Style(GREY, _DOTS, "h"),
 }

@@ -87,6 +87,8 @@ const MARKERS = {
   "*": (r) => polygon(5, 1.5 * r, 0, 0.42),
   P: (r) => cross(1.15 * r, 0),
   X: (r) => cross(1.15 * r, Math.PI / 4),
+  1: (r) => polygon(3, 1.6 * r, Math.PI, 0.25),
+  2: (r) => polygon(3, 1.6 * r, 0, 0.25),
 };
 
 function marker(style, x, y, radius, isHollow = false) {
