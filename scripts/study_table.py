@@ -63,7 +63,7 @@ def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     by_cell: dict[tuple[str, float, str, str], list[float]] = defaultdict(list)
     for row in rows:
         by_cell[row["metric"], row["budget"], row["method"], row["when"]].append(row["value"])
-    columns = _columns(rows)
+    columns, num_seeds = _columns(rows), len({row["seed"] for row in rows})
     lines = []
     for metric, title in zip(METRICS, ("top-1 (%)", "KL to the dense network (nats)"), strict=True):
         for budget in sorted({row["budget"] for row in rows}, reverse=True):
@@ -77,17 +77,19 @@ def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
             lines.append("|---|" + "---|" * len(present))
             for one in methods:
-                cells = [_text(by_cell[metric, budget, one, name], metric) for name in present]
+                cells = [_text(by_cell[metric, budget, one, name], metric, num_seeds) for name in present]
                 lines.append(f"| {one} | " + " | ".join(cells) + " |")
     return "\n".join(lines).lstrip() + "\n"
 
 
-def _text(found: Sequence[float], metric: str) -> str:
+def _text(found: Sequence[float], metric: str, num_seeds: int) -> str:
+    """Mean and deviation; with the number of seeds where that is not all of them."""
     if not found:
         return ""
     digits = 1 if metric == "top1" else 4
     deviation = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.{digits}f}{deviation}"
+    few = f" ({len(found)})" if len(found) < num_seeds else ""
+    return f"{statistics.mean(found):.{digits}f}{deviation}{few}"
 
 
 @house_style()
