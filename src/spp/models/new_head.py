@@ -42,7 +42,11 @@ def start_head_anew(network: nn.Module) -> None:
 
 def has_head(network: nn.Module) -> bool:
     """Whether a network says what its head is."""
-    return any(hasattr(module, "get_classifier") for module in network.modules())
+    return _owner_of_head(network) is not None
+
+
+def _owner_of_head(network: nn.Module) -> Any:
+    return next((module for module in network.modules() if hasattr(module, "get_classifier")), None)
 
 
 def head_parameters(network: nn.Module) -> list[str]:
@@ -53,7 +57,7 @@ def head_parameters(network: nn.Module) -> list[str]:
     Raises:
         ValueError: one line, if the network does not say what its head is.
     """
-    owner: Any = next((module for module in network.modules() if hasattr(module, "get_classifier")), None)
+    owner = _owner_of_head(network)
     found = () if owner is None else owner.get_classifier()
     heads = set(found if isinstance(found, tuple) else (found,))  # of a distilled network there are two
     names = [
