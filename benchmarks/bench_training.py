@@ -89,7 +89,8 @@ def _plain_loop(stage: Stage) -> None:
         num_workers=runtime["num_workers"],
     )
     task = build_task(TaskConfig.from_spec(config["task"], "task"), runtime["task"], data.facts)
-    model = build(describe_dense(ModelConfig.from_spec(config["model"], "model"), data, task), runtime["model"])
+    model_config = ModelConfig.from_spec(config["model"], "model")
+    model = build(describe_dense(model_config, data, task, runtime["model"]), runtime["model"])
     set_drop_path(model, recipe.drop_path)
     loss_of = task.training_loss(recipe)
     optimizer = create_optimizer_v2(model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)

@@ -46,8 +46,8 @@ class DenseTraining(WeightTraining):
     def configure_optimizers(self) -> Any:
         """As of every training, with a cosine for the head before that of the whole."""
         made = super().configure_optimizers()
-        self._head_schedule = self.cosine(made["optimizer"], self.num_steps_before, 0)
         if self.num_steps_before:
+            self._head_schedule = self.cosine(made["optimizer"], self.num_steps_before, 0)
             self._head_schedule.step_update(0)
         return made
 
