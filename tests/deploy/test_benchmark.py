@@ -8,14 +8,35 @@ import jsonschema
 import pytest
 import timm
 import torch
+from transformers import CLIPConfig
 
 import spp
 from spp.cli.main import main
 from spp.deploy.benchmark import BenchmarkRequest, benchmark, peak_bytes
 from spp.deploy.named import open_network
 from spp.deploy.prunable import prunable
+from spp.deploy.timing import samples_like
+from spp.models.clip import ClipEncoders
+from spp.record.latencies import latency_rows
+from spp.store.benchmarks import read_benchmarks
+from spp.structure.find import example_inputs
+from spp.structure.modeling_transformers import tower_of
 
+SIZES = {"num_hidden_layers": 1, "projection_dim": 12}
+VISION = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3, "image_size": 16, "patch_size": 8}
+TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "max_position_embeddings": 9}
+SPECIAL = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 3, "pad_token_id": 0}
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "commands.schema.json").read_text())
+
+
+def clip():
+    config = CLIPConfig(vision_config={**VISION, **SIZES}, text_config={**TEXT, **SIZES, **SPECIAL}, projection_dim=12)
+    return ClipEncoders(config).eval()
+
+
+def channels(network):
+    """Masks without every third unit."""
+    return {pair.name: torch.arange(pair.size) % 3 > 0 for pair in spp.find_pairs(network)}
 
 
 @pytest.fixture
@@ -58,6 +79,50 @@ def test_members_share_a_dense_row_only_if_they_were_cut_from_one_network(folder
     assert costs[deeper.dense] == spp.count_cost(other, torch.zeros(1, 3, 32, 32))
     ideal = {row.network: row.ideal for row in made.rows}
     assert ideal[deeper.name] == costs[deeper.dense].macs / deeper.cost.macs
+
+
+def test_a_clip_is_measured_whole_and_tower_by_tower(tmp_path, capsys):
+    network = clip()
+    spp.save_member(network, channels(network), tmp_path / "small", origin={"method": "taylor"})
+    words = [str(tmp_path / "small"), "--runtimes", "eager", "--batch", "1,3", "--threads", "1", "--device", "cpu"]
+    store = tmp_path / "store"
+    assert main(["benchmark", *words, "--seconds", "0.1", "--keep", "--json", f"paths.store={store}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/benchmark"}).validate(told)
+
+    small = spp.compact(network, channels(network))
+    for name, source in (("small", small), (told["networks"][0]["name"], network)):
+        costs = {
+            each["part"]: (each["params"], each["macs"]) for each in told["networks"] if each["name"][:5] == name[:5]
+        }
+        for tower in ("vision", "text"):
+            alone = tower_of(source, tower)
+            cost = spp.count_cost(alone, example_inputs(alone))
+            assert costs[tower] == (cost.params, cost.macs)
+        assert costs["whole"][0] == sum(weight.numel() for weight in source.parameters())
+    assert [(row["network"], row["batch_size"]) for row in told["rows"]] == [
+        (each["name"], size) for size in (1, 3) for each in told["networks"]
+    ]
+    assert {row["dtype"] for row in told["rows"]} == {"float32"}
+
+    (kept,) = read_benchmarks(store)
+    lines = [line for line in latency_rows([kept]) if line["dense"] is not None]
+    assert {(line["part"], line["origin"]["method"]) for line in lines} == {
+        (part, "taylor") for part in ("whole", "vision", "text")
+    }
+    assert all(line["median_ms"] > 0 and line["ideal"] > 1 for line in lines)
+
+
+def test_samples_are_of_the_networks_own_form():
+    made = samples_like(clip(), 3)
+    assert {name: (tuple(value.shape), value.dtype) for name, value in made.items()} == {
+        "pixel_values": ((3, 3, 16, 16), torch.float32),
+        "input_ids": ((3, 9), torch.int64),
+        "attention_mask": ((3, 9), torch.int64),
+    }
+    assert made["attention_mask"].all()
+    assert made["pixel_values"].std() > 0.5
+    assert samples_like(tower_of(clip(), "vision").double(), 2).dtype == torch.float64
 
 
 def test_the_peak_is_that_of_the_largest_moment():

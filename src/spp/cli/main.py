@@ -230,8 +230,9 @@ def _benchmark(root: Path, arguments: argparse.Namespace) -> int:
         device=arguments.device,
         seconds=arguments.seconds,
         figure=arguments.figure,
+        keeps=arguments.keep,
     )
-    return benchmark(words, as_json=arguments.json)
+    return benchmark(root, words, as_json=arguments.json)
 
 
 def _sync(root: Path, arguments: argparse.Namespace) -> int:

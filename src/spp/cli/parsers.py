@@ -204,6 +204,8 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     benchmark.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw it as .png, .pdf or .svg, with a csv beside"
     )
+    text = "keep what was measured in the store, for spp report table7"
+    benchmark.add_argument("--keep", action="store_true", help=text)
 
 
 def _words(text: str) -> tuple[str, ...]:

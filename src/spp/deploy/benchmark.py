@@ -4,21 +4,25 @@ import itertools
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Container, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from spp.deploy.clip_folder import towers_of
 from spp.deploy.export import onnx_session, write_onnx
 from spp.deploy.named import NamedNetwork, open_network
 from spp.deploy.quantize import quantize
 from spp.deploy.timing import Circumstances, samples_like, time_calls
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs
+from spp.structure.inputs import Inputs, call
 
+WHOLE = "whole"
 RUNTIMES = ("eager", "compile", "onnxruntime", "int8")
 NUM_ROUNDS = 5
 """In each every network has its turn, so that what else the machine does falls on all of them."""
@@ -56,12 +60,16 @@ class Candidate:
         network: on the CPU.
         cost: multiply-adds of a sample, and parameters.
         dense: name of the candidate that it was cut from; None: it is dense.
+        part: which of its towers it is; whole: all of it.
+        origin: of a member, what is known of where it comes from: method, budget.
     """
 
     name: str
     network: nn.Module
     cost: Cost
     dense: str | None = None
+    part: str = WHOLE
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,7 @@ class BenchmarkRow:
         device: cpu or cuda.
         batch_size: samples of one call.
         num_threads: of the processor; of a GPU those of the host.
+        dtype: of the weights; of int8 that of the products.
         median_ms: time of one call; low_ms and high_ms are its quarter and three-quarter quantile.
         num_runs: calls that were timed.
         per_second: samples.
@@ -87,6 +96,7 @@ class BenchmarkRow:
     device: str
     batch_size: int
     num_threads: int
+    dtype: str
     median_ms: float
     low_ms: float
     high_ms: float
@@ -148,16 +158,24 @@ class _NotHereError(Exception):
 
 
 def _candidates(named: Sequence[NamedNetwork]) -> list[Candidate]:
-    """The networks, each dense one once and before what was cut from it."""
+    """The networks, each dense one once and before what was cut from it; towers stand behind what they are of."""
     found: dict[str, Candidate] = {}
     names: dict[str, str] = {}
     for each in named:
         if each.dense is not None and each.dense_config not in names:
             name = names[each.dense_config] = _free(each.dense_name, found)
-            found[name] = _candidate(name, each.dense, None)
+            found |= _with_towers(name, each.dense, None, {})
         name = _free(each.name, found)
-        found[name] = _candidate(name, each.network, names.get(each.dense_config))
+        found |= _with_towers(name, each.network, names.get(each.dense_config), each.origin)
     return list(found.values())
+
+
+def _with_towers(name: str, network: nn.Module, dense: str | None, origin: Mapping[str, Any]) -> dict[str, Candidate]:
+    made = {name: Candidate(name, network, _cost_of(network), dense, WHOLE, origin)}
+    for tower, alone in towers_of(network).items():
+        own, of_dense = f"{name}, {tower}", None if dense is None else f"{dense}, {tower}"
+        made[own] = Candidate(own, alone, _cost_of(alone), of_dense, tower, origin)
+    return made
 
 
 def _free(name: str, taken: Container[str]) -> str:
@@ -166,8 +184,8 @@ def _free(name: str, taken: Container[str]) -> str:
     return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
-def _candidate(name: str, network: nn.Module, dense: str | None) -> Candidate:
-    return Candidate(name, network, count_cost(network, example_inputs(network)), dense)
+def _cost_of(network: nn.Module) -> Cost:
+    return count_cost(network, example_inputs(network))
 
 
 def _measure_runtime(
@@ -187,7 +205,7 @@ def _measure_runtime(
 
 def _prepared(
     candidates: Sequence[Candidate], runtime: str, device: str, num_threads: int, folder: Path
-) -> Iterator[Callable[[Tensor], Any]]:
+) -> Iterator[Callable[..., Any]]:
     for number, candidate in enumerate(candidates):
         network = candidate.network.to(device).eval()
         if runtime == "eager":
@@ -198,35 +216,43 @@ def _prepared(
             yield _session(network, folder / f"{number}.onnx", runtime, num_threads)
 
 
-def _compiled(network: nn.Module) -> Callable[[Tensor], Any]:
-    compiled: Callable[[Tensor], Any] = torch.compile(network, dynamic=False)
+def _compiled(network: nn.Module) -> Callable[..., Any]:
+    compiled: Any = torch.compile(network, dynamic=False)
     try:
         with torch.inference_mode():
-            compiled(samples_like(network, 1))
+            call(compiled, samples_like(network, 1))
     except Exception as error:
         raise _NotHereError((str(error).splitlines() or [type(error).__name__])[0]) from None
-    return compiled
+    return compiled  # type: ignore[no-any-return]
 
 
-def _session(network: nn.Module, file: Path, runtime: str, num_threads: int) -> Callable[[Tensor], Any]:
+def _session(network: nn.Module, file: Path, runtime: str, num_threads: int) -> Callable[..., Any]:
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
         raise _NotHereError("onnxruntime is not installed; pip install 'spp[onnx]'") from None
     if not file.exists():
-        write_onnx(network, file, inputs=_INPUTS, outputs=_OUTPUTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # exporters warn of their own doings
+            write_onnx(network, file, inputs=_INPUTS, outputs=_OUTPUTS)
     if runtime == "int8":
         small = file.with_suffix(".int8.onnx")
         if not small.exists():
             quantize(file, small, "dynamic", _INPUTS, ())
         file = small
     session = onnx_session(file, num_threads)
-    return lambda samples: session.run(None, {_INPUTS: samples.numpy()})
+    names = {each.name for each in session.get_inputs()}  # without those that nothing depends on
+
+    def run(samples: Any = None, **several: Any) -> Any:
+        given = several or {_INPUTS: samples}
+        return session.run(None, {name: value.numpy() for name, value in given.items() if name in names})
+
+    return run
 
 
 def _measure_setting(
     candidates: Sequence[Candidate],
-    calls: Sequence[Callable[[Tensor], Any]],
+    calls: Sequence[Callable[..., Any]],
     runtime: str,
     where: Circumstances,
     seconds: float,
@@ -234,8 +260,8 @@ def _measure_setting(
     samples = [samples_like(candidate.network, where.batch_size) for candidate in candidates]
     times: list[list[tuple[float, ...]]] = [[] for _ in candidates]
     for _ in range(NUM_ROUNDS):
-        for number, call in enumerate(calls):
-            times[number].append(time_calls(call, samples[number], where, seconds / NUM_ROUNDS).times_ms)
+        for number, run in enumerate(calls):
+            times[number].append(time_calls(run, samples[number], where, seconds / NUM_ROUNDS).times_ms)
     medians = {
         candidate.name: [statistics.median(each) for each in rounds]
         for candidate, rounds in zip(candidates, times, strict=True)
@@ -255,6 +281,7 @@ def _measure_setting(
             device=where.device,
             batch_size=where.batch_size,
             num_threads=where.num_threads or torch.get_num_threads(),
+            dtype=runtime if runtime == "int8" else _dtype_of(candidate.network),
             median_ms=median,
             low_ms=low,
             high_ms=high,
@@ -266,17 +293,21 @@ def _measure_setting(
         )
 
 
+def _dtype_of(network: nn.Module) -> str:
+    return str(next(network.parameters()).dtype).removeprefix("torch.")
+
+
 @torch.inference_mode()
-def peak_bytes(network: nn.Module, samples: Tensor) -> int:
+def peak_bytes(network: nn.Module, samples: Inputs) -> int:
     """Bytes of the parameters and buffers, and the most that tensors of one call hold at once beside them."""
     held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
-    if samples.is_cuda:
+    if next(network.parameters()).is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        network(samples)
+        call(network, samples)
         return held + torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        network(samples)
+        call(network, samples)
     running = peak = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -78,6 +78,8 @@ def difference(folder: Path, small: nn.Module) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for name, example in example_inputs(small).items():
+        if name == "attention_mask":  # goes with the tokens, which are all of the text here
+            continue
         if example.is_floating_point():
             inputs = torch.randn(2, *example.shape[1:], generator=generator)
         else:
@@ -87,6 +89,30 @@ def difference(folder: Path, small: nn.Module) -> float:
         worst = max(worst, float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max()))
     small.train(was_training)
     return worst
+
+
+def dense_of(folder: Path) -> nn.Module | None:
+    """The network that a written one was cut from, with weights at random; None where the folder does not say it."""
+    from spp.structure.modeling_transformers import CLASSES
+
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    hidden = config.pop("spp").get("dense_hidden")
+    if hidden is None:
+        return None
+    for tower in _towers_in(config):
+        tower["intermediate_size"] = hidden["vision_model" if "patch_size" in tower else "text_model"]
+    made: Any = CLASSES[config["architectures"][0]]
+    dense: nn.Module = made(made.config_class.from_dict(config))
+    return dense.eval()
+
+
+def towers_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Each encoder of a CLIP by itself, with its projection; nothing of what is one of them, or no CLIP."""
+    if _class_of(network) != "CLIPModel":
+        return {}
+    from spp.structure.modeling_transformers import TOWERS, tower_of
+
+    return {tower: tower_of(network, tower) for tower in TOWERS}
 
 
 def _tower(network: Any, input_name: str) -> Any:
@@ -115,17 +141,22 @@ def _head_width(small: nn.Module, name: str) -> int:
 
 def _config(small: Any, sizes: Mapping[str, Mapping[str, Any]], *, is_padded: bool) -> dict[str, Any]:
     config: dict[str, Any] = small.config.to_dict()
-    towers = [config[name] for name in ("vision_config", "text_config") if name in config]
-    for tower in towers or [config]:
-        is_vision = "patch_size" in tower
-        prefix = "vision_model" if is_vision else "text_model"
+    dense_hidden = {}
+    for tower in _towers_in(config):
+        prefix = "vision_model" if "patch_size" in tower else "text_model"
         hidden = [entry["hidden"] for name, entry in sizes.items() if "hidden" in entry and name.startswith(prefix)]
+        dense_hidden[prefix] = tower["intermediate_size"]
         tower["intermediate_size"] = max(1, *hidden)
     plain = {
         name: value for name, value in config.items() if name not in ("dtype", "torch_dtype", "transformers_version")
     }
-    own = {"format": 1, "modules": sizes, "padded": is_padded}
+    own = {"format": 1, "modules": sizes, "padded": is_padded, "dense_hidden": dense_hidden}
     return {**plain, "architectures": [_class_of(small)], "spp": own}
+
+
+def _towers_in(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The configurations of the encoders, which may be one alone."""
+    return [config[name] for name in ("vision_config", "text_config") if name in config] or [config]
 
 
 def _padded(name: str, value: Tensor, sizes: Mapping[str, Any], config: Mapping[str, Any]) -> Tensor:

@@ -134,8 +134,8 @@ def write_onnx(network: nn.Module, out: Path, *, inputs: str, outputs: str, opse
     Args:
         network: in evaluation mode, on the CPU.
         out: the file.
-        inputs: what its input is called.
-        outputs: what its output is called.
+        inputs: what its input is called; several have the names of its forward.
+        outputs: what the output of a network of one input is called.
         opset: of ONNX; None: what torch writes.
 
     Raises:
@@ -153,10 +153,7 @@ def write_onnx(network: nn.Module, out: Path, *, inputs: str, outputs: str, opse
         with sdpa_kernel(SDPBackend.MATH):  # ONNX has the products written out, which need no equal widths
             program = torch.onnx.export(
                 network,
-                _example(network),
-                input_names=[inputs],
-                output_names=[outputs],
-                dynamic_shapes=_any_batch(),
+                **_arguments(network, inputs, outputs),
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
@@ -171,6 +168,16 @@ def write_onnx(network: nn.Module, out: Path, *, inputs: str, outputs: str, opse
             "leave it out"
         ) from None
     onnx.save(model, out)
+
+
+def _arguments(network: nn.Module, inputs: str, outputs: str) -> dict[str, Any]:
+    """What a network is called with, and by which names, as torch.onnx.export wants it."""
+    examples = {name: _two_of(example) for name, example in example_inputs(network).items()}
+    if len(examples) == 1:
+        args = tuple(examples.values())
+        return {"args": args, "input_names": [inputs], "output_names": [outputs], "dynamic_shapes": _any_batch()}
+    (any_batch,) = _any_batch()
+    return {"args": (), "kwargs": examples, "dynamic_shapes": dict.fromkeys(examples, any_batch)}
 
 
 def _write_onnx(member: Member, out: Path, opset: int | None) -> Network | None:
@@ -208,9 +215,12 @@ def _input(network: nn.Module) -> Tensor:
 
 
 def _example(network: nn.Module) -> tuple[Tensor]:
-    # Two samples: with one the exporters would take the batch size for a constant.
-    example = _input(network)
-    return (example.expand(2, *example.shape[1:]).contiguous(),)
+    return (_two_of(_input(network)),)
+
+
+def _two_of(example: Tensor) -> Tensor:
+    # With one sample the exporters would take the batch size for a constant.
+    return example.expand(2, *example.shape[1:]).contiguous()
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

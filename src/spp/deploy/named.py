@@ -2,16 +2,19 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
 from torch import nn
 
-from spp.deploy.folder import load
+from spp.deploy import clip_folder
+from spp.deploy.folder import ORIGIN_FILE, load, read_origin
 from spp.factory import call_factory, find_factory, load_factory
 from spp.models.pretrained import require_transformers
+from spp.plan.numbers import format_size
 from spp.structure import modeling_spp
 from spp.structure.modeling_spp import CONFIG_FILE, read_config
 
@@ -29,6 +32,7 @@ class NamedNetwork:
         dense: what a member was cut from, with weights at random; None: the network is dense itself.
         dense_name: what tables call that.
         dense_config: what it is built from; two members with an equal one were cut from the same network.
+        origin: what is known of where a member comes from: method, budget.
     """
 
     name: str
@@ -36,6 +40,7 @@ class NamedNetwork:
     dense: nn.Module | None = None
     dense_name: str = ""
     dense_config: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_network(word: str) -> NamedNetwork:
@@ -58,16 +63,38 @@ def open_network(word: str) -> NamedNetwork:
     if stock is not None:
         return NamedNetwork(where.resolve().name, _of_transformers(where, stock).eval())
     if (where / CONFIG_FILE).is_file():
-        config = read_config(where)
-        dense_name = f"{config['architecture']}, dense"
-        dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}}).eval()
-        built_from = {name: config.get(name) for name in ("architecture", "model_args", "num_classes")}
-        built_from["factory"] = config["spp"].get("factory")
-        identity = json.dumps(built_from, sort_keys=True)
-        return NamedNetwork(where.name or str(where.resolve().name), load(where), dense, dense_name, identity)
+        return _member(where)
     if ":" in word and os.sep not in word:
         return NamedNetwork(word, _made_by_factory(word).cpu().eval())
     raise ValueError(f"MODEL: {word!r} is no such network; allowed: {ALLOWED}; correct it")
+
+
+def _member(folder: Path) -> NamedNetwork:
+    """What spp wrote, beside what it was cut from."""
+    name, network = folder.name or folder.resolve().name, load(folder)
+    known = read_origin(folder) if (folder / ORIGIN_FILE).is_file() else {}
+    origin: dict[str, Any] = {fact: known[fact] for fact in ("method", "budget") if fact in known}
+    if clip_folder.is_clip_folder(folder):
+        dense = clip_folder.dense_of(folder)
+        identity = "" if dense is None else json.dumps(_sizes(dense), sort_keys=True)
+        return NamedNetwork(name, network, dense, _clip_name(dense), identity, origin)
+    config = read_config(folder)
+    dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}}).eval()
+    built_from = {name: config.get(name) for name in ("architecture", "model_args", "num_classes")}
+    built_from["factory"] = config["spp"].get("factory")
+    identity = json.dumps(built_from, sort_keys=True)
+    return NamedNetwork(name, network, dense, f"{config['architecture']}, dense", identity, origin)
+
+
+def _clip_name(dense: nn.Module | None) -> str:
+    """CLIP has no names of its sizes: CLIP 428M, dense."""
+    num_params = 0 if dense is None else sum(weight.numel() for weight in dense.parameters())
+    return f"CLIP {format_size(float(f'{num_params:.3g}'))}, dense"
+
+
+def _sizes(network: nn.Module) -> dict[str, list[int]]:
+    """The shapes of all weights by name."""
+    return {name: list(weight.shape) for name, weight in network.state_dict().items()}
 
 
 def _stock_config(file: Path) -> dict[str, Any] | None:

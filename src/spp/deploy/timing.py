@@ -1,15 +1,16 @@
 """How fast a network is here: torch.utils.benchmark, with the spread."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spp.structure.find import example_inputs
+from spp.structure.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,31 @@ def latency(network: nn.Module, where: Circumstances, min_seconds: float = 0.5) 
     return time_calls(network, samples_like(network, where.batch_size), where, min_seconds)
 
 
-def samples_like(network: nn.Module, batch_size: int) -> Tensor:
-    """Random inputs of a network's own size, device and dtype."""
-    (example,) = example_inputs(network).values()
-    return torch.randn(batch_size, *example.shape[1:], dtype=example.dtype, device=example.device)
+def samples_like(network: nn.Module, batch_size: int) -> Inputs:
+    """Inputs of a network's own size, device and dtype: one tensor, or several by the names of its forward.
+
+    Images are random; tokens and their masks, on whose values no time depends, are those of its example: whole texts
+    without padding.
+    """
+    made = {}
+    for name, example in example_inputs(network).items():
+        shape = (batch_size, *example.shape[1:])
+        is_real = example.is_floating_point()
+        made[name] = torch.randn_like(example.new_empty(shape)) if is_real else example.expand(shape).contiguous()
+    return made if len(made) > 1 else next(iter(made.values()))
 
 
-def time_calls(call: Callable[[Tensor], Any], samples: Tensor, where: Circumstances, min_seconds: float) -> Latency:
-    """Time of one call, over at least `min_seconds` of them."""
+def time_calls(call: Callable[..., Any], samples: Inputs, where: Circumstances, min_seconds: float) -> Latency:
+    """Time of one call, over at least `min_seconds` of them; several samples are handed over by their names."""
     # It looks for a CUDA compiler, which it does not need here, and complains on machines without a GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
     threads = where.num_threads or torch.get_num_threads()
-    timer = Timer("call(samples)", globals={"call": call, "samples": samples}, num_threads=threads)
+    statement = "call(**samples)" if isinstance(samples, Mapping) else "call(samples)"
+    timer = Timer(statement, globals={"call": call, "samples": samples}, num_threads=threads)
     with torch.inference_mode(), _threads(threads):
-        call(samples)
+        timer.timeit(1)
         measured = timer.blocked_autorange(min_run_time=min_seconds)
     times = torch.tensor(measured.times, dtype=torch.float64) * 1e3
     low, median, high = torch.quantile(times, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()

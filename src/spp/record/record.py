@@ -61,7 +61,8 @@ class MissingMember(RequestedMember):
 class Record:
     """What one or several sweeps have measured; `source` says where it was read.
 
-    `out_of_reach`: what sweeps have left out because the method cannot serve the budget.
+    `out_of_reach`: what sweeps have left out because the method cannot serve the budget. `latencies`: what
+    `spp benchmark --keep` has measured, of whatever sweeps (`spp.record.latencies`).
     """
 
     rows: Sequence[Row]
@@ -69,6 +70,7 @@ class Record:
     missing: Sequence[MissingMember]
     source: str
     out_of_reach: Sequence[RequestedMember] = ()
+    latencies: Sequence[Row] = ()
 
 
 def read_record(store: Store, sweeps: Sequence[str]) -> Record:

@@ -41,11 +41,12 @@ def differences(rows: Sequence[Row], published: Published) -> list[str]:
     if recipe is None:
         return []
     setting = published.setting
-    pairs: list[tuple[str, object, object]] = [
-        ("data {}", row["data"], recipe.data),
-        ("images of {} pixels", row["data_config"].get("img_size"), setting.img_size),
-        ("{} training images", row["num_train"], setting.num_train_images),
-    ]
+    pairs: list[tuple[str, object, object]] = [("data {}", row["data"], recipe.data)]
+    if recipe.data == setting.data:
+        pairs += [
+            ("images of {} pixels", row["data_config"].get("img_size"), setting.img_size),
+            ("{} training images", row["num_train"], setting.num_train_images),
+        ]
     if row["method"] == "spp":
         pairs += [
             ("update of {} epochs", row["epochs_update"], recipe.update_epochs),
@@ -54,7 +55,7 @@ def differences(rows: Sequence[Row], published: Published) -> list[str]:
             ("batch size {}", row["batch_size"], recipe.batch_size),
             ("learning rate {:g}", row["lr"], recipe.lr),
         ]
-    else:
+    elif recipe.data == setting.data:
         for search in published.searches:
             if search.method == row["method"]:
                 pairs.append(("searched {} epochs", row["epochs_search"], search.search_epochs))
@@ -64,7 +65,8 @@ def differences(rows: Sequence[Row], published: Published) -> list[str]:
         for text, ours, theirs in pairs
         if ours is not None and ours != theirs
     ]
-    return of_paper + _differences_from_code(row.get("recipes", {}), published.released_recipes(row["method"]))
+    released = published.released_recipes(row["method"]) if recipe.data == setting.data else {}
+    return of_paper + _differences_from_code(row.get("recipes", {}), released)
 
 
 def _differences_from_code(

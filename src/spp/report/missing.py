@@ -86,10 +86,12 @@ def recipe_todo(recipe: PublishedRecipe, published: Published) -> str | None:
     """How to run a row of Table 6; None where this project cannot."""
     if recipe.words is None:
         return None
-    training = _recipe_training(recipe, recipe.budgets, 1, published)
     count = f"{len(recipe.budgets)} member{'s'[: len(recipe.budgets) > 1]}"
     what = f"spp (priced), {recipe.model} on {recipe.data}, {count}"
-    return todo(what, f"spp run {recipe.words} paths.data=DIR", hours_text(training.gpu_hours))
+    cost = "its cost is in the experiment's file"
+    if recipe.model in published.dense:
+        cost = hours_text(_recipe_training(recipe, recipe.budgets, 1, published).gpu_hours)
+    return todo(what, f"spp run {recipe.words} paths.data=DIR", cost)
 
 
 def _recipe_training(
@@ -123,7 +125,8 @@ def missing_todo(members: Sequence[MissingMember], rows: Sequence[Row], publishe
     num_more_searches = len({m.search_key for m in members})
     alike = [row for row in rows if all(row[name] == getattr(first, name) for name in names)]
     recipe = published.recipe(first.model)
-    if alike or recipe is None or first.data != recipe.data or first.budget_kind == "units":
+    is_known = recipe is not None and first.data == recipe.data and first.model in published.dense
+    if alike or recipe is None or not is_known or first.budget_kind == "units":
         exact = [row for row in alike if (row["preset"], row["variant"]) == (first.preset, first.variant)]
         other = ", by members with other settings" if alike and not exact else ""
         return todo(what, command, f"{cost_of_alike(exact or alike, len(members), num_more_searches)}{other}")

@@ -77,7 +77,7 @@ class PublishedPerplexity:
 
 @dataclass(frozen=True)
 class PublishedRecipe:
-    """One row of Table 6: epochs of the three stages, images per step, learning rate.
+    """One row of Table 6: epochs of the three stages, images per step, learning rate; task: what the model is for.
 
     words: overrides of `spp run` that run it, with members at `budgets` (fractions of the dense model); None if this
     project cannot.
@@ -91,6 +91,7 @@ class PublishedRecipe:
     batch_size: int
     lr: float
     source: str
+    task: str = TASK
     words: str | None = None
     budgets: Sequence[float] = ()
 

@@ -1,7 +1,7 @@
 import pytest
 
 from spp.report.published import load_published
-from spp.report.tables import cifar10, table1, table7
+from spp.report.tables import cifar10, table1
 
 PUBLISHED = load_published()
 
@@ -103,9 +103,3 @@ def test_cifar10_has_a_table_of_its_own(make_row, make_record):
         ("dessilbi", "not run"),
     ]
     assert ["method=dessilbi" in line for line in table.todo] == [True]
-
-
-def test_what_cannot_be_run_says_so_and_invents_no_command(make_record):
-    (table,) = table7.tables(make_record(), PUBLISHED)
-    assert "cannot run it yet" in table.legend[0]
-    assert table.todo == ()

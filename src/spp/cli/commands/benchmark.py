@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spp.cli.columns import in_columns
+from spp.store.benchmarks import keep_benchmark
 from spp.text import visible
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _HEADS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkWords:
-    """What was typed; see `spp.deploy.benchmark.BenchmarkRequest`. 0 threads: all; no device: all that are here."""
+    """What was typed; see `spp.deploy.benchmark.BenchmarkRequest`. 0 threads: all; no device: all that are here; keeps:
+    whether the store keeps what was measured."""
 
     networks: Sequence[str]
     runtimes: Sequence[str]
@@ -31,9 +33,10 @@ class BenchmarkWords:
     device: str | None
     seconds: float
     figure: Path | None
+    keeps: bool
 
 
-def benchmark(words: BenchmarkWords, *, as_json: bool) -> int:
+def benchmark(root: Path, words: BenchmarkWords, *, as_json: bool) -> int:
     """Measure, and show a table."""
     if 0 in words.batch_sizes:
         raise ValueError("--batch: 0 is not allowed; allowed: 1 or more; use 1,32")
@@ -58,6 +61,8 @@ def benchmark(words: BenchmarkWords, *, as_json: bool) -> int:
     )
     made = worker.benchmark(request, lambda line: print(f"measuring: {line}", file=sys.stderr))
     plain = _plain(made)
+    if words.keeps:
+        print(f"kept: {visible(str(keep_benchmark(root, plain)))}", file=sys.stderr)
     if words.figure is not None:
         from spp.report.benchmark_figure import draw
         from spp.report.drawing import save
@@ -75,7 +80,14 @@ def benchmark(words: BenchmarkWords, *, as_json: bool) -> int:
 
 def _plain(made: "Benchmark") -> dict[str, Any]:
     networks = [
-        {"name": each.name, "macs": each.cost.macs, "params": each.cost.params, "dense": each.dense}
+        {
+            "name": each.name,
+            "part": each.part,
+            "macs": each.cost.macs,
+            "params": each.cost.params,
+            "dense": each.dense,
+            "origin": dict(each.origin),
+        }
         for each in made.candidates
     ]
     rows = [{**asdict(row), "of_ideal": row.of_ideal} for row in made.rows]

@@ -4,19 +4,21 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spp.cli.report_names import FORMATS, REPORTS
 from spp.cli.sweeps import find_sweep
 from spp.plan.numbers import format_size
+from spp.record.latencies import latency_rows
 from spp.record.record import MissingMember, Record, read_record
 from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
 from spp.report.reports import REPORTS as MAKERS
 from spp.report.reports import Drawings, Part, Report
 from spp.report.table_text import to_markdown
+from spp.store.benchmarks import read_benchmarks
 from spp.store.store import Store
 from spp.text import visible
 
@@ -125,12 +127,16 @@ def _read(root: Path, request: ReportRequest) -> tuple[Record, str]:
         from spp.record.wandb_source import read_wandb
 
         where = request.where or ""
-        return read_wandb(where, root), Path(where).resolve().name if where else "wandb"
+        return _with_latencies(read_wandb(where, root), root), Path(where).resolve().name if where else "wandb"
     store = Store(root)
     newest = find_sweep(root, request.where)  # also complains of a store without any
     # The oldest first: it is the one that the others are compared with.
     sweeps = store.list_sweeps()[::-1] if request.where is None else [newest]
-    return read_record(store, sweeps), "all" if request.where is None else newest
+    return _with_latencies(read_record(store, sweeps), root), "all" if request.where is None else newest
+
+
+def _with_latencies(record: Record, root: Path) -> Record:
+    return replace(record, latencies=latency_rows(read_benchmarks(root)))
 
 
 def _make(report: Report, record: Record, request: ReportRequest) -> Part | None:

@@ -7,7 +7,7 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.groups import Workload, devices_text
 from spp.report.missing import FORMULA, recipe_todo
-from spp.report.published import TASK, Published, PublishedRecipe
+from spp.report.published import Published, PublishedRecipe
 from spp.report.table import Cell, Column, Table, insert_column
 
 COLUMNS = (
@@ -26,7 +26,6 @@ FIELDS = ("epochs_update", "epochs_prune", "epochs_finetune", "batch_size", "lr"
 LEGEND = (
     "SPP's recipes: epochs of the three stages, images per step over all devices, peak learning rate of the cosine; of "
     "ours, batch size and learning rate are those of the finetuning. The paper ran on {hardware}.",
-    "CLIP cannot be run by this project yet.",
     "a: differs from the paper's.",
 )
 
@@ -34,24 +33,26 @@ LEGEND = (
 def tables(record: Record, published: Published) -> list[Table]:
     """One table: the paper's rows, each with what we ran below it, then what else we ran."""
     ours = _recipes(row for row in record.rows if row["method"] == "spp")
-    rows, data, todo = [], [], []
+    rows, data, todo, tasks = [], [], [], list[Cell]()
     for recipe in published.recipes:
+        workload = (recipe.task, recipe.model, recipe.data)
         rows.append(_published_cells(recipe))
         data.append(_tidy(recipe.model, recipe.data, "paper", _values(recipe)))
-        found = {key: members for key, members in ours.items() if key[:3] == (TASK, recipe.model, recipe.data)}
+        found = {key: members for key, members in ours.items() if key[:3] == workload}
         rows += [_our_cells(key, members, recipe) for key, members in found.items()]
         line = None if found else recipe_todo(recipe, published)
         if line or not found:
             rows.append(_empty(recipe, "not run" if line else "cannot be run yet"))
         todo += [line] if line else []
-    paper = {(TASK, recipe.model, recipe.data) for recipe in published.recipes}
+        tasks += [Cell(recipe.task)] * (len(rows) - len(tasks))
+    paper = {(recipe.task, recipe.model, recipe.data) for recipe in published.recipes}
     others = {key: members for key, members in ours.items() if key[:3] not in paper}
-    tasks = [Cell(TASK)] * len(rows) + [Cell(key[0]) for key in others]
+    tasks += [Cell(key[0]) for key in others]
     rows += [_our_cells(key, members, None) for key, members in others.items()]
     data += [{**_tidy(key[1], key[2], "ours", key[3:]), "task": key[0]} for key in ours]
     has_marks = any(cell.marks for row in rows for cell in row)
-    legend = (LEGEND[0].format(hardware=published.hardware), LEGEND[1], *([FORMULA] if todo else []))
-    legend += LEGEND[2:] if has_marks else ()
+    legend = (LEGEND[0].format(hardware=published.hardware), *([FORMULA] if todo else []))
+    legend += LEGEND[1:] if has_marks else ()
     title = "Table 6: epochs, batch size and learning rate of SPP"
     table = Table("table6", title, COLUMNS, tuple(rows), legend, tuple(todo), tuple(data))
     has_tasks = len({key[0] for key in ours}) > 1

@@ -42,6 +42,8 @@ class ClipAdapter(SeparateAdapter):
             else:
                 length = config.max_position_embeddings
                 inputs["input_ids"] = torch.zeros((1, length), dtype=torch.int64, device=weight.device)
+                if weight.device.type != "meta":  # transformers looks into a mask, and there are no values
+                    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         return inputs
 
     def blocks(self, model: Any) -> Iterator[SeparateBlock]:
