@@ -50,6 +50,8 @@ class PassConfig(Config):
     distill_hidden: float = later(0.0, neutral=0.0)
     """Weight of the hidden states beside the outputs in what is compared with the teacher: of the mean squares of the
     differences, one for each state, their sum."""
+    distill_attention: float = later(0.0, neutral=0.0)
+    """Weight of the attention weights in it, likewise: of the mean squares, one for each attention, their sum."""
 
     def __post_init__(self) -> None:
         share = "a number in [0, 1)"
@@ -67,9 +69,10 @@ class PassConfig(Config):
         temperature, kind = self.distill_temperature, self.distill_kind
         require(temperature > 0, "distill_temperature", temperature, "a positive number", "use 1")
         require(kind in DISTILL_KINDS, "distill_kind", kind, ", ".join(DISTILL_KINDS), "use soft")
-        hidden = self.distill_hidden
-        require(hidden >= 0, "distill_hidden", hidden, "0 or more", "use 1")
-        require(hidden == 0 or self.distills, "distill_hidden", hidden, "0 without a distill_weight", "set both")
+        for name in ("distill_hidden", "distill_attention"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "0 or more", "use 1")
+            require(value == 0 or self.distills, name, value, "0 without a distill_weight", "set both")
 
     @property
     def is_empty(self) -> bool:

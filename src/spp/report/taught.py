@@ -34,12 +34,13 @@ def _words(row: Row, kinds: Iterable[str]) -> list[str]:
 
 
 def _word(recipe: Mapping[str, Any]) -> str:
-    weight, hidden = recipe.get("distill_weight", 0), recipe.get("distill_hidden", 0)
+    weight = recipe.get("distill_weight", 0)
     if not weight:
         return "no teacher"
     teacher = recipe.get("teacher")
     name = "the dense network" if teacher is None else ".".join(filter(None, (teacher["name"], teacher.get("tag"))))
     is_hard = recipe.get("distill_kind") == "hard"
     outputs = "its decision" if is_hard else f"its outputs at temperature {recipe.get('distill_temperature', 1):g}"
-    states = f", its hidden states by {hidden:g}" if hidden else ""
-    return f"{name}, weight {weight:g}, {outputs}{states}"
+    further = {"distill_hidden": "its hidden states", "distill_attention": "its attention weights"}
+    parts = [f"{what} by {recipe[field]:g}" for field, what in further.items() if recipe.get(field)]
+    return ", ".join([name, f"weight {weight:g}", outputs, *parts])

@@ -22,10 +22,11 @@ from spp.plan.keys import canonical_json
 from spp.plan.one_shot import OneShotSetup
 from spp.plan.recipes import PassConfig
 from spp.plan.setup import PointSetup, Setup
-from spp.stages.distillation import Distillation, hidden_distance
+from spp.stages.distillation import Distillation
 from spp.stages.finite import tensors_of
 from spp.stages.opening import describe_dense, encoder_of
 from spp.stages.teacher import build_teacher
+from spp.structure.attention_weights import attention_points
 from spp.structure.find import find_pairs
 from spp.structure.hidden import hidden_points
 from spp.structure.inputs import call
@@ -91,7 +92,8 @@ class _Preflight:
         for name, recipe in setup.recipes.items():
             if recipe.distills and not recipe.is_empty:
                 teacher = None if setup.teacher is None else setup.teacher.plain()
-                if self._is_new("teacher", network_key, teacher, recipe.distill_hidden > 0, dict(recipe.augment)):
+                compared = [recipe.distill_hidden > 0, recipe.distill_attention > 0]
+                if self._is_new("teacher", network_key, teacher, compared, dict(recipe.augment)):
                     _check_teacher(setup, name, recipe, masked.model)
         if self._is_new("budget", network_key, setup.budget.plain(), setup.method.min_units):
             for size in setup.budget.values:
@@ -156,14 +158,16 @@ def _check_recipe(setup: PointSetup, name: str, recipe: PassConfig, data: DataMo
 
 
 def _check_teacher(setup: Setup, name: str, recipe: PassConfig, model: torch.nn.Module) -> None:
-    """Refuse a teacher that does not take the recipe's inputs, knows other classes, or has other hidden states."""
+    """Refuse a teacher that does not take the recipe's inputs, knows other classes, or has other states or heads."""
     data = open_data(
         setup.data, setup.runtime.data, batch_size=1, augment=recipe.augment, seed=setup.seed, num_workers=0
     )
     task = _open_task(setup, data)
     if setup.teacher is None:
         if recipe.distill_hidden:
-            _in_words_of_recipe(name, lambda: hidden_points(model))
+            _in_words_of_recipe(name, "distill_hidden", lambda: hidden_points(model))
+        if recipe.distill_attention:
+            _in_words_of_recipe(name, "distill_attention", lambda: attention_points(model))
         return
     with torch.random.fork_rng():
         teacher = build_teacher(setup.teacher, data, task, setup.runtime.teacher)
@@ -171,24 +175,24 @@ def _check_teacher(setup: Setup, name: str, recipe: PassConfig, model: torch.nn.
         _check_fit(teacher, data, task)
     except ValueError as error:
         raise ValueError(in_words_of_teacher(error)) from None
-    if recipe.distill_hidden:
-        _in_words_of_recipe(name, lambda: _compare_states(model, teacher.eval(), recipe, data, task))
+    fields = [field for field in ("distill_hidden", "distill_attention") if getattr(recipe, field)]
+    if fields:
+        _in_words_of_recipe(name, fields[0], lambda: _compare(model, teacher.eval(), recipe, data, task))
 
 
-def _compare_states(
+def _compare(
     model: torch.nn.Module, teacher: torch.nn.Module, recipe: PassConfig, data: DataModule, task: Task
 ) -> None:
     batch = default_collate([data.val_samples(data.split_indices[1][:1])[0]])
-    _, lesson = Distillation(model, teacher, recipe, task).show(model, task.inputs(batch))
-    hidden_distance(lesson.own_states, lesson.states)
+    Distillation(model, teacher, recipe, task).show(model, task.inputs(batch))
 
 
-def _in_words_of_recipe(name: str, look: Callable[[], Any]) -> None:
+def _in_words_of_recipe(name: str, field: str, look: Callable[[], Any]) -> None:
     try:
         look()
     except ValueError as error:
         is_of_recipe = str(error).startswith("distill_")
-        raise ValueError(f"{name}.{error}" if is_of_recipe else f"{name}.distill_hidden: {error}") from None
+        raise ValueError(f"{name}.{error}" if is_of_recipe else f"{name}.{field}: {error}") from None
 
 
 def _build_search(setup: Setup, masked: MaskedModel, request: SearchRequest) -> dict[float, str]:

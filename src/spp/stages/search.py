@@ -27,6 +27,7 @@ from spp.tasks.task import Batch, TrainingLoss
 
 TAUGHT: dict[str, Any] = {
     **{"distill_weight": 1.0, "distill_temperature": 1.0, "distill_kind": "soft", "distill_hidden": 0.0},
+    "distill_attention": 0.0,
     **{"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0},
 }
 """Of a search without labels: the dense network's outputs are all it sees, and there are no labels to change."""

@@ -116,6 +116,20 @@ class HiddenPoint:
 
 
 @dataclass(frozen=True, eq=False)
+class AttentionPoint:
+    """How an attention makes its weights: the softmax of its logits over the keys that no padding hides.
+
+    Attributes:
+        logits: how it makes these.
+        tokens: numbers of the tokens that it sees, of those of a network that none have left, int64 (num_tokens,);
+            None: all.
+    """
+
+    logits: LogitsPoint
+    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class UnitWeights:
     """Where the units of a pair lie in one parameter.
 
@@ -249,4 +263,15 @@ class Adapter(ABC):
         raise ValueError(
             f"distill_hidden: a {type(model).__name__} is not allowed, of which the hidden states are not known; "
             "allowed: 0; leave it out"
+        )
+
+    def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
+        """The attentions in forward order.
+
+        Raises:
+            ValueError: an architecture of which they are not known, or whose logits are more than products of two maps.
+        """
+        raise ValueError(
+            f"distill_attention: a {type(model).__name__} is not allowed, whose attentions are not known to be softmax "
+            "of products alone; allowed: 0; leave it out"
         )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import HiddenPoint
+from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.separate import AttentionParts, HeadSizes, MlpParts, SeparateAdapter, SeparateBlock
 from spp.structure.bert_attention import CompactBertSelfAttention, head_sizes, kept_heads, with_heads
@@ -73,6 +73,9 @@ class BertAdapter(SeparateAdapter):
     def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
         names = [block.name for block in self.blocks(model)]
         return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
+
+    def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
+        return [AttentionPoint(self.logits_of(model, block.attention)) for block in self.blocks(model)]
 
     def head_sizes(self, attention: Any) -> HeadSizes:
         return HeadSizes(*head_sizes(attention.self), scale=attention.self.scaling)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import (
     Adapter,
+    AttentionPoint,
     HiddenPoint,
     LogitsPoint,
     MaskPoint,
@@ -86,11 +87,18 @@ class HeldAdapter(Adapter):
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
         point = self.inner.logits_point(self._network(model), self._inner_pair(pair))
-        return None if point is None else replace(point, query=self._outer(point.query), key=self._outer(point.key))
+        return None if point is None else self._outer_logits(point)
 
     def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
         points = self.inner.hidden_points(self._network(model))
         return [replace(point, module=self._outer(point.module)) for point in points]
+
+    def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
+        points = self.inner.attention_points(self._network(model))
+        return [replace(point, logits=self._outer_logits(point.logits)) for point in points]
+
+    def _outer_logits(self, point: LogitsPoint) -> LogitsPoint:
+        return replace(point, query=self._outer(point.query), key=self._outer(point.key))
 
     def _network(self, model: nn.Module) -> nn.Module:
         return model.get_submodule(self.name)

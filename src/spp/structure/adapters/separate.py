@@ -165,9 +165,13 @@ class SeparateAdapter(Adapter):
         return StreamPoint(block.streams[0 if pair.kind == "vo" else 1])
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
-        attention: Any = model.get_submodule(pair.module)
+        return self.logits_of(model, pair.module)
+
+    def logits_of(self, model: nn.Module, module: str) -> LogitsPoint:
+        """How the attention of this dotted name makes its logits."""
+        attention: Any = model.get_submodule(module)
         sizes, parts = self.head_sizes(attention), self.attention_parts
-        query, key = (f"{pair.module}.{name}" for name in (parts.query, parts.key))
+        query, key = (f"{module}.{name}" for name in (parts.query, parts.key))
         heads = self.kept_heads(attention)
         return LogitsPoint(query, 0, key, 0, sizes.num_heads, sizes.qk_width, sizes.scale, heads)
 

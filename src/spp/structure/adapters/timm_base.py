@@ -145,9 +145,13 @@ class TimmAdapter(Adapter):
         return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
-        attn: Any = model.get_submodule(pair.module)
+        return self.logits_of(model, pair.module)
+
+    def logits_of(self, model: nn.Module, module: str) -> LogitsPoint:
+        """How the attention of this dotted name makes its logits."""
+        attn: Any = model.get_submodule(module)
         heads, width = attn.num_heads, self._head_widths(attn)[0]
-        qkv = f"{pair.module}.qkv"
+        qkv = f"{module}.qkv"
         return LogitsPoint(qkv, 0, qkv, heads * width, heads, width, float(attn.scale), tuple(numbers_of_heads(attn)))
 
     def attention_layout(self, block: Any) -> Callable[[Tensor], Tensor] | None:

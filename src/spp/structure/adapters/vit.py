@@ -7,7 +7,7 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import HiddenPoint, TokenPoint
+from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint, TokenPoint
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.timm_base import BlockSize, TimmAdapter
 from spp.structure.modeling_spp import ShorterBlock
@@ -45,6 +45,10 @@ class VitAdapter(TimmAdapter):
                 stay = block.kept if stay is None else stay[block.kept]
             points.append(HiddenPoint(f"blocks.{name}", "output", stay))
         return points
+
+    def attention_points(self, model: Any) -> list[AttentionPoint]:
+        behind = self.hidden_points(model)[1:]
+        return [AttentionPoint(self.logits_of(model, f"{point.module}.attn"), point.tokens) for point in behind]
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         source: Any = model.get_submodule(block)

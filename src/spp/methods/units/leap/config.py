@@ -27,8 +27,7 @@ Ours: once R is within `tolerance` of R_t, and at `freeze_at` of the steps in an
 shifted together until the choice fills the budget, and the rest of the search trains with that choice. Single weights,
 rows and blocks save no multiply-adds: unstructured, row, block and hybrid count the parameters that are not zero, and
 take only budgets of kind params. Their biases are not pruned. Distillation is the recipe's, as of every method:
-search.distill_weight=0.9, distill_temperature=2 and distill_hidden=1 are the released ones; attention scores are
-left out.
+search.distill_weight=0.9, distill_temperature=2, distill_hidden=1 and distill_attention=1 are the released ones.
 """
 
 from dataclasses import dataclass
