@@ -9,6 +9,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
     "bench_search": ["--img-size", "32", "--batch", "2", "--repeats", "2", "--model", "vit_tiny_patch16_224"],
+    "bench_compact": ["--model", "vit_tiny_patch16_224", "--repeats", "2"],
     "bench_status": ["--stages", "30"],
     "bench_training": ["--width", "32", "--epochs", "2", "--repeats", "1"],
     "bench_sparsity": ["--shape", "64x64", "--steps", "sums", "sweep"],
