@@ -14,6 +14,12 @@ from spp.report.table import Cell
 
 Key = TypeVar("Key")
 
+SMALLEST_IN_G = 1e8
+"""Multiply-adds of a dense network from which on FLOPs are written in G."""
+
+FLOPS_SCALES = {"G": 1e9, "M": 1e6}
+"""How many multiply-adds one of a unit is."""
+
 
 class Workload(NamedTuple):
     """What members are compared on: a task for a model on a data set."""
@@ -36,6 +42,11 @@ class Workload(NamedTuple):
     def title(self) -> str:
         """For people: vit on digits."""
         return f"{self.model} on {self.data}"
+
+
+def flops_unit(rows: Sequence[Row]) -> str:
+    """In which unit the multiply-adds of members are written, G or M: by their largest dense network."""
+    return "M" if rows and max(row["dense_macs"] for row in rows) < SMALLEST_IN_G else "G"
 
 
 class Combination(NamedTuple):

@@ -34,6 +34,11 @@ def test_one_row_per_budget_beside_the_dense_model(make_row, make_record):
     assert third["to dense"] == "-2.0"
 
 
+def test_small_networks_have_their_flops_in_millions(make_row, make_record):
+    (table,) = family.tables(make_record(make_row(macs=2_600_000, dense_macs=5_240_000)), PUBLISHED)
+    assert [row["FLOPs (M)"] for row in table_of(table)] == ["5.24", "2.6"]
+
+
 def test_seeds_become_mean_and_standard_deviation(make_row, make_record):
     accuracies, dense = [96.0, 95.0, 97.3], [97.0, 98.0, 98.5]
     rows = [

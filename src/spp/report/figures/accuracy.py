@@ -46,11 +46,8 @@ def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: P
         for points in curves[column]:
             if points and points[0].series in shown:
                 one = points[0].series
-                beside = _beside(figure, axes, list(shown).index(one), len(shown))
-                entries.setdefault(one.label, draw_curve(axes, points, looks[one], **beside))
-                # Matplotlib takes no limits from what is moved.
-                for sign in (-1, 1):
-                    axes.update_datalim([(at.size, at.value + sign * (at.deviation or 0.0)) for at in points])
+                place = (list(shown).index(one), len(shown))
+                entries.setdefault(one.label, draw_curve(axes, points, looks[one], place))
         entries |= draw_dense(axes, dense_values(rows, metric), metric, _dense_size(panel, rows))
         axes.set(title=TITLES[column], xlabel=panel.size_label, ylabel=metric.title)
         if is_distance:
@@ -77,25 +74,35 @@ def _drawing(panel: Panel, rows: Sequence[Row], metric: MetricInfo, published: P
     )
 
 
-def draw_curve(axes: Any, points: Sequence[CurvePoint], style: Style, **changes: Any) -> Any:
-    """Draw a curve with bars of one standard deviation; `changes` are words of Matplotlib. Returns its artist."""
+def draw_curve(
+    axes: Any, points: Sequence[CurvePoint], style: Style, place: tuple[int, int] = (0, 1), **changes: Any
+) -> Any:
+    """Draw a curve with bars of one standard deviation; returns its artist.
+
+    Args:
+        axes: to draw in.
+        points: of the curve.
+        style: of the curve.
+        place: which of how many it is; each is moved a little to the side, so that their bars do not hide each other.
+        changes: of the style, in words of Matplotlib.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    number, count = place
+    shift_pt = (number - (count - 1) / 2) * min(MAX_SHIFT_PT, SHIFTS_PT / count)
     container = axes.errorbar(
         [point.size for point in points],
         [point.value for point in points],
         yerr=[point.deviation or 0.0 for point in points] if any(point.deviation for point in points) else None,
         elinewidth=0.7,
         capsize=1.5,
+        transform=axes.transData + ScaledTranslation(shift_pt / 72, 0, axes.figure.dpi_scale_trans),
         **{**style.artist(), **changes},
     )
+    # Matplotlib takes no limits from what is moved.
+    for sign in (-1, 1):
+        axes.update_datalim([(at.size, at.value + sign * (at.deviation or 0.0)) for at in points])
     return container
-
-
-def _beside(figure: Any, axes: Any, place: int, count: int) -> dict[str, Any]:
-    """Moves a curve a little to the side, so that the bars of several do not hide each other."""
-    from matplotlib.transforms import ScaledTranslation
-
-    points = (place - (count - 1) / 2) * min(MAX_SHIFT_PT, SHIFTS_PT / max(1, count))
-    return {"transform": axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)}
 
 
 def _dense_size(panel: Panel, rows: Sequence[Row]) -> float:

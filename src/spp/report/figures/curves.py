@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 
 from spp.record.metrics import AFTER, DENSE, MetricInfo, counts_text, values_of
 from spp.record.rows import Row
-from spp.report.groups import Workload, dense_rows, tasks_to_name
+from spp.report.groups import FLOPS_SCALES, Workload, dense_rows, flops_unit, tasks_to_name
 from spp.report.palette import Series, method_order
-
-SMALLEST_IN_G = 1e8
-"""Multiply-adds of a dense network from which on FLOPs are written in G."""
 
 
 class Panel(NamedTuple):
@@ -62,7 +59,7 @@ class Panel(NamedTuple):
     @property
     def size_scale(self) -> float:
         """Counts per unit of that axis."""
-        return 1e9 if self.size_column == "macs" and self.flops_unit == "G" else 1e6
+        return FLOPS_SCALES[self.flops_unit] if self.size_column == "macs" else 1e6
 
 
 @dataclass(frozen=True)
@@ -98,11 +95,7 @@ def panels(rows: Sequence[Row]) -> dict[Panel, list[Row]]:
     for row in rows:
         panel = Panel(Workload.of(row), row["budget_kind"], task_words[row["task"]])
         found.setdefault(panel, []).append(row)
-    return {panel._replace(flops_unit=_flops_unit(members)): members for panel, members in found.items()}
-
-
-def _flops_unit(rows: Sequence[Row]) -> str:
-    return "G" if max(row["dense_macs"] for row in rows) >= SMALLEST_IN_G else "M"
+    return {panel._replace(flops_unit=flops_unit(members)): members for panel, members in found.items()}
 
 
 def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:

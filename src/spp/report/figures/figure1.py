@@ -89,12 +89,12 @@ def _drawing(panel: Panel, rows: Sequence[Row], name: str) -> Drawing:
     quality, bars = figure.subplots(1, 2, width_ratios=[1.15, 1])
     entries: dict[str, Any] = {}
     most = max(costs[one].epochs for one in shown) or 1.0
-    for one in shown:
+    for number, one in enumerate(shown):
         if curves[one]:
             size = 3 + 4 * sqrt(costs[one].epochs / most)
             line = {} if costs[one].is_shared else {"linestyle": ""}
             entries[one.label] = draw_curve(
-                quality, curves[one], looks[one], markersize=size, zorder=3 - size / 10, **line
+                quality, curves[one], looks[one], (number, len(shown)), markersize=size, zorder=3 - size / 10, **line
             )
     entries |= draw_dense(quality, dense_values(rows, metric), metric)
     quality.set(title="after finetuning", xlabel=panel.size_label, ylabel=metric.title)
@@ -128,11 +128,13 @@ def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Se
     axes.set_yticks(range(len(costs)), [one.label for one in costs])
     axes.invert_yaxis()
     axes.set(title="all searches of one seed", xlabel="search and walk (epochs)")
-    axes.set_xlim(0, 1.05 * max([1.0, *(cost.epochs for cost in costs.values())]))
-    words = axes.secondary_yaxis("right")
-    words.set_yticks(range(len(costs)), [cost.text for cost in costs.values()], fontsize="small")
-    words.tick_params(length=0)
-    words.spines["right"].set_visible(False)
+    most = max([1.0, *(cost.epochs for cost in costs.values())])
+    for position, cost in enumerate(costs.values()):
+        axes.annotate(
+            cost.text, (cost.epochs, position), (3, 0), textcoords="offset points", va="center", fontsize="small"
+        )
+    axes.set_xlim(0, 1.9 * most)  # room for the words
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.05 * most])
 
 
 def _tidy(

@@ -19,12 +19,14 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
+    FLOPS_SCALES,
     Group,
     Workload,
     by_workload,
     dense_cell,
     dense_groups,
     devices_text,
+    flops_unit,
     group_rows,
     metric_cell,
     num_searches,
@@ -64,7 +66,7 @@ def tables(record: Record, published: Published) -> list[Table]:
         title = ", ".join([workload.title, *words])
         todo = missing_todos(record, missing, published)
         metric, places = headline(rows), metric_places(rows)
-        columns, legend = _columns(metric, places), (_legend(rows, metric),)
+        columns, legend = _columns(metric, places, flops_unit(rows)), (_legend(rows, metric),)
         made.append(Table(name, title, columns, _rows(rows, metric, places), legend, todo, member_data(rows)))
     return made
 
@@ -79,12 +81,12 @@ def metric_places(rows: Sequence[Row]) -> list[tuple[MetricInfo, str]]:
     return places
 
 
-def _columns(metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]) -> tuple[Column, ...]:
+def _columns(metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]], unit: str) -> tuple[Column, ...]:
     return (
         Column("method", is_number=False),
         Column("asked"),
         Column("params (M)"),
-        Column("FLOPs (G)"),
+        Column(f"FLOPs ({unit})"),
         Column("of dense"),
         *(Column(f"{shown.column} {WHEN[column]}") for shown, column in places),
         Column("to dense"),
@@ -94,27 +96,28 @@ def _columns(metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]) -> tu
 def _rows(
     rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
 ) -> tuple[tuple[Cell, ...], ...]:
-    dense = (_dense(name, found, metric, places) for name, found in dense_groups(rows).items())
-    return (*dense, *(_cells(group, members, metric, places) for group, members in group_rows(rows).items()))
+    scale = FLOPS_SCALES[flops_unit(rows)]
+    dense = (_dense(name, found, metric, places, scale) for name, found in dense_groups(rows).items())
+    return (*dense, *(_cells(group, members, metric, places, scale) for group, members in group_rows(rows).items()))
 
 
 def _dense(
-    name: str, dense: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
+    name: str, dense: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]], scale: float
 ) -> tuple[Cell, ...]:
-    size = (_number(dense[0]["dense_params"] / 1e6), _number(dense[0]["dense_macs"] / 1e9))
+    size = (_number(dense[0]["dense_params"] / 1e6), _number(dense[0]["dense_macs"] / scale))
     shown = (dense_cell(dense, metric) if place == (metric, AFTER) else Cell() for place in places)
     return (Cell(name), Cell(), *size, Cell("100 %", 100.0), *shown, Cell())
 
 
 def _cells(
-    group: Group, rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
+    group: Group, rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]], scale: float
 ) -> tuple[Cell, ...]:
     share = 100 * mean(row["macs"] / row["dense_macs"] for row in rows)
     return (
         Cell(group.combination.short_label),
         Cell(group.budget, group.budget_asked),
         _number(mean(row["params"] for row in rows) / 1e6),
-        _number(mean(row["macs"] for row in rows) / 1e9),
+        _number(mean(row["macs"] for row in rows) / scale),
         Cell(f"{share:.1f} %", share),
         *(metric_cell(rows, shown, column) for shown, column in places),
         _change(rows, metric),

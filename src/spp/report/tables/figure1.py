@@ -9,6 +9,7 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
+    FLOPS_SCALES,
     Group,
     by_combination,
     by_task,
@@ -17,6 +18,7 @@ from spp.report.groups import (
     dense_groups,
     devices_text,
     duration,
+    flops_unit,
     group_rows,
     metric_cell,
     metric_columns,
@@ -53,8 +55,9 @@ def _table(name: str, title: str, task: str, rows: Sequence[Row], record: Record
     of_combination = by_combination(rows)
     groups = group_rows(rows)
     lines = [_tidy(group, members, of_combination[group.combination], metric) for group, members in groups.items()]
-    cells = _dense_cells(rows, metric)
-    cells += [_cells(group, groups[group], line, metric) for group, line in zip(groups, lines, strict=True)]
+    unit = flops_unit(rows)
+    cells = _dense_cells(rows, metric, unit)
+    cells += [_cells(group, groups[group], line, metric, unit) for group, line in zip(groups, lines, strict=True)]
     open_ = list(missing_todos(record, [member for member in record.missing if member.task == task], published))
     absent = [method for method in ("spp", "lasso") if method not in {row["method"] for row in rows}]
     for method in absent if task == TASK else ():
@@ -68,16 +71,16 @@ def _table(name: str, title: str, task: str, rows: Sequence[Row], record: Record
         samples=metric.of,
         sample=metric.sample,
     )
-    return Table(name, title, _columns(metric), tuple(cells), (legend,), tuple(open_), tuple(lines))
+    return Table(name, title, _columns(metric, unit), tuple(cells), (legend,), tuple(open_), tuple(lines))
 
 
-def _columns(metric: MetricInfo) -> tuple[Column, ...]:
+def _columns(metric: MetricInfo, unit: str) -> tuple[Column, ...]:
     return (
         Column("method", is_number=False),
         Column("model", is_number=False),
         Column("data", is_number=False),
         Column("budget", is_number=False),
-        Column("FLOPs (G)"),
+        Column(f"FLOPs ({unit})"),
         Column("of dense (%)"),
         Column(metric.title),
         Column("seeds"),
@@ -87,18 +90,21 @@ def _columns(metric: MetricInfo) -> tuple[Column, ...]:
     )
 
 
-def _dense_cells(rows: Sequence[Row], metric: MetricInfo) -> list[tuple[Cell, ...]]:
+def _dense_cells(rows: Sequence[Row], metric: MetricInfo, unit: str) -> list[tuple[Cell, ...]]:
     lines = []
     for workload, members in by_workload(rows).items():
         for name, here in dense_groups(members).items():
-            macs = here[0]["dense_macs"] / 1e9
+            macs = here[0]["dense_macs"] / FLOPS_SCALES[unit]
             size = (Cell(f"{macs:.4g}", macs), Cell("100.0", 100.0))
             where = (Cell(workload.model), Cell(workload.data))
             lines.append((Cell(name), *where, Cell(), *size, dense_cell(here, metric), *[Cell()] * 4))
     return lines
 
 
-def _cells(group: Group, rows: Sequence[Row], line: Mapping[str, Any], metric: MetricInfo) -> tuple[Cell, ...]:
+def _cells(
+    group: Group, rows: Sequence[Row], line: Mapping[str, Any], metric: MetricInfo, unit: str
+) -> tuple[Cell, ...]:
+    macs = line["macs"] / FLOPS_SCALES[unit]
     seconds, gpu_seconds = line["search_seconds_per_seed"], line["search_gpu_seconds_per_seed"]
     share, num_seeds = 100 * mean(row["macs"] / row["dense_macs"] for row in rows), len({row["seed"] for row in rows})
     return (
@@ -106,7 +112,7 @@ def _cells(group: Group, rows: Sequence[Row], line: Mapping[str, Any], metric: M
         Cell(group.combination.model),
         Cell(group.combination.data),
         Cell(group.budget),
-        Cell(f"{line['macs'] / 1e9:.4g}", line["macs"] / 1e9),
+        Cell(f"{macs:.4g}", macs),
         Cell(f"{share:.1f}", share),
         metric_cell(rows, metric),
         Cell(str(num_seeds), num_seeds),

@@ -9,7 +9,15 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.footnotes import Footnotes
-from spp.report.groups import Workload, by_workload, dense_groups, group_rows, metric_cell
+from spp.report.groups import (
+    FLOPS_SCALES,
+    Workload,
+    by_workload,
+    dense_groups,
+    flops_unit,
+    group_rows,
+    metric_cell,
+)
 from spp.report.missing import missing_todos
 from spp.report.published import Published
 from spp.report.table import Cell, Column, Table
@@ -55,12 +63,12 @@ def _recalls(record: Record, published: Published) -> Iterator[Table]:
         missing = [member for member in record.missing if Workload.of_source(member) == workload]
         lines = [("dense", "", found, DENSE) for found in dense_groups(rows).values()]
         lines += [(group.combination.label, group.budget, found, AFTER) for group, found in group_rows(rows).items()]
-        infos = metrics_of(rows)
+        infos, unit = metrics_of(rows), flops_unit(rows)
         yield Table(
             file_stem(TASK, workload.model, workload.data),
             f"Recalls: {workload.title}",
-            (*_HEAD, *(Column(info.column) for info in infos), Column("seeds")),
-            tuple(_cells(*line, infos) for line in lines),
+            (*_HEAD, Column(f"FLOPs ({unit})"), *(Column(info.column) for info in infos), Column("seeds")),
+            tuple(_cells(*line, infos, FLOPS_SCALES[unit]) for line in lines),
             (RECALLS,),
             missing_todos(record, missing, published),
             tuple(_tidy(workload, *line, infos) for line in lines),
@@ -71,7 +79,6 @@ _HEAD = (
     Column("method", is_number=False),
     Column("budget asked", is_number=False),
     Column("params (M)"),
-    Column("FLOPs (G)"),
 )
 
 
@@ -81,11 +88,13 @@ def _sizes(rows: Sequence[Row], column: str) -> tuple[float, float]:
     return mean(row[f"{prefix}params"] for row in rows), mean(row[f"{prefix}macs"] for row in rows)
 
 
-def _cells(label: str, budget: str, rows: Sequence[Row], column: str, infos: Sequence[MetricInfo]) -> tuple[Cell, ...]:
+def _cells(
+    label: str, budget: str, rows: Sequence[Row], column: str, infos: Sequence[MetricInfo], scale: float
+) -> tuple[Cell, ...]:
     params, macs = _sizes(rows, column)
     recalls = (metric_cell(rows, info, column) for info in infos)
     seeds = len({row["seed"] for row in rows})
-    sizes = (Cell(f"{params / 1e6:.4g}", params), Cell(f"{macs / 1e9:.4g}", macs))
+    sizes = (Cell(f"{params / 1e6:.4g}", params), Cell(f"{macs / scale:.4g}", macs))
     return (Cell(label), Cell(budget), *sizes, *recalls, Cell(str(seeds), seeds))
 
 
