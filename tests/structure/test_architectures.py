@@ -9,26 +9,42 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
-from spp.structure.compact import compact
+from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
-from spp.structure.find import example_inputs, find_pairs
+from spp.structure.find import example_inputs, find_pairs, unit_weights
+from spp.structure.inputs import call
 from spp.structure.masked import MaskedModel
+from spp.structure.repair import repair
 
 SIZES = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
 OF_TRANSFORMERS = {
     "hidden_size": 16,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "intermediate_size": 24,
     "image_size": 16,
     "patch_size": 8,
 }
+
+
+def of_transformers(family, ending, **values):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed; install the extra llm")
+    config = getattr(transformers, f"{family}Config")(**OF_TRANSFORMERS, num_labels=5, **values)
+    return getattr(transformers, f"{family}{ending}")(config)
+
+
 SUPPORTED = {
     "DeiT III, layer scale": partial(timm.create_model, "deit3_small_patch16_224", **SIZES),
     "DINOv2 with registers": partial(timm.create_model, "vit_small_patch14_reg4_dinov2", **SIZES),
     "DINOv2": partial(timm.create_model, "vit_small_patch14_dinov2", **SIZES),
     "layer scale": partial(VisionTransformer, **SIZES, init_values=0.5),
     "attention pooling": partial(VisionTransformer, **SIZES, global_pool="map", class_token=False),
+    "Hugging Face ViT": partial(of_transformers, "ViT", "ForImageClassification"),
+    "Hugging Face ViT without a head": partial(of_transformers, "ViT", "Model"),
+    "Hugging Face DeiT": partial(of_transformers, "DeiT", "ForImageClassification"),
+    "Hugging Face distilled DeiT": partial(of_transformers, "DeiT", "ForImageClassificationWithTeacher"),
+    "Hugging Face DINOv2": partial(of_transformers, "Dinov2", "ForImageClassification"),
+    "Hugging Face DINOv2 with registers": partial(of_transformers, "Dinov2WithRegisters", "ForImageClassification"),
+    "Hugging Face DINOv2, SwiGLU": partial(of_transformers, "Dinov2", "Model", use_swiglu_ffn=True),
 }
 REFUSED = {
     "EVA-02": (partial(timm.create_model, "eva02_tiny_patch14_224", **SIZES), "blocks.0 (EvaBlock)"),
@@ -42,9 +58,6 @@ REFUSED = {
     "torchvision": (partial(TorchvisionTransformer, 16, 8, 1, 2, 16, 24), "encoder (Encoder)"),
 }
 REFUSED_OF_TRANSFORMERS = {
-    "ViT": ("ViTModel", "ViTConfig", OF_TRANSFORMERS, "embeddings (ViTEmbeddings)"),
-    "DeiT": ("DeiTModel", "DeiTConfig", OF_TRANSFORMERS, "embeddings (DeiTEmbeddings)"),
-    "DINOv2": ("Dinov2Model", "Dinov2Config", OF_TRANSFORMERS, "embeddings (Dinov2Embeddings)"),
     "DINOv3": ("DINOv3ViTModel", "DINOv3ViTConfig", OF_TRANSFORMERS, "embeddings (DINOv3ViTEmbeddings)"),
     "Swin": (
         "SwinModel",
@@ -55,25 +68,70 @@ REFUSED_OF_TRANSFORMERS = {
 }
 
 
-@pytest.mark.parametrize("per_head", [False, True])
-@pytest.mark.parametrize("name", SUPPORTED)
-def test_supported_ones_are_cut_as_they_are_masked(name, per_head, random_masks):
+def built(name):
+    """The network with weights that keep activations of order 1, so that every unit matters."""
     model = SUPPORTED[name]().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
-    images = torch.randn(2, 3, 16, 16, generator=generator)
+    return model
+
+
+def images(count=2):
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def assert_cut_as_masked(model, pairs, masks):
+    masked = MaskedModel(model, pairs)
+    masked.set_masks(masks)
+    expected, small = call(masked, images()), compact(model, masks)
+    torch.testing.assert_close(call(small, images()), expected, atol=1e-5, rtol=1e-5)
+    assert (expected - call(model, images())).abs().max() > 0.01
+    return small
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_supported_ones_are_cut_as_they_are_masked(name, per_head, random_masks):
+    model = built(name)
     pairs = find_pairs(model, per_head=per_head)
     assert [pair.kind for pair in pairs] == ["qk", "vo", "mlp"] * 2
     masks = random_masks(pairs, seed=1)
-    masked = MaskedModel(model, pairs)
-    masked.set_masks(masks)
+    small = assert_cut_as_masked(model, pairs, masks)
+    rebuilt = shrink_like(model, widths_of(masks, pairs))
+    rebuilt.load_state_dict(small.state_dict())
+    torch.testing.assert_close(call(rebuilt, images()), call(small, images()))
+    # What was cut can be cut on, and trained.
+    again = find_pairs(small, per_head=per_head)
+    assert_cut_as_masked(small, again, random_masks(again, seed=3, keep=0.7))
+    call(small.train(), images()).sum().backward()
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_whole_heads_and_all_units_of_a_kind_leave(name):
+    model = built(name)
+    pairs = find_pairs(model, per_head=True)
+    heads = {pair.name: torch.arange(pair.size) >= (pair.size // 2 if pair.kind != "mlp" else 0) for pair in pairs[:3]}
+    small = assert_cut_as_masked(model, pairs, heads)
+    assert [pair.num_heads for pair in find_pairs(small)] == [1, 1, 1, 2, 2, 1]
+    first, second = pairs[:3], pairs[3:]
+    emptied = {pair.name: torch.zeros(pair.size, dtype=torch.bool) for pair in (first[0], first[2], second[1])}
+    assert_cut_as_masked(model, pairs, emptied)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_repair_brings_supported_ones_nearer(name, random_masks):
+    model = built(name)
+    small = compact(model, random_masks(find_pairs(model), seed=1))
     with torch.no_grad():
-        expected = masked(images)
-        torch.testing.assert_close(compact(model, masks)(images), expected, atol=1e-5, rtol=1e-5)
-        assert (expected - model(images)).abs().max() > 0.01
+        before, after = (
+            (call(network, images(64)) - call(model, images(64))).norm()
+            for network in (small, repair(small, model, [images(64)]))
+        )
+    assert after < 0.7 * before
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -86,6 +144,12 @@ def test_cost_of_supported_ones_falls_as_it_is_said(name, random_masks):
     dense = pairs[0].model_cost
     assert dense.params - cost.params == sum(gone[pair.name] * pair.params_per_unit for pair in pairs)
     assert dense.macs - cost.macs == pytest.approx(sum(gone[pair.name] * pair.macs_per_unit for pair in pairs))
+    for pair in pairs:
+        numbers = sum(
+            part.index[0].numel() * part.parameter.numel() // part.parameter.shape[part.dim]
+            for part in unit_weights(model, pair)
+        )
+        assert numbers == pair.params_per_unit
 
 
 def assert_refused(model, culprit):

@@ -37,7 +37,8 @@ def model_card(
         measured: what is known of the member's quality and speed.
         licence: of the weights that it was cut from; None where that is not known.
     """
-    head = ["---", "library_name: timm", "pipeline_tag: image-classification", "tags: [timm, pruned, spp]"]
+    library = "transformers" if "transformers" in config["spp"] else "timm"
+    head = ["---", f"library_name: {library}", "pipeline_tag: image-classification", f"tags: [{library}, pruned, spp]"]
     head += [f"license: {licence}"] if licence else []
     return "\n".join(
         [
@@ -93,7 +94,7 @@ def _usage(config: Mapping[str, Any]) -> list[str]:
     lines = [
         "## How to load it",
         "",
-        "`modeling_spp.py` in this folder needs torch and timm, nothing else. In Python, in this folder:",
+        f"`modeling_spp.py` in this folder needs torch, timm and {_more_needs(config)}. In Python, in this folder:",
         "",
         "```python",
         "import modeling_spp",
@@ -119,6 +120,13 @@ def _usage(config: Mapping[str, Any]) -> list[str]:
     if "label_names" in config:
         lines += ["", "`label_names` in config.json has the classes in the order of the scores."]
     return lines
+
+
+def _more_needs(config: Mapping[str, Any]) -> str:
+    own = config["spp"]
+    if "transformers" in own:
+        return "transformers, nothing else"
+    return f"`{own['factory']}`" if "factory" in own else "safetensors, nothing else"
 
 
 def _origin(origin: Mapping[str, Any], licence: str | None) -> list[str]:

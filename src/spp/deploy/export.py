@@ -21,6 +21,7 @@ from spp.deploy.quantize import NUM_CALIBRATION_BATCHES, quantize
 from spp.deploy.source import Member, open_member
 from spp.deploy.timing import Circumstances, time_calls
 from spp.structure.find import example_inputs
+from spp.structure.inputs import call
 
 TOLERANCE = 1e-4
 """Largest difference of any output from the member's, in float32 and relative to the largest output."""
@@ -125,7 +126,8 @@ def _compared(
 def _write_program(member: Member, out: Path) -> Network:
     program = torch.export.export(member.network, _example(member.network), dynamic_shapes=_any_batch())
     torch.export.save(program, out)
-    return torch.export.load(out).module()
+    module = torch.export.load(out).module()
+    return lambda samples: call(module, samples)
 
 
 def write_onnx(network: nn.Module, out: Path, *, inputs: str, outputs: str, opset: int | None = None) -> None:
@@ -238,7 +240,7 @@ def _difference(network: nn.Module, written: Network, batches: Sequence[Tensor])
     """Largest difference of the outputs, relative to the largest output."""
     worst = 0.0
     for samples in (batches[0], batches[0][:1], *batches[1:2]):
-        expected = network(samples)
+        expected = call(network, samples)
         worst = max(worst, float((written(samples) - expected).abs().max() / expected.abs().max().clamp_min(1e-30)))
     return worst
 
@@ -280,7 +282,7 @@ def _numbers(network: Network, batches: Sequence[Tensor], data: OpenedData | Non
 def _describe(member: Member, form: str) -> dict[str, Any]:
     """What a user must know to run the file."""
     example = _input(member.network)
-    result = member.network(example)
+    result = call(member.network, example)
     facts = member.facts
     return {
         "format": form,

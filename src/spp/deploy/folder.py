@@ -31,6 +31,7 @@ from spp.structure import modeling_spp
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs, module_sizes
+from spp.structure.inputs import call
 from spp.structure.modeling_spp import CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from spp.structure.tokens import kept_tokens
 from spp.structure.wrappers import unwrapped
@@ -89,8 +90,8 @@ def save_member(model: nn.Module, /, *where: Any, force: bool = False, **facts: 
         spp.save_member(spp.compact(model, masks), "small")
 
     Args:
-        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, of a factory, or
-            a Llama of transformers.
+        model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, of transformers
+            (ViT, DeiT, DINOv2, CLIP, Llama), or of a factory.
         where: the masks, if the network is dense, and the folder.
         force: take the place of a folder that holds another member.
         facts: fields of `MemberFacts`. Without preprocessing it is what timm says of the network.
@@ -286,12 +287,18 @@ def _config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
     own: dict[str, Any] = {"format": FORMAT, "modules": module_sizes(small)}
     if tokens := kept_tokens(small):
         own["tokens"] = tokens
-    if facts.factory is not None:
+    names, of_transformers = facts.class_names, _class_of_transformers(small)
+    if of_transformers is not None:
+        own["transformers"] = of_transformers
+        values = _values_of_transformers(small)
+        config = {**_plain_config(small, facts), "architecture": of_transformers, "model_args": values}
+        names = _labels_of(small) if names is None else names
+    elif facts.factory is not None:
         own["factory"] = facts.factory
-        config = _factory_config(small, facts)
+        arguments = dict(facts.factory_kwargs)
+        config = {**_plain_config(small, facts), "architecture": facts.factory, "model_args": arguments}
     else:
         config = _timm_config(small, facts)
-    names = facts.class_names
     if names is not None and len(names) != config["num_classes"]:
         raise ValueError(
             f"class_names: {len(names)} names are not allowed for {config['num_classes']} outputs; allowed: one each"
@@ -308,15 +315,35 @@ def _config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _factory_config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
-    """The same keys for a network that is not timm's."""
+def _plain_config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
+    """Of the same keys those that say what goes in and out, for a network that is not timm's."""
     (example,) = example_inputs(small).values()
     return {
-        "architecture": facts.factory,
-        "num_classes": small.eval()(example).shape[-1],
-        "model_args": dict(facts.factory_kwargs),
+        "num_classes": call(small.eval(), example).shape[-1],
         "pretrained_cfg": {"input_size": list(example.shape[1:]), **facts.preprocessing},
     }
+
+
+def _class_of_transformers(small: nn.Module) -> str | None:
+    """The name of its class, where transformers can build the dense network again from its configuration alone."""
+    if not type(small).__module__.startswith("transformers.models."):
+        return None
+    config: Any = small.config
+    with torch.device("meta"):
+        stock: nn.Module = type(small)(config)
+    return type(small).__name__ if stock.state_dict().keys() == small.state_dict().keys() else None
+
+
+def _values_of_transformers(small: Any) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(small.config.to_json_string(use_diff=True))
+    return {name: value for name, value in values.items() if name not in ("dtype", "_name_or_path")}
+
+
+def _labels_of(small: Any) -> list[str] | None:
+    """The classes as the configuration names them; None where it does not."""
+    labels = [small.config.id2label[number] for number in range(small.config.num_labels)]
+    is_named = hasattr(small, "num_labels") and labels != [f"LABEL_{number}" for number in range(len(labels))]
+    return labels if is_named else None
 
 
 def _timm_config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
@@ -324,8 +351,8 @@ def _timm_config(small: nn.Module, facts: MemberFacts) -> dict[str, Any]:
     published = getattr(small, "pretrained_cfg", None)
     if published is None or "architecture" not in published:
         raise ValueError(
-            f"model: a {type(small).__name__} that timm.create_model has not made is not allowed; allowed: that, or "
-            "factory='my.module:make_model' with what makes the dense network; name it"
+            f"model: a {type(small).__name__} that timm.create_model has not made is not allowed; allowed: that, a "
+            "class of transformers, or factory='my.module:make_model' with what makes the dense network; name it"
         )
     network: Any = small
     given = get_model_input_config(small)
@@ -386,9 +413,10 @@ def _compare(folder: Path, small: nn.Module) -> float:
     (example,) = example_inputs(small).values()
     inputs = torch.randn(2, *example.shape[1:], generator=torch.Generator().manual_seed(0))
     was_training = small.training
-    expected = small.eval()(inputs.to(example.device, example.dtype)).cpu()
+    expected = call(small.eval(), inputs.to(example.device, example.dtype)).cpu()
     small.train(was_training)
-    difference = (loaded.to(example.dtype)(inputs.to(example.dtype)) - expected).abs().max() / expected.abs().max()
+    found = call(loaded.to(example.dtype), inputs.to(example.dtype))
+    difference = (found - expected).abs().max() / expected.abs().max()
     return _within_tolerance(float(difference), remedy)
 
 

@@ -14,6 +14,12 @@ from spp.structure.adapters.registry import adapter_for
 from spp.structure.pair import Pair
 from spp.structure.wrappers import uncompiled, unwrapped
 
+_CHECKPOINTING = {
+    "grad_checkpointing": "set_grad_checkpointing(False)",
+    "gradient_checkpointing": "gradient_checkpointing_disable()",
+}
+"""By the name of the flag, timm's and transformers', how it is turned off."""
+
 
 class Masks(dict[str, nn.Parameter]):
     """The masks by pair name.
@@ -168,12 +174,11 @@ class MaskedModel(nn.Module):
 
     def _refuse_checkpointing(self) -> None:
         # The recomputation runs in the backward pass, when the hooks are gone.
-        checkpointing = any(getattr(module, "grad_checkpointing", False) for module in self.model.modules())
-        if torch.is_grad_enabled() and checkpointing:
-            raise ValueError(
-                "grad_checkpointing: True is not allowed: must be False while masks are on;"
-                " use model.set_grad_checkpointing(False)"
-            )
+        if not torch.is_grad_enabled():
+            return
+        for name, remedy in _CHECKPOINTING.items():
+            if any(getattr(module, name, False) for module in self.model.modules()):
+                raise ValueError(f"{name}: True is not allowed: must be False while masks are on; use model.{remedy}")
 
 
 def _key(name: str) -> str:

@@ -1,6 +1,7 @@
 """Networks that were pruned by spp: their parts, and how one is loaded from its folder.
 
-A copy of this file lies in every folder that spp writes. It needs torch, timm and safetensors, and not spp:
+A copy of this file lies in every folder that spp writes. It needs torch, timm and safetensors, transformers where the
+network is one of transformers, and not spp:
 
     import modeling_spp                                   # with the folder on Python's path
     network = modeling_spp.load("FOLDER")                 # or
@@ -227,6 +228,59 @@ class CompactWindowAttention(WindowAttention):
         return bias.view(self.window_area, self.window_area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
 
 
+class CompactSeparateAttention(nn.Module):
+    """Attention of transformers with Linears for queries, keys and values, with fewer heads and with widths of its own.
+
+    Scores keep the scale of the full head. Without query-key channels all tokens weigh alike; without heads only the
+    output's bias is left.
+
+    Args:
+        source: attention whose four Linears have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__()
+        self.num_attention_heads, self.qk_width, self.v_width = num_heads, qk_width, v_width
+        self.scaling: float = source.scaling
+        self.attention_dropout: float = source.attention_dropout
+        self.q_proj: nn.Linear = source.q_proj
+        self.k_proj: nn.Linear = source.k_proj
+        self.v_proj: nn.Linear = source.v_proj
+        self.o_proj: nn.Linear = source.o_proj
+        self.training = source.training
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """Attend; hidden_states and the result are (batch, tokens, channels).
+
+        Args:
+            hidden_states: what is attended to.
+            attention_mask: (batch, 1, tokens, tokens): True where a token is seen, or numbers added to the scores.
+            kwargs: what else transformers hands to an attention; an encoder has no use for it.
+        """
+        if not self.num_attention_heads:
+            return self.o_proj(hidden_states[..., :0]), None
+        v = self._heads(self.v_proj, hidden_states, self.v_width)
+        if self.qk_width and self.v_width:
+            q, k = (self._heads(linear, hidden_states, self.qk_width) for linear in (self.q_proj, self.k_proj))
+            dropout = self.attention_dropout if self.training else 0.0
+            out = fused_attention(q, k, v, scale=self.scaling, mask=attention_mask, dropout=dropout)
+        else:
+            scores = apply_mask(scores_of(v[..., :0], v[..., :0], v, self.scaling), attention_mask, is_causal=False)
+            out = F.dropout(scores.softmax(dim=-1), self.attention_dropout, self.training) @ v
+        return self.o_proj(out.transpose(1, 2).flatten(2)), None
+
+    def _heads(self, linear: nn.Linear, hidden_states: Tensor, width: int) -> Tensor:
+        """(batch, heads, tokens, width)."""
+        shape = (*hidden_states.shape[:-1], self.num_attention_heads, width)
+        heads: Tensor = linear(hidden_states).view(shape).transpose(1, 2)
+        return heads
+
+
 class ShorterBlock(Block):
     """timm's Block that first drops tokens for good, the same positions of every image.
 
@@ -254,20 +308,30 @@ COMPACT_CLASSES: dict[type[nn.Module], Any] = {Attention: CompactAttention, Wind
 """What stands for which attention of timm, where its widths are no longer those of the stock class."""
 
 
+def is_separate(attention: Any) -> bool:
+    """Whether an attention has Linears for queries, keys and values, as those of transformers, and not one for all."""
+    return hasattr(attention, "q_proj")
+
+
 def attention_sizes(attention: Any) -> dict[str, Any]:
     """Number of heads, widths of a query-key and of a value head, and the factor of the scores, of any of these."""
-    width = attention.qkv.out_features // 3 // max(attention.num_heads, 1)
+    if is_separate(attention):
+        num_heads, scale = attention.num_attention_heads, attention.scaling
+        width = attention.q_proj.out_features // max(num_heads, 1)
+    else:
+        num_heads, scale = attention.num_heads, attention.scale
+        width = attention.qkv.out_features // 3 // max(num_heads, 1)
     return {
-        "num_heads": attention.num_heads,
+        "num_heads": num_heads,
         "qk_width": getattr(attention, "qk_width", width),
         "v_width": getattr(attention, "v_width", width),
-        "scale": float(attention.scale),
+        "scale": float(scale),
     }
 
 
 def numbers_of_heads(attention: Any) -> list[int]:
     """The numbers that the heads of an attention have in the network that no head had left, as far as it is known."""
-    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention.num_heads)))
+    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention_sizes(attention)["num_heads"])))
     return numbers
 
 
@@ -275,15 +339,21 @@ def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int
     """The attention for linears that are cut already: of the stock class where it can have these widths.
 
     Args:
-        attention: of timm, or one of those here; it is used up.
+        attention: of timm or transformers, or one of those here; it is used up.
         heads: ascending numbers of the heads that are left.
         qk_width: channels of a query or key head that are left.
         v_width: channels of a value head that are left.
     """
-    numbers, stock_width = numbers_of_heads(attention), getattr(attention, "head_dim", None)
+    numbers, stock_width = numbers_of_heads(attention), getattr(attention, "head_dim", 0)
     made: Any = attention
-    if type(attention) is Attention and len(heads) and qk_width == v_width == stock_width:
+    can_be_stock = len(heads) > 0 and qk_width == v_width == stock_width
+    if type(attention) is Attention and can_be_stock:
         made.num_heads, made.attn_dim = len(heads), len(heads) * stock_width
+    elif is_separate(attention):
+        if can_be_stock and not isinstance(attention, CompactSeparateAttention):
+            made.num_attention_heads = len(heads)  # its forward takes it from what the Linears put out
+        else:
+            made = CompactSeparateAttention(attention, len(heads), qk_width, v_width)
     else:
         compact_class = COMPACT_CLASSES.get(type(attention), type(attention))
         made = compact_class(attention, len(heads), qk_width, v_width)
@@ -341,8 +411,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     for name, sizes in config["spp"]["modules"].items():
         module: Any = network.get_submodule(name)
         if "hidden" in sizes:
-            _resize(module.fc1, num_outputs=sizes["hidden"])
-            _resize(module.fc2, num_inputs=sizes["hidden"])
+            _resize_mlp(module, sizes["hidden"])
         else:
             network.set_submodule(name, _resized_attention(module, **sizes))
     return network
@@ -356,7 +425,9 @@ def transform(config: Mapping[str, Any]) -> Any:
 
 
 def _dense_network(config: Mapping[str, Any]) -> nn.Module:
-    factory = config["spp"].get("factory")
+    own, factory = config["spp"], config["spp"].get("factory")
+    if "transformers" in own:
+        return _network_of_transformers(own["transformers"], config["model_args"])
     if factory is None:
         overlay = dict(config.get("pretrained_cfg", {}))
         network: nn.Module = timm.create_model(
@@ -375,7 +446,45 @@ def _dense_network(config: Mapping[str, Any]) -> nn.Module:
     return made
 
 
+def _network_of_transformers(name: str, values: Mapping[str, Any]) -> nn.Module:
+    try:
+        import transformers
+
+        made = getattr(transformers, name)
+        is_network = issubclass(made, transformers.PreTrainedModel)
+    except (ImportError, AttributeError, TypeError):
+        is_network = False
+    if not is_network:
+        raise ValueError(
+            f"config.json: its network is the {name!r} of transformers, which is not here; allowed: transformers 5; "
+            "pip install 'transformers>=5,<6'"
+        )
+    network: nn.Module = made(made.config_class.from_dict(dict(values)))
+    return network
+
+
+def _resize_mlp(mlp: Any, num_units: int) -> None:
+    firsts, second = mlp_parts(mlp)
+    for first in firsts:
+        _resize(mlp.get_submodule(first), num_outputs=num_units)
+    _resize(mlp.get_submodule(second), num_inputs=num_units)
+
+
+def mlp_parts(mlp: nn.Module) -> tuple[tuple[str, ...], str]:
+    """The names of the Linears that put out the hidden channels of an MLP, and of the one that takes them in."""
+    if hasattr(mlp, "down_proj"):
+        return ("gate_proj", "up_proj"), "down_proj"
+    return ("fc1",), "fc2"
+
+
 def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: int, scale: float) -> nn.Module:
+    if is_separate(attention):
+        for linear, width in ((attention.q_proj, qk_width), (attention.k_proj, qk_width), (attention.v_proj, v_width)):
+            _resize(linear, num_outputs=num_heads * width)
+        _resize(attention.o_proj, num_inputs=num_heads * v_width)
+        resized: Any = with_heads(attention, range(num_heads), qk_width, v_width)
+        resized.scaling = scale
+        return resized  # type: ignore[no-any-return]
     _resize(attention.qkv, num_outputs=num_heads * (2 * qk_width + v_width))
     _resize(attention.proj, num_inputs=num_heads * v_width)
     if hasattr(attention, "relative_position_bias_table"):
@@ -452,6 +561,7 @@ def _hugging_face_classes() -> dict[str, Any]:
         def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> Any:
             """Scores of the classes, (batch, classes), and the cross entropy where labels (batch,) are given."""
             logits = self.network(pixel_values)
+            logits = getattr(logits, "logits", logits)
             loss = None if labels is None else F.cross_entropy(logits, labels)
             return ImageClassifierOutput(loss=loss, logits=logits)
 

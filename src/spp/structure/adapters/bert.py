@@ -42,7 +42,7 @@ class BertAdapter(SeparateAdapter):
         )
     )
     attention_parts = AttentionParts("self.query", "self.key", "self.value", "output.dense")
-    mlp_parts = MlpParts("intermediate.dense", "output.dense")
+    mlp_parts = MlpParts(("intermediate.dense",), "output.dense")
 
     def example_inputs(self, model: Any) -> dict[str, Tensor]:
         device = next(model.parameters()).device

@@ -29,7 +29,7 @@ class ClipAdapter(SeparateAdapter):
         )
     )
     attention_parts = AttentionParts("q_proj", "k_proj", "v_proj", "out_proj")
-    mlp_parts = MlpParts("fc1", "fc2")
+    mlp_parts = MlpParts(("fc1",), "fc2")
 
     def example_inputs(self, model: Any) -> dict[str, Tensor]:
         weight = next(model.parameters())

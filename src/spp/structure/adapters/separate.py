@@ -26,9 +26,14 @@ class AttentionParts:
 
 @dataclass(frozen=True)
 class MlpParts:
-    """Dotted names, within the module of an MLP, of its two Linears."""
+    """Dotted names, within the module of an MLP, of its Linears.
 
-    first: str
+    Attributes:
+        firsts: those that put out the hidden channels; a gated MLP has two, whose outputs are multiplied.
+        second: the one that takes them in.
+    """
+
+    firsts: tuple[str, ...]
     second: str
 
 
@@ -52,7 +57,8 @@ class SeparateBlock:
         mlp: dotted name of its MLP.
         num_tokens: tokens of a sample that both see.
         streams: dotted names of the modules whose inputs are the residual stream that attention and MLP are added to;
-            None where their outputs are not added as they are.
+            None where their outputs are not added as they are, or scaled.
+        scales: dotted names of the parameters that scale their outputs before that; None: nothing does.
     """
 
     name: str
@@ -60,6 +66,7 @@ class SeparateBlock:
     mlp: str
     num_tokens: int
     streams: tuple[str, str] | None
+    scales: tuple[str, str] | None = None
 
 
 class SeparateAdapter(Adapter):
@@ -68,7 +75,7 @@ class SeparateAdapter(Adapter):
     Attributes:
         attention_parts: the Linears of an attention: one output row of query, key and value for each channel, head
             after head.
-        mlp_parts: the Linears of an MLP.
+        mlp_parts: the Linears of an MLP, where all have the same; else see `parts_of_mlp`.
     """
 
     attention_parts: ClassVar[AttentionParts]
@@ -77,6 +84,10 @@ class SeparateAdapter(Adapter):
     @abstractmethod
     def blocks(self, model: Any) -> Iterator[SeparateBlock]:
         """The blocks in forward order."""
+
+    def parts_of_mlp(self, mlp: nn.Module) -> MlpParts:
+        """The Linears of an MLP."""
+        return self.mlp_parts
 
     @abstractmethod
     def head_sizes(self, attention: Any) -> HeadSizes:
@@ -112,7 +123,7 @@ class SeparateAdapter(Adapter):
     def mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
-            return self._input_of(model, pair.module, self.mlp_parts.second)
+            return self._input_of(model, pair.module, self.parts_of_mlp(module).second)
         if pair.kind == "vo":
             return self._input_of(model, pair.module, self.attention_parts.output)
         sizes = self.head_sizes(module)
@@ -123,8 +134,10 @@ class SeparateAdapter(Adapter):
         target: Any = model.get_submodule(module)
         if "mlp" in kept:
             (units,) = kept["mlp"]
-            narrow.keep_rows(target.get_submodule(self.mlp_parts.first), units)
-            narrow.keep_columns(target.get_submodule(self.mlp_parts.second), units)
+            parts_of_mlp = self.parts_of_mlp(target)
+            for first in parts_of_mlp.firsts:
+                narrow.keep_rows(target.get_submodule(first), units)
+            narrow.keep_columns(target.get_submodule(parts_of_mlp.second), units)
             return
         parts, sizes = self.attention_parts, self.head_sizes(target)
         queries = kept.get("qk", [torch.arange(sizes.qk_width)] * sizes.num_heads)
@@ -142,7 +155,7 @@ class SeparateAdapter(Adapter):
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
             units = torch.arange(pair.size)[:, None]
-            rows, columns = [self.mlp_parts.first], self.mlp_parts.second
+            rows, columns = list(self.parts_of_mlp(module).firsts), self.parts_of_mlp(module).second
         else:
             parts, sizes = self.attention_parts, self.head_sizes(module)
             width = sizes.qk_width if pair.kind == "qk" else sizes.v_width
@@ -162,7 +175,9 @@ class SeparateAdapter(Adapter):
         block = next(block for block in self.blocks(model) if pair.module in (block.attention, block.mlp))
         if pair.kind == "qk" or block.streams is None:
             return None
-        return StreamPoint(block.streams[0 if pair.kind == "vo" else 1])
+        number = 0 if pair.kind == "vo" else 1
+        scale = None if block.scales is None else model.get_parameter(block.scales[number])
+        return StreamPoint(block.streams[number], scale)
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
         return self.logits_of(model, pair.module)
@@ -214,13 +229,14 @@ class SeparateAdapter(Adapter):
 
     def _mlp_pair(self, model: nn.Module, block: SeparateBlock) -> Pair:
         mlp: Any = model.get_submodule(block.mlp)
-        first, second = (mlp.get_submodule(name) for name in (self.mlp_parts.first, self.mlp_parts.second))
-        dims = first.in_features + second.out_features
+        parts = self.parts_of_mlp(mlp)
+        firsts, second = [mlp.get_submodule(name) for name in parts.firsts], mlp.get_submodule(parts.second)
+        dims = sum(first.in_features for first in firsts) + second.out_features
         return Pair(
             name=block.mlp,
             kind="mlp",
-            size=first.out_features,
-            params_per_unit=dims + _num_biases(first),
+            size=second.in_features,
+            params_per_unit=dims + _num_biases(*firsts),
             macs_per_unit=float(dims * block.num_tokens),
             module=block.mlp,
         )
@@ -230,9 +246,10 @@ class SeparateAdapter(Adapter):
         unknown = self.unknown_part(model, block)
         if unknown is not None:
             refuse(model, unknown)
-        attention, mlp = self.attention_parts, self.mlp_parts
+        attention, mlp = self.attention_parts, self.parts_of_mlp(model.get_submodule(block.mlp))
         names = [f"{block.attention}.{part}" for part in (attention.query, attention.key, attention.value)]
-        names += [f"{block.attention}.{attention.output}", f"{block.mlp}.{mlp.first}", f"{block.mlp}.{mlp.second}"]
+        names += [f"{block.attention}.{attention.output}"]
+        names += [f"{block.mlp}.{part}" for part in (*mlp.firsts, mlp.second)]
         for name in names:
             linear = model.get_submodule(name)
             if type(linear) is not nn.Linear:
