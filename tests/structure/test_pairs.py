@@ -172,7 +172,8 @@ def refusal(model: nn.Module) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"model: {type(model).__name__} ")
-    assert "SwinTransformer, VisionTransformer, VisionTransformerDistilled with plain attention" in message
+    for supported in ("SwinTransformer", "VisionTransformer", "VisionTransformerDistilled", "BertModel", "ViTModel"):
+        assert f" {supported}" in message
     assert "write an adapter" in message
     return message
 

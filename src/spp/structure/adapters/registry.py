@@ -48,13 +48,21 @@ def adapter_for(model: nn.Module) -> Adapter:
 
 def refuse(model: nn.Module, module: str) -> NoReturn:
     """Raise the one-line ValueError that names the model's class and the module that was not understood."""
-    supported = ", ".join(sorted(name.rpartition(".")[2] for name in _ADAPTERS))
+    supported = ", ".join(_supported())
     part = type(model.get_submodule(module)).__name__
     raise ValueError(
         f"model: {type(model).__name__} is not supported: {module or 'itself'} ({part}) was not understood;"
         f" supported are {supported} with plain attention and MLP blocks;"
         " for another architecture write an adapter (see spp/structure/adapters/adapter.py)"
     )
+
+
+def _supported() -> list[str]:
+    """The classes that adapters serve, of a module that has several the one with the shortest name."""
+    by_module: dict[str, str] = {}
+    for name in sorted(_ADAPTERS, key=len):
+        by_module.setdefault(name.rpartition(".")[0], name.rpartition(".")[2])
+    return sorted(by_module.values())
 
 
 def refuse_computed(model: nn.Module, module: str, weight: str) -> NoReturn:
