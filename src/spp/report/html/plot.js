@@ -141,7 +141,9 @@ function drawPlot(box, state, pinned) {
   const chart = makeChart(box, box.clientWidth < 520 ? 340 : 500, axes, `${metric.name} over size`);
   const largest = Math.max(...points.map((found) => memberCost(panel, found)));
   // The first in the legend is drawn last, so that it lies on top.
-  for (const found of [...shown].reverse()) drawSeries(chart, state, found, largest);
+  const apart = Math.min(3, 24 / shown.length); // pixels, so that the bars of several do not hide each other
+  const shiftOf = (found) => (found[0]?.series.published ? 0 : (shown.indexOf(found) - (shown.length - 1) / 2) * apart);
+  for (const found of [...shown].reverse()) drawSeries(chart, state, found, largest, shiftOf(found));
   for (const level of dense) drawDense(chart, metric, level);
   state.points = points;
   followPointer(chart, state, pinned);
@@ -160,11 +162,11 @@ function memberCost(panel, { members }) {
   return members?.length ? mean(members.map((member) => member[panel.cost] / member.num_members_of_search)) : 0;
 }
 
-function drawSeries(chart, state, found, largest) {
+function drawSeries(chart, state, found, largest, shift) {
   if (!found.length) return;
   const { series } = found[0];
   const group = coloured(svg("g", { class: "series", "data-series": series.label }), series.style);
-  const places = found.map(({ x, y }) => [chart.x(x), chart.y(y)]);
+  const places = found.map(({ x, y }) => [chart.x(x) + shift, chart.y(y)]);
   if (!series.published) group.append(line(series.style, places));
   found.forEach((point, index) => {
     const [x, y] = places[index];
