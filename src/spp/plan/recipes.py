@@ -144,6 +144,13 @@ class RecipeConfig(PassConfig):
     """Largest gradient norm; null: no clipping."""
     select: str = "best"
     """Weights kept at the end: best (by the task's headline metric on the validation split) or last."""
+    momentum_weight: float = later(0.0, neutral=0.0)
+    """Of retrieval, where weights train: weight, from 0 to 1, of what a moving average of the network thinks of each
+    match, beside the data; 0: there is no such average."""
+    momentum_decay: float = later(0.995, neutral=0.995)
+    """Decay of that average, per step."""
+    momentum_queue: int = later(0, neutral=0)
+    """Pairs of earlier batches, as that average embeds them, that a sample is compared with beside its batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +163,14 @@ class RecipeConfig(PassConfig):
         require(decay is None or 0 < decay < 1, "ema_decay", decay, "null or a number in (0, 1)", "use 0.99")
         require(norm is None or norm > 0, "clip_grad", norm, "null or a number above 0", "use 1")
         require(self.select in ("best", "last"), "select", self.select, "best, last", "use best")
+        self._check_momentum()
+
+    def _check_momentum(self) -> None:
+        weight, decay, queue = self.momentum_weight, self.momentum_decay, self.momentum_queue
+        require(0 <= weight <= 1, "momentum_weight", weight, "a number in [0, 1]", "use 0.4")
+        require(0 <= decay < 1, "momentum_decay", decay, "a number in [0, 1)", "use 0.995")
+        require(queue >= 0, "momentum_queue", queue, "0 or more", "use 4096")
+        require(queue == 0 or weight > 0, "momentum_queue", queue, "0 without a momentum_weight", "set both")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,6 +145,7 @@ def _check_recipe(setup: PointSetup, name: str, recipe: PassConfig, data: DataMo
             return
         task = _open_task(setup, data)
         task.training_loss(recipe)
+        task.check_momentum(getattr(recipe, "momentum_weight", 0.0))
         if recipe.distills:
             task.check_distillation()
     except ValueError as error:

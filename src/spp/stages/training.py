@@ -17,6 +17,7 @@ from spp.stages.distillation import Distillation
 from spp.stages.finite import NotFiniteError, first_layer, require_finite_numbers, tensors_of
 from spp.stages.fitting import LightningData, Trainable, run_fit
 from spp.structure.inputs import call
+from spp.tasks.momentum import MomentumLoss
 from spp.tasks.task import Batch, Evaluator, Task, TrainingLoss
 
 WARMUP_START_LR = 1e-6
@@ -192,8 +193,26 @@ class WeightTraining(TrainingPass):
         if self.ema is not None:
             self.ema.requires_grad_(False)
         self.evaluator: Evaluator = task.evaluator()
+        task.check_momentum(recipe.momentum_weight)
+        self.momentum: MomentumLoss | None = None
         self.kept: dict[str, Tensor] | None = None
         self.val_value = self.best_value = task.headline_metric.worst
+
+    def configure_model(self) -> None:
+        """Copy the weights as they are at the start, for a recipe with a moving average; checkpoints are read later."""
+        if self.recipe.momentum_weight and self.momentum is None:
+            num_steps = self._samples.steps_per_epoch
+            self.momentum = self.task.momentum_loss(self.trained_network(), self.recipe, num_steps)
+            self.moving_average = self.momentum.average
+
+    def loss_of_step(self) -> TrainingLoss:
+        """That of the recipe, against a moving average where it has one."""
+        return super().loss_of_step() if self.momentum is None else self.momentum
+
+    @property
+    def _samples(self) -> DataModule:
+        samples: LightningData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return samples.data
 
     @property
     def evaluated(self) -> nn.Module:
@@ -201,7 +220,9 @@ class WeightTraining(TrainingPass):
         return self.ema.module if self.ema is not None else self.model
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Update the moving average and the progress."""
+        """Update the moving averages and the progress."""
+        if self.momentum is not None:
+            self.momentum.after_step(self.trained_network())
         if self.ema is not None:
             self.ema.update(self.model)
         super().on_train_batch_end(outputs, batch, batch_idx)
@@ -268,8 +289,7 @@ class WeightTraining(TrainingPass):
 
     def cosine(self, optimizer: Optimizer, num_steps: int, warmup_epochs: float) -> CosineLRScheduler:
         """The learning rate over so many steps: up to the recipe's in a line, down to its smallest in a cosine."""
-        samples: LightningData = self.trainer.datamodule  # type: ignore[attr-defined]
-        warmup_steps = min(num_steps, round(warmup_epochs * samples.data.steps_per_epoch))
+        warmup_steps = min(num_steps, round(warmup_epochs * self._samples.steps_per_epoch))
         return CosineLRScheduler(
             optimizer,
             t_initial=max(1, num_steps - warmup_steps),

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.structure.inputs import Inputs
+from spp.tasks.momentum import MomentumLoss
 from spp.tasks.recall import recall
 from spp.tasks.task import HIGHER, Batch, Evaluator, Metric, Task, TrainingLoss, gather_over_devices
 
@@ -45,6 +46,9 @@ class Retrieval(Task):
             if value:
                 raise ValueError(f"{name}: {value} is not for retrieval; allowed: 0; leave it out")
         return ContrastiveLoss(recipe.input_noise)
+
+    def momentum_loss(self, network: nn.Module, recipe: Any, steps_per_epoch: int) -> MomentumLoss:
+        return MomentumLoss(self.training_loss(recipe), network, recipe, steps_per_epoch)
 
     def evaluator(self) -> "RecallEvaluator":
         return RecallEvaluator()

@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spp.data.facts import DataFacts
 from spp.structure.inputs import Inputs
+
+if TYPE_CHECKING:
+    from spp.tasks.momentum import MomentumLoss
 
 Batch = Any
 """What the data's loaders yield; only the task that the data are for knows its form."""
@@ -163,6 +166,19 @@ class Task(ABC):
         """
         if type(self).distillation_loss is Task.distillation_loss:
             raise ValueError(f"distill_weight: {self.name} does not learn from a teacher; allowed: 0; leave it out")
+
+    def momentum_loss(self, network: nn.Module, recipe: Any, steps_per_epoch: int) -> "MomentumLoss":
+        """The loss under a recipe with a momentum_weight, for tasks that have one; it copies the network."""
+        raise NotImplementedError
+
+    def check_momentum(self, weight: float) -> None:
+        """Refuse a momentum_weight, where the task has no such loss.
+
+        Raises:
+            ValueError: one line.
+        """
+        if weight and type(self).momentum_loss is Task.momentum_loss:
+            raise ValueError(f"momentum_weight: {weight} is not for {self.name}; allowed: 0; leave it out")
 
     def distillation_loss(self, outputs: Any, teacher_outputs: Any, temperature: float, kind: str) -> Tensor:
         """How far outputs are from a teacher's for the same inputs, mean over the samples; for tasks that can tell.
