@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import timm
 import torch
+from timm.layers import GluMlp, SwiGLU, SwiGLUPacked
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
@@ -38,6 +39,9 @@ SUPPORTED = {
     "DINOv2": partial(timm.create_model, "vit_small_patch14_dinov2", **SIZES),
     "layer scale": partial(VisionTransformer, **SIZES, init_values=0.5),
     "attention pooling": partial(VisionTransformer, **SIZES, global_pool="map", class_token=False),
+    "SwiGLU": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLU),
+    "SwiGLU in one map": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLUPacked),
+    "GLU, gate last": partial(VisionTransformer, **SIZES, mlp_layer=GluMlp),
     "Hugging Face ViT": partial(of_transformers, "ViT", "ForImageClassification"),
     "Hugging Face ViT without a head": partial(of_transformers, "ViT", "Model"),
     "Hugging Face DeiT": partial(of_transformers, "DeiT", "ForImageClassification"),

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import timm
 import torch
-from timm.layers import DiffAttention, GluMlp, SwiGLU
+from timm.layers import DiffAttention, GatedMlp, SwiGLU
 from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, VisionTransformer
 from torch import nn
 
@@ -159,8 +159,8 @@ REFUSED = {
     "scaled attention": ({"scale_attn_norm": True}, "blocks.0.attn.norm (LayerNorm)"),
     "scaled MLP": ({"scale_mlp_norm": True}, "blocks.0.mlp.norm (LayerNorm)"),
     "differential attention": ({"attn_layer": DiffAttention}, "blocks.0.attn (DiffAttention)"),
-    "GLU": ({"mlp_layer": GluMlp}, "blocks.0.mlp (GluMlp)"),
-    "SwiGLU": ({"mlp_layer": SwiGLU}, "blocks.0.mlp (SwiGLU)"),
+    "scaled SwiGLU": ({"mlp_layer": SwiGLU, "scale_mlp_norm": True}, "blocks.0.mlp.norm (LayerNorm)"),
+    "gMLP": ({"mlp_layer": GatedMlp}, "blocks.0.mlp (GatedMlp)"),
     "parallel": ({"block_fn": ParallelScalingBlock}, "blocks.0 (ParallelScalingBlock)"),
     "several parallel": ({"block_fn": ParallelThingsBlock}, "blocks.0 (ParallelThingsBlock)"),
 }

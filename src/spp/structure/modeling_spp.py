@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from timm.layers.attention import Attention
+from timm.layers.mlp import GluMlp
 from timm.models import is_model, register_model
 from timm.models.swin_transformer import WindowAttention, get_relative_position_index
 from timm.models.vision_transformer import Block
@@ -466,15 +467,21 @@ def _network_of_transformers(name: str, values: Mapping[str, Any]) -> nn.Module:
 def _resize_mlp(mlp: Any, num_units: int) -> None:
     firsts, second = mlp_parts(mlp)
     for first in firsts:
-        _resize(mlp.get_submodule(first), num_outputs=num_units)
+        _resize(mlp.get_submodule(first), num_outputs=num_units * rows_per_unit(mlp))
     _resize(mlp.get_submodule(second), num_inputs=num_units)
 
 
 def mlp_parts(mlp: nn.Module) -> tuple[tuple[str, ...], str]:
     """The names of the Linears that put out the hidden channels of an MLP, and of the one that takes them in."""
-    if hasattr(mlp, "down_proj"):
-        return ("gate_proj", "up_proj"), "down_proj"
-    return ("fc1",), "fc2"
+    known = {"down_proj": ("gate_proj", "up_proj"), "fc2": ("fc1",), "3": ("0",)}
+    if hasattr(mlp, "fc1_g"):
+        return ("fc1_g", "fc1_x"), "fc2"
+    return next((firsts, second) for second, firsts in known.items() if hasattr(mlp, second))
+
+
+def rows_per_unit(mlp: nn.Module) -> int:
+    """How many rows each first map of an MLP has for a hidden channel: 2 where one holds the gate as well."""
+    return 2 if isinstance(mlp, GluMlp) else 1
 
 
 def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: int, scale: float) -> nn.Module:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint
+from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.separate import AttentionParts, HeadSizes, MlpParts, SeparateAdapter, SeparateBlock
+from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
 from spp.structure.bert_attention import CompactBertSelfAttention, head_sizes, kept_heads, with_heads
 from spp.structure.pair import Pair
 

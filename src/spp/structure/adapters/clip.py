@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import Tower
+from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.separate import AttentionParts, HeadSizes, MlpParts, SeparateAdapter, SeparateBlock
+from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
 
 _MODULE = "transformers.models.clip.modeling_clip"
 _ENCODERS = {"vision": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}

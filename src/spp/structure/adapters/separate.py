@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spp.structure import narrow
 from spp.structure.adapters.adapter import Adapter, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
+from spp.structure.adapters.mlp import MlpParts, mlp_pair, mlp_units, shrink_mlp
 from spp.structure.adapters.registry import refuse, refuse_computed
 from spp.structure.pair import Pair
 
@@ -22,19 +23,6 @@ class AttentionParts:
     key: str
     value: str
     output: str
-
-
-@dataclass(frozen=True)
-class MlpParts:
-    """Dotted names, within the module of an MLP, of its Linears.
-
-    Attributes:
-        firsts: those that put out the hidden channels; a gated MLP has two, whose outputs are multiplied.
-        second: the one that takes them in.
-    """
-
-    firsts: tuple[str, ...]
-    second: str
 
 
 @dataclass(frozen=True)
@@ -134,10 +122,7 @@ class SeparateAdapter(Adapter):
         target: Any = model.get_submodule(module)
         if "mlp" in kept:
             (units,) = kept["mlp"]
-            parts_of_mlp = self.parts_of_mlp(target)
-            for first in parts_of_mlp.firsts:
-                narrow.keep_rows(target.get_submodule(first), units)
-            narrow.keep_columns(target.get_submodule(parts_of_mlp.second), units)
+            shrink_mlp(target, self.parts_of_mlp(target), units)
             return
         parts, sizes = self.attention_parts, self.head_sizes(target)
         queries = kept.get("qk", [torch.arange(sizes.qk_width)] * sizes.num_heads)
@@ -154,20 +139,18 @@ class SeparateAdapter(Adapter):
     def unit_weights(self, model: nn.Module, pair: Pair) -> list[UnitWeights]:
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
-            units = torch.arange(pair.size)[:, None]
-            rows, columns = list(self.parts_of_mlp(module).firsts), self.parts_of_mlp(module).second
+            found = mlp_units(module, self.parts_of_mlp(module))
         else:
             parts, sizes = self.attention_parts, self.head_sizes(module)
             width = sizes.qk_width if pair.kind == "qk" else sizes.v_width
             channels = torch.arange(sizes.num_heads * width)
             units = channels[:, None] if pair.per_head else channels.view(sizes.num_heads, width).T
             rows = [parts.query, parts.key] if pair.kind == "qk" else [parts.value]
-            columns = "" if pair.kind == "qk" else parts.output
-        found = [(f"{name}.{part}", 0) for name in rows for part in ("weight", "bias")]
-        found += [(f"{columns}.weight", 1)] if columns else []
+            found = [(f"{name}.{part}", 0, units) for name in rows for part in ("weight", "bias")]
+            found += [(f"{parts.output}.weight", 1, units)] if pair.kind == "vo" else []
         return [
             UnitWeights(f"{pair.module}.{name}", parameter, dim, units)
-            for name, dim in found
+            for name, dim, units in found
             if (parameter := _attribute(module, name)) is not None
         ]
 
@@ -228,18 +211,8 @@ class SeparateAdapter(Adapter):
         ]
 
     def _mlp_pair(self, model: nn.Module, block: SeparateBlock) -> Pair:
-        mlp: Any = model.get_submodule(block.mlp)
-        parts = self.parts_of_mlp(mlp)
-        firsts, second = [mlp.get_submodule(name) for name in parts.firsts], mlp.get_submodule(parts.second)
-        dims = sum(first.in_features for first in firsts) + second.out_features
-        return Pair(
-            name=block.mlp,
-            kind="mlp",
-            size=second.in_features,
-            params_per_unit=dims + _num_biases(*firsts),
-            macs_per_unit=float(dims * block.num_tokens),
-            module=block.mlp,
-        )
+        mlp = model.get_submodule(block.mlp)
+        return mlp_pair(block.mlp, block.mlp, mlp, self.parts_of_mlp(mlp), block.num_tokens)
 
     def _check(self, model: nn.Module, block: SeparateBlock) -> None:
         """Refuse the first part of a block that could mix units or is not a plain Linear."""

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 from timm.layers.drop import DropPath, calculate_drop_path_rates
-from timm.layers.mlp import Mlp
+from timm.layers.mlp import GluMlp, Mlp, SwiGLU
 from torch import Tensor, nn
 
 from spp.structure import narrow
 from spp.structure.adapters.adapter import Adapter, HiddenPoint, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
+from spp.structure.adapters.mlp import mlp_pair, mlp_units, parts_of, shrink_mlp
 from spp.structure.adapters.registry import refuse, refuse_computed
 from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, with_heads
 from spp.structure.pair import Pair
@@ -39,13 +40,21 @@ class TimmAdapter(Adapter):
         block_classes: block classes whose forward is known to call `attn` and `mlp` between residuals.
         attention_classes: attention classes with `num_heads`, `qkv` (first all queries, then keys, then
             values) and `proj`, which COMPACT_CLASSES of modeling_spp.py knows.
-        pre_norm_classes: those of the block classes that add the output of `attn` and `mlp`, scaled at most, to what
-            `norm1` and `norm2` see.
+        pre_norm_classes: those of the block classes that add the output of attention and MLP, scaled at most, to what
+            the norms before them see.
+        mlp_classes: MLP classes whose Linears modeling_spp.py knows.
+        attention_name: what a block calls its attention.
+        mlp_name: what it calls its MLP.
+        norm_names: what it calls the norms before attention and MLP.
     """
 
     block_classes: ClassVar[tuple[type[nn.Module], ...]]
     attention_classes: ClassVar[tuple[type[nn.Module], ...]]
     pre_norm_classes: ClassVar[tuple[type[nn.Module], ...]]
+    mlp_classes: ClassVar[tuple[type[nn.Module], ...]] = (Mlp, GluMlp, SwiGLU)
+    attention_name: ClassVar[str] = "attn"
+    mlp_name: ClassVar[str] = "mlp"
+    norm_names: ClassVar[tuple[str, str]] = ("norm1", "norm2")
 
     @abstractmethod
     def blocks(self, model: Any) -> Iterator[tuple[str, BlockSize]]:
@@ -68,23 +77,26 @@ class TimmAdapter(Adapter):
         pairs: list[Pair] = []
         for name, size in self.blocks(model):
             self._check(model, name)
-            attention, mlp = f"{name}.attn", f"{name}.mlp"
+            attention, mlp = f"{name}.{self.attention_name}", f"{name}.{self.mlp_name}"
             pairs += self._attention_pairs(attention, model.get_submodule(attention), size, per_head)
-            pairs.append(_mlp_pair(mlp, model.get_submodule(mlp), size))
+            module = model.get_submodule(mlp)
+            pairs.append(mlp_pair(mlp, mlp, module, parts_of(module), size.num_tokens))
         return [pair for pair in pairs if pair.size > 0]
 
     def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
         sizes: dict[str, dict[str, Any]] = {}
         for name, _ in self.blocks(model):
-            block: Any = model.get_submodule(name)
-            sizes[f"{name}.attn"] = attention_sizes(block.attn)
-            sizes[f"{name}.mlp"] = {"hidden": block.mlp.fc1.out_features}
+            attention, mlp = f"{name}.{self.attention_name}", f"{name}.{self.mlp_name}"
+            sizes[attention] = attention_sizes(model.get_submodule(attention))
+            second: Any = model.get_submodule(f"{mlp}.{parts_of(model.get_submodule(mlp)).second}")
+            sizes[mlp] = {"hidden": second.in_features}
         return sizes
 
     def mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
-            return MaskPoint(f"{pair.module}.fc2", "input", module.fc2.in_features)
+            second = parts_of(module).second
+            return MaskPoint(f"{pair.module}.{second}", "input", module.get_submodule(second).in_features)
         if pair.kind == "vo":
             return MaskPoint(f"{pair.module}.proj", "input", module.proj.in_features)
         return MaskPoint(f"{pair.module}.qkv", "output", module.num_heads * self._head_widths(module)[0])
@@ -92,7 +104,10 @@ class TimmAdapter(Adapter):
     def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
-            return MaskPoint(f"{pair.module}.fc1", "output", module.fc1.out_features)
+            if isinstance(module, GluMlp | SwiGLU):
+                return super().first_mask_point(model, pair)
+            (first,) = parts_of(module).firsts
+            return MaskPoint(f"{pair.module}.{first}", "output", module.get_submodule(first).out_features)
         point = self.mask_point(model, pair)
         return point if pair.kind == "vo" else replace(point, num_copies=2)
 
@@ -104,16 +119,14 @@ class TimmAdapter(Adapter):
         target: Any = model.get_submodule(module)
         if "mlp" in kept:
             (units,) = kept["mlp"]
-            narrow.keep_rows(target.fc1, units)
-            narrow.keep_columns(target.fc2, units)
+            shrink_mlp(target, parts_of(target), units)
         else:
             model.set_submodule(module, self._compact_attention(target, kept))
 
     def unit_weights(self, model: nn.Module, pair: Pair) -> list[UnitWeights]:
         module: Any = model.get_submodule(pair.module)
         if pair.kind == "mlp":
-            units = torch.arange(pair.size)[:, None]
-            parts = [("fc1.weight", 0, units), ("fc1.bias", 0, units), ("fc2.weight", 1, units)]
+            parts = mlp_units(module, parts_of(module))
         else:
             heads, (qk_width, v_width) = module.num_heads, self._head_widths(module)
             width = qk_width if pair.kind == "qk" else v_width
@@ -135,10 +148,10 @@ class TimmAdapter(Adapter):
         block: Any = model.get_submodule(name)
         if pair.kind == "qk" or not isinstance(block, self.pre_norm_classes):
             return None
-        number = 1 if part == "attn" else 2
-        scale = getattr(getattr(block, f"ls{number}", None), "gamma", None)
-        arrange = self.attention_layout(block) if part == "attn" else None
-        return StreamPoint(f"{name}.norm{number}", scale, arrange)
+        number = 0 if part == self.attention_name else 1
+        scale = getattr(getattr(block, f"ls{number + 1}", None), "gamma", None)
+        arrange = self.attention_layout(block) if part == self.attention_name else None
+        return StreamPoint(f"{name}.{self.norm_names[number]}", scale, arrange)
 
     def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
         names = [name for name, _ in self.blocks(model)]
@@ -213,37 +226,31 @@ class TimmAdapter(Adapter):
         block: Any = model.get_submodule(name)
         if type(block) not in self.block_classes:
             refuse(model, name)
-        if type(block.attn) not in (*self.attention_classes, *map(COMPACT_CLASSES.get, self.attention_classes)):
-            refuse(model, f"{name}.attn")
-        if type(block.mlp) is not Mlp:
-            refuse(model, f"{name}.mlp")
-        for part in ("attn.q_norm", "attn.k_norm", "attn.norm", "attn.gate", "mlp.norm"):
-            module = _part(block, part)
+        attention, mlp = f"{name}.{self.attention_name}", f"{name}.{self.mlp_name}"
+        known = (*self.attention_classes, *map(COMPACT_CLASSES.get, self.attention_classes))
+        for part, classes in ((attention, known), (mlp, self.mlp_classes)):
+            if type(model.get_submodule(part)) not in classes:
+                refuse(model, part)
+        mixing = [f"{attention}.{part}" for part in ("q_norm", "k_norm", "norm", "gate")] + [f"{mlp}.norm"]
+        for part in mixing:
+            module = _part(model, part)
             if module is not None and not isinstance(module, nn.Identity):
-                refuse(model, f"{name}.{part}")
-        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-            linear = _part(block, part)
+                refuse(model, part)
+        parts = parts_of(model.get_submodule(mlp))
+        linears = [
+            f"{attention}.qkv",
+            f"{attention}.proj",
+            *(f"{mlp}.{part}" for part in (*parts.firsts, parts.second)),
+        ]
+        for part in linears:
+            linear = _part(model, part)
             if type(linear) is not nn.Linear:
-                refuse(model, f"{name}.{part}")
+                refuse(model, part)
             for weight in ("weight", "bias"):
                 if not isinstance(getattr(linear, weight), nn.Parameter | None):
-                    refuse_computed(model, f"{name}.{part}", weight)
+                    refuse_computed(model, part, weight)
 
 
-def _mlp_pair(name: str, mlp: Any, size: BlockSize) -> Pair:
-    dims = mlp.fc1.in_features + mlp.fc2.out_features
-    return Pair(
-        name=name,
-        kind="mlp",
-        size=mlp.fc1.out_features,
-        params_per_unit=dims + int(mlp.fc1.bias is not None),
-        macs_per_unit=float(dims * size.num_tokens),
-        num_heads=1,
-        per_head=False,
-        module=name,
-    )
-
-
-def _part(block: nn.Module, path: str) -> Any:
-    owner, _, name = path.partition(".")
-    return getattr(getattr(block, owner), name, None)
+def _part(module: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(owner), name, None)

@@ -8,12 +8,12 @@ from timm.layers.drop import DropPath, calculate_drop_path_rates
 from torch import Tensor, nn
 
 from spp.structure.adapters.adapter import HiddenPoint
+from spp.structure.adapters.mlp import MlpParts, parts_of
 from spp.structure.adapters.registry import refuse, register
-from spp.structure.adapters.separate import AttentionParts, HeadSizes, MlpParts, SeparateAdapter, SeparateBlock
+from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
 from spp.structure.modeling_spp import (
     CompactSeparateAttention,
     attention_sizes,
-    mlp_parts,
     numbers_of_heads,
     with_heads,
 )
@@ -61,7 +61,7 @@ class TransformersVitAdapter(SeparateAdapter):
             )
 
     def parts_of_mlp(self, mlp: nn.Module) -> MlpParts:
-        return MlpParts(*mlp_parts(mlp))
+        return parts_of(mlp)
 
     def set_drop_path(self, model: nn.Module, rate: float) -> None:
         layers: list[Any] = [model.get_submodule(block.name) for block in self.blocks(model)]
