@@ -1,10 +1,12 @@
 """The whole way of networks that people bring: saved, loaded where spp is not, and run as ONNX."""
 
+import sys
 from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torchvision.models.vision_transformer import VisionTransformer
 
 import spp
 from spp.deploy.export import export
@@ -19,7 +21,12 @@ def of_transformers(family, **values):
     return getattr(transformers, f"{family}ForImageClassification")(config)
 
 
+def of_torchvision():
+    return VisionTransformer(16, 8, 1, 2, 16, 24, num_classes=3)
+
+
 NETWORKS = {
+    "torchvision": of_torchvision,
     "Hugging Face ViT": partial(of_transformers, "ViT", intermediate_size=24),
     "Hugging Face DINOv2": partial(of_transformers, "Dinov2WithRegisters"),
     "Hugging Face DINOv2, SwiGLU": partial(of_transformers, "Dinov2", use_swiglu_ffn=True),
@@ -36,7 +43,14 @@ for folder in sys.argv[1:]:
     save_file({"scores": getattr(scores, "logits", scores)}, Path(folder) / "scores.safetensors")
 assert "spp" not in sys.modules
 """
-EXPORTED = ("Hugging Face ViT",)
+EXPORTED = ("Hugging Face ViT", "torchvision")
+FACTORIES = {"torchvision": "my_nets:make_model"}
+MY_NETS = """
+from torchvision.models.vision_transformer import VisionTransformer
+
+def make_model():
+    return VisionTransformer(16, 8, 1, 2, 16, 24, num_classes=3)
+"""
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 
 
@@ -51,13 +65,22 @@ def pruned(name):
     return model, {pair.name: torch.rand(pair.size, generator=generator) < 0.6 for pair in spp.find_pairs(model)}
 
 
+@pytest.fixture
+def my_nets(tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(MY_NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    yield
+    sys.modules.pop("my_nets", None)
+
+
 @torch.no_grad()
-def test_the_folders_load_where_spp_is_not(tmp_path, run_without_spp):
+def test_the_folders_load_where_spp_is_not(tmp_path, run_without_spp, my_nets):
     save_file({"images": IMAGES}, tmp_path / "images.safetensors")
     expected = {}
     for number, name in enumerate(NETWORKS):
         model, masks = pruned(name)
-        folder = spp.save_member(model, masks, tmp_path / str(number))
+        folder = spp.save_member(model, masks, tmp_path / str(number), factory=FACTORIES.get(name))
         expected[folder] = call(spp.compact(model, masks), IMAGES)
         assert expected[folder].std() > 0.01
         torch.testing.assert_close(call(spp.load(folder), IMAGES), expected[folder], rtol=1e-5, atol=1e-5)
@@ -79,7 +102,7 @@ def test_transformers_takes_the_folder_by_its_own_code(tmp_path):
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_they_run_as_onnx(name, tmp_path):
+def test_they_run_as_onnx(name, tmp_path, my_nets):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; install the extra onnx")
-    folder = spp.save_member(*pruned(name), tmp_path / "small")
+    folder = spp.save_member(*pruned(name), tmp_path / "small", factory=FACTORIES.get(name))
     assert export(folder, "onnx", tmp_path / "small.onnx").difference < 1e-5

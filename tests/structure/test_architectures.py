@@ -8,6 +8,7 @@ import torch
 from timm.layers import GluMlp, SwiGLU, SwiGLUPacked
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
+from torchvision.models.vision_transformer import ConvStemConfig
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
 from spp.structure.compact import compact, shrink_like, widths_of
@@ -42,6 +43,10 @@ SUPPORTED = {
     "SwiGLU": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLU),
     "SwiGLU in one map": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLUPacked),
     "GLU, gate last": partial(VisionTransformer, **SIZES, mlp_layer=GluMlp),
+    "torchvision": partial(TorchvisionTransformer, 16, 8, 2, 2, 16, 24, num_classes=5),
+    "torchvision, convolutional stem": partial(
+        TorchvisionTransformer, 16, 8, 2, 2, 16, 24, conv_stem_configs=[ConvStemConfig(8, 8, 8)]
+    ),
     "Hugging Face ViT": partial(of_transformers, "ViT", "ForImageClassification"),
     "Hugging Face ViT without a head": partial(of_transformers, "ViT", "Model"),
     "Hugging Face DeiT": partial(of_transformers, "DeiT", "ForImageClassification"),
@@ -59,7 +64,6 @@ REFUSED = {
         "layers.0 (SwinTransformerV2Stage)",
     ),
     "qk-norm": (partial(VisionTransformer, **SIZES, qk_norm=True), "blocks.0.attn.q_norm (LayerNorm)"),
-    "torchvision": (partial(TorchvisionTransformer, 16, 8, 1, 2, 16, 24), "encoder (Encoder)"),
 }
 REFUSED_OF_TRANSFORMERS = {
     "DINOv3": ("DINOv3ViTModel", "DINOv3ViTConfig", OF_TRANSFORMERS, "embeddings (DINOv3ViTEmbeddings)"),
@@ -154,6 +158,29 @@ def test_cost_of_supported_ones_falls_as_it_is_said(name, random_masks):
             for part in unit_weights(model, pair)
         )
         assert numbers == pair.params_per_unit
+
+
+def test_an_attention_of_torch_stays_what_it_was_where_it_is_looked_into():
+    model = built("torchvision")
+    parameters, state = list(model.parameters()), {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected = model(images())
+    find_pairs(model)
+    assert all(after is before for after, before in zip(model.parameters(), parameters, strict=True))
+    assert model.state_dict().keys() == state.keys()
+    with torch.no_grad():
+        torch.testing.assert_close(model(images()), expected, atol=1e-6, rtol=1e-5)
+    other = SUPPORTED["torchvision"]()
+    other.load_state_dict(model.state_dict())
+    model.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(other.eval()(images()), model(images()), atol=1e-6, rtol=1e-5)
+
+
+def test_an_attention_of_torch_that_torchvision_does_not_build_is_refused():
+    model = SUPPORTED["torchvision"]()
+    model.encoder.layers[1].self_attention = torch.nn.MultiheadAttention(16, 2, batch_first=True, add_bias_kv=True)
+    assert_refused(model, "encoder.layers.encoder_layer_1.self_attention (MultiheadAttention)")
 
 
 def assert_refused(model, culprit):

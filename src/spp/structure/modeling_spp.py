@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import timm
@@ -229,6 +230,64 @@ class CompactWindowAttention(WindowAttention):
         return bias.view(self.window_area, self.window_area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
 
 
+class CompactMultiheadAttention(CompactAttention):
+    """torch's nn.MultiheadAttention as torchvision calls it, of tokens to themselves, with Linears that can be cut.
+
+    Its weights are called as torch calls them in `state_dict`, so that what has all its channels loads into either.
+
+    Args:
+        source: nn.MultiheadAttention of the widths it was built with, or one of these whose Linears have these sizes
+            already; its parameters are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        if isinstance(source, nn.MultiheadAttention):
+            head_width: int = source.head_dim
+            parts: dict[str, Any] = {
+                "scale": head_width**-0.5,
+                "qkv": _linear_of(source.in_proj_weight, source.in_proj_bias),
+                "proj": _linear_of(source.out_proj.weight, source.out_proj.bias),
+                "attn_drop": nn.Dropout(source.dropout),
+            }
+            source = SimpleNamespace(**parts, fused_attn=True, proj_drop=nn.Identity(), training=source.training)
+        super().__init__(source, num_heads, qk_width, v_width)
+        self.register_state_dict_post_hook(_with_torchs_names)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_without_torchs_names)  # type: ignore[no-untyped-call]
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Attend; query, key and value are the same (batch, tokens, channels), and so is the result."""
+        return super().forward(query), None
+
+
+_TORCHS_NAMES = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias"} | {
+    f"proj.{kind}": f"out_proj.{kind}" for kind in ("weight", "bias")
+}
+
+
+def _with_torchs_names(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for own, name in _TORCHS_NAMES.items():
+        if prefix + own in state:
+            state[prefix + name] = state.pop(prefix + own)
+
+
+def _without_torchs_names(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    for own, name in _TORCHS_NAMES.items():
+        if prefix + name in state:
+            state[prefix + own] = state.pop(prefix + name)
+
+
+def _linear_of(weight: Any, bias: Any) -> nn.Linear:
+    """A Linear of these parameters."""
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    made.weight = weight
+    if bias is not None:
+        made.bias = bias
+    return made
+
+
 class CompactSeparateAttention(nn.Module):
     """Attention of transformers with Linears for queries, keys and values, with fewer heads and with widths of its own.
 
@@ -305,7 +364,10 @@ class ShorterBlock(Block):
         return out
 
 
-COMPACT_CLASSES: dict[type[nn.Module], Any] = {Attention: CompactAttention, WindowAttention: CompactWindowAttention}
+COMPACT_CLASSES: dict[type[nn.Module], Any] = {
+    Attention: CompactAttention,
+    WindowAttention: CompactWindowAttention,
+}
 """What stands for which attention of timm, where its widths are no longer those of the stock class."""
 
 
@@ -319,6 +381,9 @@ def attention_sizes(attention: Any) -> dict[str, Any]:
     if is_separate(attention):
         num_heads, scale = attention.num_attention_heads, attention.scaling
         width = attention.q_proj.out_features // max(num_heads, 1)
+    elif isinstance(attention, nn.MultiheadAttention):
+        num_heads, width = attention.num_heads, attention.head_dim
+        scale = width**-0.5
     else:
         num_heads, scale = attention.num_heads, attention.scale
         width = attention.qkv.out_features // 3 // max(num_heads, 1)
@@ -360,6 +425,12 @@ def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int
         made = compact_class(attention, len(heads), qk_width, v_width)
     made.kept_heads = [numbers[head] for head in heads]
     return made  # type: ignore[no-any-return]
+
+
+def opened(attention: nn.MultiheadAttention) -> CompactMultiheadAttention:
+    """An equal attention of the same parameters whose maps are modules, where torch's own has none that it calls."""
+    width: int = attention.head_dim
+    return CompactMultiheadAttention(attention, attention.num_heads, width, width)
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -492,6 +563,8 @@ def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: i
         resized: Any = with_heads(attention, range(num_heads), qk_width, v_width)
         resized.scaling = scale
         return resized  # type: ignore[no-any-return]
+    if isinstance(attention, nn.MultiheadAttention):
+        attention = opened(attention)
     _resize(attention.qkv, num_outputs=num_heads * (2 * qk_width + v_width))
     _resize(attention.proj, num_inputs=num_heads * v_width)
     if hasattr(attention, "relative_position_bias_table"):
