@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+import spp
 from spp.cli.main import main
 from spp.stages.member import load_member
 from spp.store.store import Store
-from spp.structure.find import find_pairs
+from spp.structure.find import example_inputs, find_pairs
 
 pytest.importorskip("transformers", reason="transformers is not installed; install the extra llm")
 
@@ -52,6 +53,16 @@ def test_a_member_is_built_again_from_its_file(root):
     (file,) = Store(root).artifacts_dir("prune", summary.parent.name).glob("member_*.safetensors")
     (dense,) = summaries(root, "dense")
     assert find_pairs(load_member(file))[0].model_cost.macs < 0.6 * dense["macs"]
+
+
+def test_a_member_is_extracted_into_a_folder(root, tmp_path, capsys):
+    words = ["--macs", "0.6", "--no-measure", "--out", str(tmp_path / "small"), f"paths.store={root}"]
+    assert main(["extract", str(Store(root).latest()), *words]) == 0
+    network = spp.load(tmp_path / "small")
+    (dense,) = summaries(root, "dense")
+    assert spp.count_cost(network, example_inputs(network)).macs <= 0.6 * dense["macs"]
+    assert list(network.config.id2label.values()) == dense["architecture"]["samples"]["class_names"]
+    assert "tokenizer: words of the training texts" in (tmp_path / "small" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("method", ["dsp", "upop", "leap", "taylor"])

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from spp.deploy.clip_folder import towers_of
 from spp.deploy.export import onnx_session, write_onnx
 from spp.deploy.named import NamedNetwork, open_network
 from spp.deploy.quantize import quantize
 from spp.deploy.timing import Circumstances, samples_like, time_calls
+from spp.deploy.transformers_folder import towers_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs
 from spp.structure.inputs import Inputs, call

@@ -19,7 +19,7 @@ from timm.models import get_model_args, get_model_input_config
 from torch import Tensor, nn
 
 from spp import __version__
-from spp.deploy import clip_folder
+from spp.deploy import transformers_folder
 from spp.deploy.card import MeasuredValue, model_card
 from spp.deploy.llama_folder import is_llama_folder, largest_difference, llama_in, load_llama, write_llama
 from spp.factory import find_own
@@ -91,7 +91,7 @@ def save_member(model: nn.Module, /, *where: Any, force: bool = False, **facts: 
 
     Args:
         model: a compact network; or, with masks, the dense one, which is left unchanged. One of timm, of transformers
-            (ViT, DeiT, DINOv2, CLIP, Llama), or of a factory.
+            (ViT, DeiT, DINOv2, CLIP, BERT, Llama), or of a factory.
         where: the masks, if the network is dense, and the folder.
         force: take the place of a folder that holds another member.
         facts: fields of `MemberFacts`. Without preprocessing it is what timm says of the network.
@@ -163,7 +163,7 @@ def load(where: str | Path, *, runtime: Mapping[str, Any] | None = None) -> nn.M
     if where.is_file() or (where / MEMBER_FILE).is_file():
         return load_member(where, runtime=runtime)
     check_folder(where)
-    if clip_folder.is_clip_folder(where):
+    if transformers_folder.is_transformers_folder(where):
         from spp.structure import modeling_transformers
 
         return modeling_transformers.load(where)
@@ -251,14 +251,15 @@ def refuse_used(folder: Path, force: bool) -> None:
 
 
 def _write(folder: Path, small: nn.Module, facts: MemberFacts) -> None:
-    if clip_folder.is_clip(small):
-        names = clip_folder.write(folder, small)
+    if transformers_folder.is_written(small):
+        names = transformers_folder.write(folder, small, facts.class_names)
         origin = _write_origin(folder, small, facts, names)
-        (folder / CARD_FILE).write_text(clip_folder.card(origin, facts.measured, facts.licence), encoding="utf-8")
+        card = transformers_folder.card(small, origin, facts.measured, facts.licence, facts.preprocessing)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
         return
+    config = _config(small, facts)  # first: it refuses what cannot be built again
     weights = {name: value.detach().cpu().contiguous() for name, value in small.state_dict().items()}
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    config = _config(small, facts)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     shutil.copyfile(str(modeling_spp.__file__), folder / MODELING_FILE)
     origin = _write_origin(folder, small, facts, (WEIGHTS_FILE, CONFIG_FILE, MODELING_FILE))
@@ -403,8 +404,9 @@ def _compare(folder: Path, small: nn.Module) -> float:
     Raises:
         ValueError: one line, if it is not the same network.
     """
-    if clip_folder.is_clip(small):
-        return _within_tolerance(clip_folder.difference(folder, small), "keep its configuration as transformers has it")
+    if transformers_folder.is_written(small):
+        difference = transformers_folder.difference(folder, small)
+        return _within_tolerance(difference, "keep its configuration as transformers has it")
     remedy = "build it by timm.create_model with all its arguments, or give factory="
     try:
         loaded = modeling_spp.load(folder)

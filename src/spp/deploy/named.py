@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from spp.deploy import clip_folder
+from spp.deploy import transformers_folder
 from spp.deploy.folder import ORIGIN_FILE, load, read_origin
 from spp.factory import call_factory, find_factory, load_factory
 from spp.models.pretrained import require_transformers
@@ -74,10 +74,10 @@ def _member(folder: Path) -> NamedNetwork:
     name, network = folder.name or folder.resolve().name, load(folder)
     known = read_origin(folder) if (folder / ORIGIN_FILE).is_file() else {}
     origin: dict[str, Any] = {fact: known[fact] for fact in ("method", "budget") if fact in known}
-    if clip_folder.is_clip_folder(folder):
-        dense = clip_folder.dense_of(folder)
+    if transformers_folder.is_transformers_folder(folder):
+        dense = transformers_folder.dense_of(folder)
         identity = "" if dense is None else json.dumps(_sizes(dense), sort_keys=True)
-        return NamedNetwork(name, network, dense, _clip_name(dense), identity, origin)
+        return NamedNetwork(name, network, dense, _name_by_size(network, dense), identity, origin)
     config = read_config(folder)
     dense = modeling_spp.build({**config, "spp": {**config["spp"], "modules": {}, "tokens": {}}}).eval()
     built_from = {name: config.get(name) for name in ("architecture", "model_args", "num_classes")}
@@ -86,10 +86,10 @@ def _member(folder: Path) -> NamedNetwork:
     return NamedNetwork(name, network, dense, f"{config['architecture']}, dense", identity, origin)
 
 
-def _clip_name(dense: nn.Module | None) -> str:
-    """CLIP has no names of its sizes: CLIP 428M, dense."""
+def _name_by_size(network: nn.Module, dense: nn.Module | None) -> str:
+    """CLIP and BERT have no names of their sizes: CLIP 428M, dense."""
     num_params = 0 if dense is None else sum(weight.numel() for weight in dense.parameters())
-    return f"CLIP {format_size(float(f'{num_params:.3g}'))}, dense"
+    return f"{transformers_folder.kind_of(network)} {format_size(float(f'{num_params:.3g}'))}, dense"
 
 
 def _sizes(network: nn.Module) -> dict[str, list[int]]:

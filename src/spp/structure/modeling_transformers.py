@@ -1,18 +1,20 @@
-"""CLIP that was pruned by spp: its attention, and how it is loaded from its folder.
+"""CLIP and BERT that were pruned by spp: their attentions, and how they are loaded from their folders.
 
-A copy of this file lies in every folder of a CLIP that spp writes. It needs torch, transformers and safetensors, and
-not spp:
+A copy of this file lies in every folder of a CLIP or BERT that spp writes. It needs torch, transformers and
+safetensors, and not spp:
 
     import modeling_transformers                          # with the folder on Python's path
-    network = modeling_transformers.load("FOLDER")        # a transformers.CLIPModel, or one of its towers, smaller
+    network = modeling_transformers.load("FOLDER")        # of transformers' class, such as CLIPModel, but smaller
 
 The folder's config.json is that of transformers; under "spp" it lists the sizes of each attention and MLP. Where only
-whole heads and hidden channels of MLPs are gone, transformers itself loads it by CLIPModel.from_pretrained("FOLDER"),
-too. Stock code needs as many heads as there were, so that those that are gone are zeros in the file.
+whole heads and hidden channels of MLPs are gone, transformers itself loads it by from_pretrained("FOLDER") of the class
+that config.json names, too. Stock code needs as many heads as there were, so that those that are gone are zeros in the
+file.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,49 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+)
+from transformers.models.bert.modeling_bert import BertAttention, BertSelfAttention
 from transformers.models.clip.modeling_clip import CLIPAttention
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_BERTS = (BertModel, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering)
 CLASSES: dict[str, Any] = {
-    each.__name__: each for each in (CLIPModel, CLIPVisionModelWithProjection, CLIPTextModelWithProjection)
+    each.__name__: each for each in (CLIPModel, CLIPVisionModelWithProjection, CLIPTextModelWithProjection, *_BERTS)
 }
 """What a folder may hold, by the name in config.json."""
 TOWERS = {"vision": "CLIPVisionModelWithProjection", "text": "CLIPTextModelWithProjection"}
 """What each encoder of a CLIPModel is by itself."""
 KERNEL_WIDTH = 8
 """What the width of a head must be a multiple of for the fast kernels."""
+
+
+@dataclass(frozen=True)
+class Linears:
+    """Dotted names of the Linears within an attention and within an MLP."""
+
+    query: str
+    key: str
+    value: str
+    output: str
+    first: str
+    second: str
+
+
+CLIP_LINEARS = Linears("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+BERT_LINEARS = Linears("self.query", "self.key", "self.value", "output.dense", "intermediate.dense", "output.dense")
+
+
+def linears_of(network: nn.Module) -> Linears:
+    """The names in a network of one of the classes of this file."""
+    return BERT_LINEARS if isinstance(network, _BERTS) else CLIP_LINEARS
 
 
 class CompactClipAttention(nn.Module):
@@ -68,27 +101,76 @@ class CompactClipAttention(nn.Module):
             attention_mask: (batch, 1, tokens, tokens): True where a token is seen, or numbers added to the scores.
             kwargs: of transformers; `is_causal` counts where there is no mask.
         """
-        shape = hidden_states.shape[:-1]
-        if not self.num_heads:
-            return self.out_proj(hidden_states[..., :0]), None
-        q, k, v = (
-            linear(hidden_states).reshape(*shape, self.num_heads, width).transpose(1, 2)
-            for linear, width in (
-                (self.q_proj, self.qk_width),
-                (self.k_proj, self.qk_width),
-                (self.v_proj, self.v_width),
-            )
-        )
-        out = fused_attention(
-            q,
-            k,
-            v,
+        heads = _attend(
+            self,
+            hidden_states,
+            (self.q_proj, self.k_proj, self.v_proj),
             scale=self.scale,
             mask=attention_mask,
             dropout=self.dropout if self.training else 0.0,
             is_causal=bool(kwargs.get("is_causal", False)) and attention_mask is None,
         )
-        return self.out_proj(out.transpose(1, 2).reshape(*shape, self.num_heads * self.v_width)), None
+        return self.out_proj(heads), None
+
+
+class CompactBertSelfAttention(nn.Module):
+    """BERT's self-attention of fewer heads, likewise; without heads nothing is put out.
+
+    Args:
+        source: self-attention whose Linears have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__()
+        self.num_heads, self.qk_width, self.v_width = num_heads, qk_width, v_width
+        self.scaling: float = source.scaling
+        self.query: nn.Linear = source.query
+        self.key: nn.Linear = source.key
+        self.value: nn.Linear = source.value
+        self.dropout: nn.Dropout = source.dropout
+        self.training = source.training
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """From (batch, tokens, channels) to (batch, tokens, num_heads * v_width), and None for the weights.
+
+        Args:
+            hidden_states: what is attended to.
+            attention_mask: (batch, 1, tokens, tokens): True where a token is seen, or numbers added to the scores.
+            kwargs: what else transformers hands to an attention; an encoder has no use for it.
+        """
+        heads = _attend(
+            self,
+            hidden_states,
+            (self.query, self.key, self.value),
+            scale=self.scaling,
+            mask=attention_mask,
+            dropout=self.dropout.p if self.training else 0.0,
+            is_causal=False,
+        )
+        return heads, None
+
+
+def _attend(
+    sizes: CompactClipAttention | CompactBertSelfAttention,
+    hidden_states: Tensor,
+    linears: tuple[nn.Linear, nn.Linear, nn.Linear],
+    **arguments: Any,
+) -> Tensor:
+    """Outputs of all heads, (batch, tokens, num_heads * v_width); the arguments are those of `fused_attention`."""
+    shape = hidden_states.shape[:-1]
+    if not sizes.num_heads:
+        return hidden_states[..., :0]
+    q, k, v = (
+        linear(hidden_states).reshape(*shape, sizes.num_heads, width).transpose(1, 2)
+        for linear, width in zip(linears, (sizes.qk_width, sizes.qk_width, sizes.v_width), strict=True)
+    )
+    out = fused_attention(q, k, v, **arguments)
+    return out.transpose(1, 2).reshape(*shape, sizes.num_heads * sizes.v_width)
 
 
 def fused_attention(
@@ -123,39 +205,59 @@ def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
 
 
 def head_sizes(attention: Any) -> dict[str, Any]:
-    """Number of heads, widths of a query-key and of a value head, and the factor of the scores, compact or not."""
-    widths = [getattr(attention, name, getattr(attention, "head_dim", None)) for name in ("qk_width", "v_width")]
-    names = ("num_heads", "qk_width", "v_width", "scale")
-    return dict(zip(names, (attention.num_heads, *widths, float(attention.scale)), strict=True))
+    """Number of heads, widths of a query-key and of a value head, and the factor of the scores, compact or not.
+
+    Args:
+        attention: of CLIP or BERT; BERT's is the module that holds the self-attention and the projection.
+    """
+    part = _self_attention(attention)
+    if isinstance(part, BertSelfAttention):
+        width = part.attention_head_size
+        return {"num_heads": part.num_attention_heads, "qk_width": width, "v_width": width, "scale": part.scaling}
+    widths = [getattr(part, name, getattr(part, "head_dim", None)) for name in ("qk_width", "v_width")]
+    scale = float(part.scaling if part is not attention else part.scale)
+    return {"num_heads": part.num_heads, "qk_width": widths[0], "v_width": widths[1], "scale": scale}
 
 
 def numbers_of_heads(attention: Any) -> list[int]:
     """The numbers that the heads of an attention have in the network that no head had left, as far as it is known."""
-    numbers: list[int] = list(getattr(attention, "kept_heads", range(attention.num_heads)))
-    return numbers
+    kept = getattr(_self_attention(attention), "kept_heads", None)
+    return list(range(head_sizes(attention)["num_heads"])) if kept is None else list(kept)
 
 
 def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
     """The attention for Linears that are cut already: of transformers' class where whole heads are left.
 
     Args:
-        attention: of CLIP, or a CompactClipAttention; it is used up.
+        attention: of CLIP or BERT, compact or not; it is used up.
         heads: ascending numbers of the heads that are left.
         qk_width: channels of a query or key head that are left.
         v_width: channels of a value head that are left.
     """
-    numbers = numbers_of_heads(attention)
-    made: Any = attention
-    if type(attention) is CLIPAttention and len(heads) and qk_width == v_width == attention.head_dim:
-        made.num_heads = len(heads)  # its forward takes it from what the Linears put out
+    numbers, part = numbers_of_heads(attention), _self_attention(attention)
+    has_whole_heads, num_heads = len(heads) > 0 and qk_width == v_width, len(heads)
+    made: Any = part
+    if isinstance(part, BertSelfAttention) and has_whole_heads and v_width == part.attention_head_size:
+        made.num_attention_heads, made.all_head_size = num_heads, num_heads * v_width
+    elif isinstance(part, CLIPAttention) and has_whole_heads and v_width == part.head_dim:
+        made.num_heads = num_heads  # its forward takes it from what the Linears put out
     else:
-        made = CompactClipAttention(attention, len(heads), qk_width, v_width)
+        compact_class = CompactClipAttention if part is attention else CompactBertSelfAttention
+        made = compact_class(part, num_heads, qk_width, v_width)
     made.kept_heads = [numbers[head] for head in heads]
-    return made  # type: ignore[no-any-return]
+    if part is attention:
+        return made  # type: ignore[no-any-return]
+    attention.self = made
+    return attention  # type: ignore[no-any-return]
+
+
+def _self_attention(attention: Any) -> Any:
+    """The module that has the heads."""
+    return attention.self if isinstance(attention, BertAttention) else attention
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The network of a folder, in evaluation mode, on the CPU: a CLIPModel or one of its towers, smaller.
+    """The network of a folder, in evaluation mode, on the CPU: one of `CLASSES`, smaller.
 
     Raises:
         ValueError: one line, if a file is missing or broken, or the weights do not have the sizes in config.json.
@@ -194,25 +296,26 @@ def load(folder: str | Path) -> nn.Module:
 def resize(network: Any, name: str, sizes: Mapping[str, Any]) -> None:
     """Give an attention or MLP of a network, by its dotted name, other sizes in place; its weights are lost."""
     module: Any = network.get_submodule(name)
+    linears = linears_of(network)
     if "hidden" in sizes:
-        module.fc1, module.fc2 = _linear(module.fc1, rows=sizes["hidden"]), _linear(module.fc2, columns=sizes["hidden"])
+        _resize(module, linears.first, rows=sizes["hidden"])
+        _resize(module, linears.second, columns=sizes["hidden"])
         return
     num_heads, qk_width, v_width = (sizes[part] for part in ("num_heads", "qk_width", "v_width"))
-    module.q_proj, module.k_proj = (_linear(part, rows=num_heads * qk_width) for part in (module.q_proj, module.k_proj))
-    module.v_proj = _linear(module.v_proj, rows=num_heads * v_width)
-    module.out_proj = _linear(module.out_proj, columns=num_heads * v_width)
-    module.scale = sizes["scale"]
+    for part, width in ((linears.query, qk_width), (linears.key, qk_width), (linears.value, v_width)):
+        _resize(module, part, rows=num_heads * width)
+    _resize(module, linears.output, columns=num_heads * v_width)
+    setattr(_self_attention(module), "scale" if linears == CLIP_LINEARS else "scaling", sizes["scale"])
     network.set_submodule(name, with_heads(module, range(num_heads), qk_width, v_width))
 
 
-def _linear(linear: nn.Linear, rows: int | None = None, columns: int | None = None) -> nn.Linear:
-    made = nn.Linear(
-        linear.in_features if columns is None else columns,
-        linear.out_features if rows is None else rows,
-        bias=linear.bias is not None,
-        device="meta",
-    )
-    return made.to_empty(device=linear.weight.device)
+def _resize(module: nn.Module, name: str, rows: int | None = None, columns: int | None = None) -> None:
+    linear: Any = module.get_submodule(name)
+    linear.out_features = linear.out_features if rows is None else rows
+    linear.in_features = linear.in_features if columns is None else columns
+    linear.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, linear.in_features))
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.new_empty(linear.out_features))
 
 
 def tower_of(network: Any, tower: str) -> nn.Module:

@@ -11,7 +11,6 @@ from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint
 from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
-from spp.structure.bert_attention import CompactBertSelfAttention, head_sizes, kept_heads, with_heads
 from spp.structure.pair import Pair
 
 LIBRARY = "transformers.models.bert.modeling_bert"
@@ -78,17 +77,34 @@ class BertAdapter(SeparateAdapter):
     def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
         return [AttentionPoint(self.logits_of(model, block.attention)) for block in self.blocks(model)]
 
+    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
+        from spp.structure.modeling_transformers import head_sizes
+
+        sizes: dict[str, dict[str, Any]] = {}
+        for block in self.blocks(model):
+            sizes[block.attention] = head_sizes(model.get_submodule(block.attention))
+            layer: Any = model.get_submodule(block.mlp)
+            sizes[block.mlp] = {"hidden": layer.intermediate.dense.out_features}
+        return sizes
+
     def head_sizes(self, attention: Any) -> HeadSizes:
-        return HeadSizes(*head_sizes(attention.self), scale=attention.self.scaling)
+        from spp.structure.modeling_transformers import head_sizes
+
+        return HeadSizes(**head_sizes(attention))
 
     def kept_heads(self, attention: Any) -> tuple[int, ...]:
-        return kept_heads(attention.self)
+        from spp.structure.modeling_transformers import numbers_of_heads
+
+        return tuple(numbers_of_heads(attention))
 
     def with_heads(self, attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
-        attention.self = with_heads(attention.self, heads, qk_width, v_width)
-        return attention  # type: ignore[no-any-return]
+        from spp.structure.modeling_transformers import with_heads
+
+        return with_heads(attention, heads, qk_width, v_width)
 
     def unknown_part(self, model: Any, block: SeparateBlock) -> str | None:
+        from spp.structure.modeling_transformers import CompactBertSelfAttention
+
         layer: Any = model.get_submodule(block.name)
         for place, name in _CLASSES.items():
             part = model.get_submodule(f"{block.name}{place}")
