@@ -212,8 +212,8 @@ class Adapter(ABC):
             ValueError: that file cannot build networks of this architecture.
         """
         raise ValueError(
-            f"model: a {type(model).__name__} is not allowed in a folder that loads without spp; allowed: a ViT, DeiT "
-            "or Swin; keep its state_dict and the masks"
+            f"model: a {type(model).__name__} is not allowed in a folder that loads without spp; allowed: a ViT, DeiT, "
+            "Swin, CLIP, or BERT with another head; keep its state_dict and the masks"
         )
 
     def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:

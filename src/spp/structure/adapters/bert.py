@@ -78,8 +78,10 @@ class BertAdapter(SeparateAdapter):
         return [AttentionPoint(self.logits_of(model, block.attention)) for block in self.blocks(model)]
 
     def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
-        from spp.structure.modeling_transformers import head_sizes
+        from spp.structure.modeling_transformers import CLASSES, head_sizes
 
+        if not isinstance(model, tuple(CLASSES.values())):
+            return super().module_sizes(model)
         sizes: dict[str, dict[str, Any]] = {}
         for block in self.blocks(model):
             sizes[block.attention] = head_sizes(model.get_submodule(block.attention))
