@@ -201,6 +201,16 @@ def test_repair_brings_it_closer_to_the_dense_model(texts, random_masks):
     assert (after - dense).square().mean() < 0.5 * (before - dense).square().mean()
 
 
+def test_repair_of_padded_texts_is_that_of_the_texts_alone(texts, random_masks):
+    model = build_bert().double()
+    small = compact(model, random_masks(find_pairs(model), seed=8))
+    lengths = texts["attention_mask"].sum(1).tolist()
+    alone = [{name: rows[row : row + 1, :n] for name, rows in texts.items()} for row, n in enumerate(lengths)]
+    padded, expected = (repair(small, model, batches).state_dict() for batches in ([texts], alone))
+    torch.testing.assert_close(padded, expected, rtol=1e-6, atol=1e-9)
+    assert any(not torch.equal(weight, padded[name]) for name, weight in small.state_dict().items())
+
+
 def test_what_is_no_encoder_is_refused_by_name():
     config = transformers.BertConfig(**SIZES, is_decoder=True, add_cross_attention=True)
     with pytest.raises(ValueError, match=r"crossattention .*was not understood"):

@@ -10,12 +10,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLI
 from spp.models.build import architecture_of, build, problem_of
 from spp.models.clip import ClipEncoders
 from spp.models.config import ModelConfig
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, set_drop_path, unit_weights
 from spp.structure.masked import MaskedModel
 from spp.structure.modeling_transformers import CompactClipAttention
-from spp.structure.repair import repair
+from spp.structure.repair import RIDGE, repair
 from spp.structure.towers import pairs_of_tower
 
 SIZES = {"num_hidden_layers": 2, "projection_dim": 12}
@@ -247,6 +248,105 @@ def test_repair_brings_the_embeddings_nearer(network, inputs):
         dense, before, after = (model(**batches[0]) for model in (network, small, repaired))
     for name in ("images", "texts"):
         assert (after[name] - dense[name]).norm() < 0.8 * (before[name] - dense[name]).norm()
+
+
+def texts_alone(inputs):
+    """A picture with each text, whose padding is gone."""
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    pixels = inputs["pixel_values"][[0, 1, 0]]
+    tokens = [inputs["input_ids"][row : row + 1, :length] for row, length in enumerate(lengths)]
+    return [{"pixel_values": pixels[row : row + 1], "input_ids": ids} for row, ids in enumerate(tokens)]
+
+
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_repair_of_padded_texts_is_that_of_the_texts_alone(network, inputs, has_mask):
+    dense = copy.deepcopy(network).double()
+    small = compact(dense, masks_for(find_pairs(dense), seed=2))
+    whole = {**inputs, "pixel_values": inputs["pixel_values"][[0, 1, 0]]}
+    if not has_mask:  # what is behind the end changes nothing
+        del whole["attention_mask"]
+        whole["input_ids"] = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"], 3)
+    alone = texts_alone(inputs)
+    padded, expected = (
+        repair(small, dense, [{name: _as_double(value) for name, value in batch.items()} for batch in batches])
+        for batches in ([whole], alone)
+    )
+    torch.testing.assert_close(padded.state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-9)
+
+
+def _as_double(value):
+    return value.double() if value.is_floating_point() else value
+
+
+@pytest.mark.parametrize("end", [3, 2])
+def test_the_end_of_a_text_is_where_transformers_looks_for_it(network, inputs, end):
+    """2 in the configuration: the token of the largest number is the end, as in the first CLIPs."""
+    other = copy.deepcopy(network)
+    other.text_model.config.eos_token_id = end
+    tokens = (
+        inputs["input_ids"]
+        if end == 3
+        else torch.where(inputs["input_ids"] == 3, 19, inputs["input_ids"].clamp(max=18))
+    )
+    module = "text_model.encoder.layers.0.mlp"
+    is_real = adapter_for(other).real_tokens(other, module, {"input_ids": tokens})
+    assert is_real.sum(1).tolist() == [9, 6, 3]
+    assert adapter_for(other).real_tokens(other, "vision_model.encoder.layers.0.mlp", inputs) is None
+
+
+def test_queries_and_keys_of_a_causal_tower_are_refitted_to_the_logits_that_there_are(inputs):
+    """Against least squares with one row for each logit of a token and one before it."""
+    dense = made(CLIPTextModelWithProjection, CONFIG.text_config).double()
+    dense.text_model.encoder.layers = dense.text_model.encoder.layers[:1]
+    module = "text_model.encoder.layers.0.self_attn"
+    kept = torch.tensor([True, False, True, True, False, False, True, True])
+    small = compact(dense, {f"{module}.qk": kept})
+    batch = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    repaired = repair(small, dense, [batch])
+
+    seen = []
+    handle = dense.get_submodule(f"{module}.q_proj").register_forward_pre_hook(
+        lambda module, args: seen.append(args[0])
+    )
+    dense(**batch)
+    handle.remove()
+    hidden = seen[0].detach()
+    places = [
+        (s, q, k) for s, row in enumerate(inputs["attention_mask"].sum(1)) for q in range(row) for k in range(q + 1)
+    ]
+
+    def heads_of(network, name):
+        rows = network.get_submodule(f"{module}.{name}")(hidden).detach()
+        return rows.view(3, 9, 2, -1)
+
+    def centred(values, sample, query):
+        return values - values[sample, : query + 1].mean(0)
+
+    for head in range(2):
+        dense_q, dense_k = (heads_of(dense, name)[:, :, head] for name in ("q_proj", "k_proj"))
+        own_q, own_k = (heads_of(small, name)[:, :, head] for name in ("q_proj", "k_proj"))
+        features = torch.cat([dense_q, torch.ones_like(dense_q[..., :1])], dim=-1)
+        for side in ("query", "key"):
+            design, target = [], []
+            for s, q, k in places:
+                lost = centred(dense_k, s, q)[s, k] @ dense_q[s, q] - centred(own_k, s, q)[s, k] @ own_q[s, q]
+                row = torch.outer(centred(own_k, s, q)[s, k], features[s, q])
+                if side == "key":
+                    row = torch.outer(own_q[s, q], centred(dense_k, s, q)[s, k])
+                design.append(row.flatten())
+                target.append(lost)
+            change = ridge_solution(torch.stack(design), torch.stack(target)).view(5, -1)
+            own_q, own_k = (
+                (own_q + features @ change.T, own_k) if side == "query" else (own_q, own_k + dense_k @ change.T)
+            )
+        torch.testing.assert_close(heads_of(repaired, "q_proj")[:, :, head], own_q)
+        torch.testing.assert_close(heads_of(repaired, "k_proj")[:, :, head], own_k)
+
+
+def ridge_solution(design, target):
+    """argmin |design x - target|^2 + r |x|^2, r being RIDGE times the mean diagonal of design^T design."""
+    gram = design.T @ design
+    return torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), design.T @ target)
 
 
 def test_a_block_that_is_not_understood_is_refused(network):

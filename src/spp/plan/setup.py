@@ -35,6 +35,9 @@ STAGE_VERSIONS = {
 }
 """The kinds of stages; a version is raised by hand when a stage's code starts to give other results for one config."""
 
+PADDED = ("bert", "clip")
+"""Libraries whose networks read padded texts: what `repair` makes of them has changed once more than of the others."""
+
 SEARCHES = ("update", "search")
 """The kinds whose results depend on the code of the method, too; its revisions are added to their version."""
 
@@ -130,7 +133,7 @@ class PointSetup:
         )
 
     def num_revisions(self, kind: str) -> int:
-        """What the point's method adds to the version of a kind of stages."""
+        """What the point's method, or model, adds to the version of a kind of stages."""
         return 0
 
     def _placement_of(self, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,6 +163,8 @@ class Setup(PointSetup):
     repair: RepairConfig
 
     def num_revisions(self, kind: str) -> int:
+        if kind == "repair":
+            return int(self.model.library in PADDED)
         return self.method.num_revisions if kind in SEARCHES else 0
 
     @property

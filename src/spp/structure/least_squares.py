@@ -63,6 +63,37 @@ class ProductRefit:
         self._products += squared_others.mT @ squared_features
         self._cross += (others.mT @ errors.mT @ features).sum(0)
 
+    def add_seen(
+        self, queries: Tensor, keys: Tensor, errors: Tensor, is_seen: Tensor, *, features_are_keys: bool
+    ) -> None:
+        """Take in samples of which a query sees some of the keys: each row of errors of those, up to a constant.
+
+        Here keys are centred for every query over those that it sees, so that each query has a Gram matrix of its own,
+        and the sums take as many times longer as there are queries.
+
+        Args:
+            queries: (samples, heads, n, a).
+            keys: (samples, heads, m, b).
+            errors: (samples, heads, n, m), what is to be added to the products.
+            is_seen: bool (samples, n, m); a query that sees nothing is left out.
+            features_are_keys: whether the keys are the features and the queries the others, or the other way round.
+        """
+        samples, rows = is_seen.any(2).nonzero(as_tuple=True)
+        seen = is_seen.to(keys.dtype)
+        counts = seen.sum(2)[samples, rows, None]
+        for head in range(keys.shape[1]):
+            x, y, error = queries[:, head], keys[:, head], errors[:, head] * seen
+            x = x[samples, rows]
+            means = (seen @ y)[samples, rows] / counts
+            squares = (seen @ _squared(y))[samples, rows] - counts * _squared(means)
+            products = (error @ y)[samples, rows] - error.sum(2)[samples, rows, None] * means
+            if features_are_keys:
+                self._products[head] += _squared(x).T @ squares
+                self._cross[head] += x.T @ products
+            else:
+                self._products[head] += squares.T @ _squared(x)
+                self._cross[head] += products.T @ x
+
     def change(self, ridge: float) -> Tensor:
         """T of every head, (heads, num_channels, num_features); `ridge` as in `MapRefit.change`."""
         channels, features = self._sizes
@@ -72,6 +103,11 @@ class ProductRefit:
             gram = gram.reshape(channels * features, channels * features)
             changes.append(solve_ridge(gram, cross.reshape(-1, 1), ridge).view(channels, features))
         return torch.stack(changes)
+
+
+def _squared(rows: Tensor) -> Tensor:
+    """The outer product of every row with itself, (..., a) -> (..., a^2)."""
+    return (rows[..., :, None] * rows[..., None, :]).flatten(-2)
 
 
 def solve_ridge(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:

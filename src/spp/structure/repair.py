@@ -7,7 +7,9 @@ Block after block, from what the compact model itself sees there:
   normed behind the map (`Adapter.stream_point` gives none) the target is the dense output of the map.
 * queries, then keys, of every head by least squares on its logits, each row of them up to a constant, which the softmax
   does not see. What may be added to a query are linear combinations of the head's queries by the dense weights. Logits
-  of padding and of tokens that a shifted window hides from each other count as the others do.
+  of tokens that a shifted window hides from each other count as the others do.
+
+Padding of texts counts nowhere, nor do the logits of tokens behind a query that sees only those before it.
 
 The ridge is on the change of the weights, so the fitted error never grows on the samples that it is fitted to.
 For each map the samples go through both networks anew, up to that
@@ -138,6 +140,9 @@ class _Repair:
                     is_real = stream.arrange(torch.ones_like(lost[..., :1])).flatten() > 0
                     lost = stream.arrange(lost)
                 errors = errors + (lost if stream.scale is None else _divided(lost, stream.scale))
+            if is_real is None:
+                tokens_there = self.adapter.real_tokens(self.model, pair.module, batch)
+                is_real = None if tokens_there is None else tokens_there.flatten()
             rows, errors = inputs.flatten(0, -2), errors.flatten(0, -2)
             if is_real is not None:
                 rows, errors = rows[is_real], errors[is_real]
@@ -173,10 +178,19 @@ class _Repair:
             own_queries, own_keys = _heads(self.small, own, inputs)
             errors = queries @ keys.mT * (dense.scale / own.scale) - own_queries @ own_keys.mT
             features = _heads(self.model, dense, inputs)[side == "key"][:, places]
+            if has_constant:
+                features = _with_one(features)
+            is_real = self.adapter.real_tokens(self.model, pair.module, batch)
+            own_queries, own_keys = (features, own_keys) if side == "query" else (own_queries, features)
+            if own.is_causal:
+                is_seen = _seen_before(inputs, is_real)
+                refit.add_seen(own_queries, own_keys, errors, is_seen, features_are_keys=side == "key")
+                continue
+            own_queries, own_keys = _only(own_queries, is_real), _centred(own_keys, is_real)
             if side == "query":
-                refit.add(_with_one(features) if has_constant else features, _centred(own_keys), errors)
+                refit.add(own_queries, own_keys, errors)
             else:
-                refit.add(_centred(features), own_queries, errors.mT)
+                refit.add(own_keys, own_queries, errors.mT)
         self._add_features(linear, first, own, dense, side, places, refit.change(self.ridge))
 
     def _add_features(
@@ -239,9 +253,24 @@ def _of_tokens(values: Tensor, tokens: Tensor | None) -> Tensor:
     return values if tokens is None else values.index_select(1, tokens)
 
 
-def _centred(keys: Tensor) -> Tensor:
-    """Without what all tokens of a sample have in common, which moves whole rows of logits."""
-    return keys - keys.mean(-2, keepdim=True)
+def _centred(keys: Tensor, is_real: Tensor | None) -> Tensor:
+    """Without what all tokens of a sample have in common, which moves whole rows of logits; 0 of padding."""
+    if is_real is None:
+        return keys - keys.mean(-2, keepdim=True)
+    num_real = is_real.sum(1)[:, None, None, None].clamp(min=1)
+    return _only(keys - _only(keys, is_real).sum(-2, keepdim=True) / num_real, is_real)
+
+
+def _seen_before(inputs: Tensor, is_real: Tensor | None) -> Tensor:
+    """Which tokens of inputs (samples, tokens, channels) a token sees where none sees those behind it:
+    (samples, tokens, tokens)."""
+    there = torch.ones_like(inputs[..., 0], dtype=torch.bool) if is_real is None else is_real
+    return (there[:, :, None] & there[:, None]).tril()
+
+
+def _only(rows: Tensor, is_real: Tensor | None) -> Tensor:
+    """Rows (samples, heads, tokens, width) with 0 for padding."""
+    return rows if is_real is None else rows * is_real[:, None, :, None]
 
 
 def _with_one(features: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from spp.structure.inputs import Inputs
 from spp.structure.pair import Pair
 
 
@@ -87,6 +88,7 @@ class LogitsPoint:
         width: query-key channels of a head.
         scale: factor of the products.
         heads: numbers that these heads have in the network that none had left.
+        is_causal: whether a token sees only itself and those before it.
     """
 
     query: str
@@ -97,6 +99,7 @@ class LogitsPoint:
     width: int
     scale: float
     heads: tuple[int, ...]
+    is_causal: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +248,17 @@ class Adapter(ABC):
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         """Let only the tokens numbered `kept` (int64, ascending), of those that reach it, into a block, in place."""
         raise NotImplementedError
+
+    def real_tokens(self, model: nn.Module, module: str, inputs: Inputs) -> Tensor | None:
+        """Which of the tokens that a module sees are no padding, bool (samples, tokens); None: all of them.
+
+        Args:
+            model: the model.
+            module: dotted name of an attention or MLP.
+            inputs: what the model is called with.
+        """
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        return None if mask is None else mask.bool()
 
     def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
         """Where the stream is that a "vo" or "mlp" pair adds to; None where it is not added as it is."""

@@ -1,15 +1,18 @@
 """Hugging Face CLIP: both encoders together, or either by itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import Tower
+from spp.structure.adapters.adapter import LogitsPoint, Tower
 from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
+from spp.structure.inputs import Inputs
+from spp.structure.pair import Pair
 
 _MODULE = "transformers.models.clip.modeling_clip"
 _ENCODERS = {"vision": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}
@@ -37,7 +40,7 @@ class ClipAdapter(SeparateAdapter):
         inputs: dict[str, Tensor] = {}
         for _, encoder in _encoders(model):
             config = encoder.config
-            if hasattr(encoder.embeddings, "patch_embedding"):
+            if _sees_patches(encoder):
                 shape = (1, config.num_channels, config.image_size, config.image_size)
                 inputs["pixel_values"] = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
             else:
@@ -56,6 +59,24 @@ class ClipAdapter(SeparateAdapter):
                 streams = f"{block}.layer_norm1", f"{block}.layer_norm2"
                 attention, mlp = f"{block}.self_attn", f"{block}.mlp"
                 yield SeparateBlock(block, attention, mlp, position.num_embeddings, streams)
+
+    def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
+        point = super().logits_point(model, pair)
+        is_causal = not _sees_patches(_encoder_of(model, pair.module))
+        return None if point is None else replace(point, is_causal=is_causal)
+
+    def real_tokens(self, model: nn.Module, module: str, inputs: Inputs) -> Tensor | None:
+        """In the text tower those up to the token of the end, which is where it puts out; behind it is padding."""
+        encoder = _encoder_of(model, module)
+        if _sees_patches(encoder):
+            return None
+        tokens = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
+        # The configuration of the first CLIPs has 2 there, and transformers takes the largest number for the end.
+        last = encoder.config.eos_token_id
+        is_end = tokens == (tokens.amax(1, keepdim=True) if last == 2 else last)
+        is_behind = is_end.cumsum(1) - is_end.long() > 0
+        mask = super().real_tokens(model, module, inputs)
+        return ~is_behind if mask is None else ~is_behind & mask
 
     def towers(self, model: nn.Module) -> dict[str, Tower]:
         found = {}
@@ -107,6 +128,15 @@ class ClipAdapter(SeparateAdapter):
             block.mlp: (modeling_clip.CLIPMLP,),
         }
         return next((name for name, classes in known.items() if type(model.get_submodule(name)) not in classes), None)
+
+
+def _encoder_of(model: Any, module: str) -> Any:
+    """The encoder that a module, by its dotted name, lies in."""
+    return next(encoder for name, encoder in _encoders(model) if not name or module.startswith(f"{name}."))
+
+
+def _sees_patches(encoder: Any) -> bool:
+    return hasattr(encoder.embeddings, "patch_embedding")
 
 
 def _encoders(model: Any) -> list[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from spp.structure.adapters.adapter import (
     TokenPoint,
     UnitWeights,
 )
+from spp.structure.inputs import Inputs
 from spp.structure.pair import Pair
 
 
@@ -80,6 +81,9 @@ class HeldAdapter(Adapter):
 
     def drop_tokens(self, model: nn.Module, block: str, kept: Tensor) -> None:
         self.inner.drop_tokens(self._network(model), self._inner(block), kept)
+
+    def real_tokens(self, model: nn.Module, module: str, inputs: Inputs) -> Tensor | None:
+        return self.inner.real_tokens(self._network(model), self._inner(module), inputs)
 
     def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
         point = self.inner.stream_point(self._network(model), self._inner_pair(pair))
