@@ -1,7 +1,7 @@
 """The study's table from a store: python scripts/study_table.py STORE --out results/study/digits [--split test].
 
-For every method and budget the accuracy and the KL divergence from the dense network: as cut, repaired, and after each
-finetuning, with and without distillation, as mean and standard deviation over seeds. Writes OUT.csv
+For every method and budget the headline metric and the KL divergence from the dense network: as cut, repaired, and
+after each finetuning, with and without distillation, as mean and standard deviation over seeds. Writes OUT.csv
 (one row per value), OUT.md and OUT.png.
 """
 
@@ -18,7 +18,8 @@ from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, legend_below, n
 from spp.report.palette import Series, method_order, styles
 from spp.store.store import Store
 
-METRICS = ("top1", "kl")
+TITLES = {"top1": "top-1 (%)", "accuracy": "accuracy (%)", "kl": "KL to the dense network (nats)"}
+"""The metrics that the tables have, as far as the record has them."""
 CUT, REPAIRED = "cut", "repaired"
 
 
@@ -40,8 +41,10 @@ def values(row: Mapping[str, Any], split: str) -> Iterator[tuple[str, Mapping[st
 
 def series_of(row: Mapping[str, Any]) -> str:
     """The method, and its settings where they are not the default ones."""
-    refine = row["method_config"].get("refine")
-    return f"{row['method']} refine={refine}" if refine else str(row["method"])
+    defaults = {"drive": "loss", "refine": None}
+    config = row["method_config"]
+    words = [f"{name}={config[name]}" for name, default in defaults.items() if config.get(name, default) != default]
+    return " ".join([str(row["method"]), *words])
 
 
 def collect(store: Store, split: str) -> list[dict[str, Any]]:
@@ -49,7 +52,7 @@ def collect(store: Store, split: str) -> list[dict[str, Any]]:
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in read_record(store, store.list_sweeps()).rows:
         for column, metrics in values(row, split):
-            for metric in METRICS:
+            for metric in TITLES:
                 if metric in metrics:
                     key = (series_of(row), row["budget_asked"], row["seed"], column, metric)
                     value = metrics[metric]["value"]
@@ -65,13 +68,13 @@ def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         by_cell[row["metric"], row["budget"], row["method"], row["when"]].append(row["value"])
     columns, num_seeds = _columns(rows), len({row["seed"] for row in rows})
     lines = []
-    for metric, title in zip(METRICS, ("top-1 (%)", "KL to the dense network (nats)"), strict=True):
+    for metric in _metrics(rows):
         for budget in sorted({row["budget"] for row in rows}, reverse=True):
             methods = sorted({row["method"] for row in rows if row["budget"] == budget})
             present = [name for name in columns if any(by_cell[metric, budget, one, name] for one in methods)]
             lines += [
                 "",
-                f"**{title} at {100 * budget:g} % of the FLOPs**",
+                f"**{TITLES[metric]} at {100 * budget:g} % of the FLOPs**",
                 "",
                 "| method | " + " | ".join(present) + " |",
             ]
@@ -86,7 +89,7 @@ def _text(found: Sequence[float], metric: str, num_seeds: int) -> str:
     """Mean and deviation; with the number of seeds where that is not all of them."""
     if not found:
         return ""
-    digits = 1 if metric == "top1" else 4
+    digits = 4 if metric == "kl" else 1
     deviation = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
     few = f" ({len(found)})" if len(found) < num_seeds else ""
     return f"{statistics.mean(found):.{digits}f}{deviation}{few}"
@@ -99,11 +102,12 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> bytes:
     series = {_series(row["method"]) for row in rows}
     looks = styles(sorted(series, key=method_order))
     figure = new_figure(1.3 * TEXT_WIDTH, 5.0)
-    panels = figure.subplots(len(METRICS), len(columns), squeeze=False, sharex=True)
+    metrics = _metrics(rows)
+    panels = figure.subplots(len(metrics), len(columns), squeeze=False, sharex=True)
     for axes in panels[-1][1:]:
         axes.sharey(panels[-1][0])
     entries: dict[str, Any] = {}
-    for metric, line in zip(METRICS, panels, strict=True):
+    for metric, line in zip(metrics, panels, strict=True):
         for axes, column in zip(line, columns, strict=True):
             for one, look in looks.items():
                 found: dict[float, list[float]] = defaultdict(list)
@@ -121,7 +125,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> bytes:
             else:
                 axes.set_title(column)
             axes.grid(axis="y", color="0.92", linewidth=0.6)
-        line[0].set_ylabel({"top1": "top-1 (%)", "kl": "KL to dense (nats)"}[metric])
+        line[0].set_ylabel("KL to dense (nats)" if metric == "kl" else TITLES[metric])
     legend_below(figure, entries)
     return picture(Drawing("study", "study", figure, "", ()), "png")
 
@@ -129,6 +133,11 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _series(name: str) -> Series:
     method, _, variant = name.partition(" ")
     return Series(method, None, variant)
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    present = {row["metric"] for row in rows}
+    return [name for name in TITLES if name in present]
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

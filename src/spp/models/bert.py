@@ -10,8 +10,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from spp.model_files import ModelFiles
 from spp.models.config import TRAIN, ModelConfig
-from spp.models.finite import first_not_finite
 from spp.models.pretrained import CONFIG_FILE, SINGLE_FILE
+from spp.models.weights import load_weights, refuse_other_head
 
 _HEAD, _POOLER = "classifier.", "bert.pooler."
 _NOT_NEEDED = ("cls.", "bert.embeddings.position_ids")
@@ -92,25 +92,16 @@ def _load(network: BertNetwork, runtime: Mapping[str, Any], config: ModelConfig)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{source} cannot be read ({reason}); allowed: safetensors; download it again") from None
-    own, weights = network.state_dict(), _named(stored)
-    weights = {name: value for name, value in weights.items() if not (is_new and name.startswith(_HEAD))}
-    for name, value in sorted(weights.items()):
-        if name not in own or own[name].shape != value.shape:
-            shape = "unknown" if name not in own else f"{tuple(value.shape)} and not {tuple(own[name].shape)}"
-            raise ValueError(
-                f"{source} does not fit the model ({name} is {shape}); allowed: the weights of a BERT of these sizes, "
-                "with a head of as many outputs as there are classes; correct model.kwargs, or use model.head=new"
-            )
-    for name in own:
-        if name not in weights and not (is_new and name.startswith((_HEAD, _POOLER))):
-            raise ValueError(
-                f"{source} lacks {name}; allowed: all weights of a BERT that classifies; "
-                f"{'download the model again' if is_new else 'train a head by model.head=new'}"
-            )
-    network.load_state_dict(weights, strict=False)
-    bad = first_not_finite(network)
-    if bad is not None:
-        raise ValueError(f"{source} holds {bad}, which is not finite; allowed: finite numbers; take other weights")
+    weights = _named(stored)
+    if is_new:
+        kept = {name: value for name, value in weights.items() if not name.startswith(_HEAD)}
+        own = {name: value for name, value in network.state_dict().items() if name.startswith((_HEAD, _POOLER))}
+        weights = {**own, **kept}
+    elif not any(name.startswith(_HEAD) for name in weights):
+        raise ValueError(f"{source} has no head; allowed: a BERT that classifies; train a head by model.head=new")
+    else:
+        refuse_other_head(network, weights, str(files.path))
+    load_weights(network, weights, str(files.path))
 
 
 def _named(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -34,11 +34,16 @@ def load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
     if config.has_new_head:
         weights = with_new_head(model, weights)
     elif config.library == "timm":
-        _refuse_other_head(model, weights, file)
+        refuse_other_head(model, weights, file)
     load_weights(model, converted(model, weights) if config.library == "timm" else weights, file)
 
 
-def _refuse_other_head(model: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
+def refuse_other_head(model: nn.Module, weights: Mapping[str, Tensor], file: str) -> None:
+    """Refuse weights whose head is for another number of classes.
+
+    Raises:
+        ValueError: one line.
+    """
     for name in head_parameters(model) if has_head(model) else ():
         wanted, given = model.get_parameter(name).shape[0], weights.get(name)
         if given is not None and given.ndim and given.shape[0] != wanted:
