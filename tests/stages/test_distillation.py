@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -143,6 +144,25 @@ def test_attention_weights_of_timm_are_those_behind_its_softmax(batch):
         assert len(seen) == len(lesson.attentions) == 3
         for weights, expected in zip(lesson.attentions, seen, strict=True):
             torch.testing.assert_close(weights[number], expected)
+
+
+@pytest.mark.parametrize("name", ["ViT", "Dinov2"])
+def test_attention_weights_of_vision_encoders_of_transformers_are_those_that_it_puts_out(batch, name):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24}
+    shape = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 4}
+    networks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        config = getattr(transformers, f"{name}Config")(**sizes, **shape, attn_implementation="eager")
+        networks.append(getattr(transformers, f"{name}ForImageClassification")(config).eval())
+        for linear in networks[-1].modules():
+            if isinstance(linear, nn.Linear):
+                nn.init.normal_(linear.weight)
+    _, lesson = Distillation(*networks, recipe(distill_attention=1.0), TASK).show(networks[0], batch.images)
+    for number, network in enumerate(networks):
+        expected = network(batch.images, output_attentions=True).attentions
+        for weights, other in zip(lesson.attentions, expected, strict=True):
+            torch.testing.assert_close(weights[number], other)
 
 
 def test_masked_and_compact_students_have_the_attention_weights_of_what_they_compute(texts):

@@ -7,7 +7,7 @@ import torch
 from timm.layers.drop import DropPath, calculate_drop_path_rates
 from torch import Tensor, nn
 
-from spp.structure.adapters.adapter import HiddenPoint
+from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint
 from spp.structure.adapters.mlp import MlpParts, parts_of
 from spp.structure.adapters.registry import refuse, register
 from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
@@ -86,6 +86,9 @@ class TransformersVitAdapter(SeparateAdapter):
     def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
         names = [block.name for block in self.blocks(model)]
         return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
+
+    def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
+        return [AttentionPoint(self.logits_of(model, block.attention)) for block in self.blocks(model)]
 
     def head_sizes(self, attention: Any) -> HeadSizes:
         return HeadSizes(**attention_sizes(attention))
