@@ -18,6 +18,8 @@ class RankingConfig(MethodConfig):
 
     kinds: ClassVar[tuple[str, ...]] = ("ranking",)
     selection_fields: ClassVar[tuple[str, ...]] = ("scope", "min_units")
+    scopes: ClassVar[tuple[str, ...]] = ("global", "family")
+    """What `scope` may be."""
 
     scope: str = "global"
     """global (one list of all units, cost-aware unless the module says otherwise) or family (equal shares of attention
@@ -27,7 +29,7 @@ class RankingConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.scope in ("global", "family"), "scope", self.scope, "global, family", f"use {type(self).scope}")
+        require(self.scope in self.scopes, "scope", self.scope, ", ".join(self.scopes), f"use {type(self).scope}")
 
 
 RankingConfigT = TypeVar("RankingConfigT", bound=RankingConfig)

@@ -17,7 +17,8 @@ JOINT = "joint"
 TOWERS = (JOINT, "vision", "text")
 BUDGET_KINDS = ("macs", "params", "units")
 BUDGET_FORMS = ("free", "heads", "deployable", "uniform")
-REPAIR_KINDS = ("full", "second", "none")
+SNAPVIT_REPAIRS = ("snapvit_prune", "snapvit_inference")
+REPAIR_KINDS = ("full", "second", *SNAPVIT_REPAIRS, "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,8 @@ class RepairConfig(Config):
     """The repair of every member after the cut, in closed form and without labels."""
 
     kind: str
-    """full (second maps, queries and keys), second (second maps alone) or none."""
+    """full (second maps, queries and keys), second (second maps alone), snapvit_prune or snapvit_inference (the two sweeps
+    of SnapViT as released, with the weights of the dense network) or none."""
     num_samples: int = 256
     """Training samples that it looks at, drawn by the seed; all where there are fewer."""
     batch_size: int = 64
@@ -66,6 +68,11 @@ class RepairConfig(Config):
     def is_on(self) -> bool:
         """Whether there is a repair at all."""
         return self.kind != "none"
+
+    @property
+    def starts_from_dense(self) -> bool:
+        """Whether it takes the weights of the dense network, also those that leave, and so none that were trained on."""
+        return self.kind in SNAPVIT_REPAIRS
 
 
 @dataclass(frozen=True, kw_only=True)

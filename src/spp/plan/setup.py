@@ -352,13 +352,15 @@ def read_setup(
         is_driven = name in SEARCHES and method.is_driven_by_dense
         allowed = f"0 where the dense network alone drives the search of method={method.name}"
         require(not (is_driven and recipe.distills), f"{name}.distill_weight", recipe.distill_weight, allowed, "use 0")
+    repair = RepairConfig.read(cfg["repair"], "repair")
+    _check_repair(repair, method, common["recipes"].get("prune"))
     setup = Setup(
         **common,
         method=method,
         budget=budget,
         measured_augment=readers.fixed_augment(finetune.augment) if finetune is not None else {},
         rest_of_walk=_read_rest_of_walk(cfg["rest_of_walk"], budget),
-        repair=RepairConfig.read(cfg["repair"], "repair"),
+        repair=repair,
     )
     model = replace(setup.model, per_head=True) if method.needs_heads else setup.model
     # Last, as it looks at files: what else is wrong has been said by then.
@@ -440,6 +442,16 @@ def _read_recipe(cfg: Mapping[str, Any], name: str, *, has_teacher: bool) -> Pas
     allowed = "0 where the dense network is the teacher"
     require(can_be_taught, "dense.distill_weight", recipe.distill_weight, allowed, "use 0, or name a teacher")
     return recipe
+
+
+def _check_repair(repair: RepairConfig, method: "MethodConfig", walk: PassConfig | None) -> None:
+    """Refuse one that starts from the dense weights where members have others."""
+    if not repair.starts_from_dense:
+        return
+    allowed = f"full, second, none with method={method.name}, whose search trains the weights"
+    require(not method.trains_weights, "repair.kind", repair.kind, allowed, "use full")
+    has_walk, allowed = walk is not None and not walk.is_empty, f"0 with repair={repair.kind}"
+    require(not has_walk, "prune.epochs", walk and walk.epochs, allowed, "use prune.epochs=0, or repair=full")
 
 
 def _read_seed(seed: Any) -> int:

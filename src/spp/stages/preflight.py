@@ -14,6 +14,7 @@ from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
 from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest
+from spp.methods.units.snapvit.sweeps import check_blocks
 from spp.models.build import build
 from spp.models.config import TRAIN
 from spp.models.registry import in_words_of_teacher
@@ -89,6 +90,8 @@ class _Preflight:
         if network_key not in self._networks:
             self._networks[network_key] = _build(setup, data)
         masked = self._networks[network_key]
+        if setup.repair.starts_from_dense:
+            check_blocks(masked.model, setup.repair.kind)
         for name, recipe in setup.recipes.items():
             if recipe.distills and not recipe.is_empty:
                 teacher = None if setup.teacher is None else setup.teacher.plain()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -18,3 +19,19 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
 def num_samples(inputs: Inputs) -> int:
     """The number of samples in a batch: the length of its (first) tensor."""
     return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def moved(batch: Inputs, device: torch.device) -> Inputs:
+    """A batch on a device.
+
+    Raises:
+        ValueError: it is something else, as what a loader with labels hands out.
+    """
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: value.to(device) for name, value in batch.items()}
+    raise ValueError(
+        f"batches: a {type(batch).__name__} is not allowed; allowed: tensors, or mappings of them; of pairs of images "
+        "and labels use [images for images, labels in loader]"
+    )

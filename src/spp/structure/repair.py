@@ -17,7 +17,7 @@ map: nothing is kept but sums of products, and memory does not grow with the num
 """
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from spp.structure.activations import Tap, activations
 from spp.structure.adapters.adapter import Adapter, LogitsPoint
 from spp.structure.adapters.registry import adapter_for
 from spp.structure.cost import evaluation_mode
-from spp.structure.inputs import Inputs
+from spp.structure.inputs import Inputs, moved
 from spp.structure.least_squares import MapRefit, ProductRefit
 from spp.structure.pair import Pair
 from spp.structure.tokens import kept_tokens, token_points
@@ -221,7 +221,7 @@ class _Repair:
         is_empty = True
         for batch in self.batches:
             is_empty = False
-            yield _moved(batch, self.device)
+            yield moved(batch, self.device)
         if is_empty:
             raise ValueError("batches: there is none; allowed: one or more; give some training inputs")
 
@@ -280,14 +280,3 @@ def _with_one(features: Tensor) -> Tensor:
 def _divided(lost: Tensor, scale: Tensor) -> Tensor:
     """What an output has to be for `lost` to come back behind its scale; nothing comes back through a scale of 0."""
     return torch.where(scale == 0, 0, lost / torch.where(scale == 0, 1, scale))
-
-
-def _moved(batch: Inputs, device: torch.device) -> Inputs:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {name: value.to(device) for name, value in batch.items()}
-    raise ValueError(
-        f"batches: a {type(batch).__name__} is not allowed; allowed: tensors, or mappings of them; of pairs of images "
-        "and labels use [images for images, labels in loader]"
-    )

@@ -15,11 +15,12 @@ for it: the two global crops of an image are the same, and so are the ten local 
 the budget pays for it; the released code takes every score of 0 for a unit that is pruned. `released_quirks=true`
 brings back both.
 
-Ours: one budget in the place of two ratios, by equal shares of heads and MLP units, or by one list (`scope`). The crops
-are cut out of what the recipe hands over (`search.augment`). With `views=noise`, for images too small for crops, each
-view is the image with noise. The evolution looks at the images that the gradients came from, not at the test set. The
-weights of a member are cut, and repaired by `repair` as those of every method: the released repair, a sweep of
-SparseGPT over the columns of proj and fc2, is not here.
+Ours: one budget in the place of two ratios, by equal shares of heads and MLP units, by one list, or along the pairs of
+ratios that the released scripts end in (`scope`). The crops are cut out of what the recipe hands over
+(`search.augment`). With `views=noise`, for images too small for crops, each view is the image with noise. The evolution
+looks at the images that the gradients came from, not at the test set. The weights of a member are cut, and repaired by
+`repair` as those of every method; `repair=snapvit_prune` and `repair=snapvit_inference` are the released repairs, a
+sweep of SparseGPT over the columns of proj and fc2 (sweeps.py).
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class SnapViTConfig(RankingConfig):
         "released_quirks",
     )
 
+    scopes: ClassVar[tuple[str, ...]] = ("family", "global", "released")
+
     name: str = "snapvit"
     num_samples: int = 1000
     """Training images that the gradients come from, and that the evolution looks at."""
@@ -57,7 +60,8 @@ class SnapViTConfig(RankingConfig):
     num_components: int = 192
     """Principal components of the embeddings that the evolution compares; all where there are fewer."""
     scope: str = "family"
-    """family (equal shares of heads and MLP units) or global (one cost-aware list)."""
+    """family (equal shares of heads and MLP units), global (one cost-aware list) or released (of the heads .15 of them
+    less than of the MLP units, as in jobs/ga/*.sh)."""
     min_head_share: float = 0.2
     """Share of its heads, rounded down, that every attention keeps."""
     min_mlp_share: float = 0.05

@@ -29,6 +29,8 @@ EVALUATION_SIZE = 64
 """The same of the images themselves."""
 RATIOS = ((0.15, 0.0), (0.35, 0.2), (0.55, 0.4), (0.65, 0.5))
 """MLP units and heads that the networks have lost which the evolution looks at (jobs/ga/dino.sh)."""
+HEADS_BEHIND = 0.15
+"""Share of the MLP units that are gone before the first head goes (EVAL_*_PRUNING_RATIOS in jobs/ga/*.sh)."""
 FIRST_FACTORS = (1.2, 0.8)
 """Of the first block and of the last, before the evolution."""
 
@@ -189,11 +191,11 @@ class SnapViTMethod(RankingMethod[SnapViTConfig]):
         bundles = Bundles.heads(path.pairs, with_mlp=True)
         scores = join(path.pairs, path.scores)
         worth = bundles.reduce(scores) / bundles.reduce(torch.ones_like(scores))
-        costs = bundles.costs("macs")
-        key = key_per_cost(worth, costs / costs.mean()) if config.scope == "global" else -worth
         floor = _floor(bundles, worth, config)
-        key[floor] = -torch.inf
-        masks = bundles.fill(key, worth, Budget(kind, size), config.min_units, scope=config.scope)
+        key = _key(bundles, worth, floor, config.scope)
+        # As released it is one list, in which the shares are.
+        scope = "global" if config.scope == "released" else config.scope
+        masks = bundles.fill(key, worth, Budget(kind, size), config.min_units, scope=scope)
         is_kept = torch.cat([masks[pair.name] for pair in path.pairs])
         kept = bundles.reduce(is_kept.double()) > 0
         if not kept[floor].all():
@@ -220,6 +222,23 @@ def after_ratios(bundles: Bundles, scores: Tensor, ratios: tuple[float, float], 
         numbers = family.nonzero().flatten()
         left[numbers[key[numbers].argsort(stable=True)[: int(ratio * len(numbers))]]] = False
     return left
+
+
+def _key(bundles: Bundles, worth: Tensor, floor: Tensor, scope: str) -> Tensor:
+    """What bundles are kept by, ascending, (num_bundles,)."""
+    key = -worth
+    if scope == "global":
+        costs = bundles.costs("macs")
+        key = key_per_cost(worth, costs / costs.mean())
+    elif scope == "released":
+        is_mlp = _is_mlp(bundles)
+        for family, behind in ((is_mlp, 0.0), (~is_mlp, HEADS_BEHIND)):
+            numbers = family.nonzero().flatten()
+            order = numbers[torch.where(floor, torch.inf, worth)[numbers].argsort(stable=True)]
+            # Share of its family that is gone when a bundle is.
+            key[order] = -(torch.arange(1, len(order) + 1).to(key) / len(order) + behind)
+    key[floor] = -torch.inf
+    return key
 
 
 def _floor(bundles: Bundles, scores: Tensor, config: SnapViTConfig) -> Tensor:
