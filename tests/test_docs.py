@@ -9,9 +9,14 @@ import pytest
 import yaml
 
 from spp.cli.main import parse
+from spp.cli.network_sizes import NetworkSizes
 from spp.cli.points import compose_points
+from spp.cli.specs import Specs
+from spp.cli.sweep_plan import plan_sweep
 from spp.locations import CONF
-from spp.methods.registry import method_names
+from spp.methods.registry import method_names, search_cost
+from spp.schedule.estimate import Estimator
+from spp.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -125,6 +130,30 @@ def test_an_experiment_says_the_gpu_hours_that_the_page_says():
     said = {name: found[1] for name, found in headers.items() if found}
     assert len(said) > 8
     assert said == {name: hours[name] for name in said}
+
+
+def test_the_hours_of_the_page_are_those_of_the_plan(tmp_path, monkeypatch):
+    """Of the experiments whose hours `spp plan` can tell without the data, to the last of their two decimals."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    page = (DOCS / "reproduce.md").read_text()
+    said = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+\.\d\d) \|$", page, re.MULTILINE))
+    words = ["paths.data=/data", f"paths.store={tmp_path}", "cluster=slurm"]
+    words += [f"cluster.resources.default.{word}" for word in ("gpus_per_node=1", "gpu_name=A100")]
+    plans = {
+        name: plan_sweep(compose_points([f"experiment={name}", *words], False), may_lack_data=True).plan
+        for name in said
+    }
+    store, sizes = Store(tmp_path), NetworkSizes()
+    found = {}
+    while True:
+        for name, plan in plans.items():
+            specs = Specs(store, {stage.key: stage.to_json() for stage in plan.stages.values()})
+            costs = Estimator(store, specs.of, sizes.size_of, search_cost).estimate(plan.stages.values())
+            found[name] = sum(cost.gpu_seconds or 0.0 for cost in costs.values()) / 3600
+        if not sizes.ask():
+            break
+    assert len(said) > 12
+    assert {name: f"{hours:.2f}" for name, hours in found.items()} == said
 
 
 def test_the_front_page_names_every_method():

@@ -91,6 +91,50 @@ def test_structured_scores_and_sigmas_follow_the_specification(tiny):
         assert int(mask.sum()) == count
 
 
+def test_scores_of_single_weights_and_sigmas_follow_the_specification(tiny):
+    """As above, with a score for each weight, which gets the weight times its gradient; the weights stand still."""
+    masked, other = tiny.masked(), tiny.masked()
+    batches = tiny.batches(masked, NUM_STEPS)
+    config = LEAPConfig(granularity="unstructured", lr=0.16, lambda_max=300.0, lambda_min=5.0, freeze_at=1.0)
+    search = tiny.search(config, masked, NUM_STEPS + 40, Budget("params", 0.7))
+    parts, num_pairs, num_steps = search.parts, len(masked.pairs), NUM_STEPS + 40
+    warmup = round(config.warmup_share * num_steps)
+    scores = [scores.clone() for scores in search.weight_scores]
+    sigmas = torch.full((len(parts),), 10.0, dtype=torch.float64, requires_grad=True)
+    sizes = torch.tensor([part.size for part in parts], dtype=torch.float64)
+    adam = torch.optim.Adam([{"params": [sigmas], "lr": 0.16}, {"params": scores, "lr": config.score_lr}])
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        adam, lambda step: step / warmup if step < warmup else (num_steps - step) / (num_steps - warmup)
+    )
+    for images, labels in batches:
+        counts = torch.ceil(torch.sigmoid(sigmas.detach()) * sizes).int().tolist()
+        kept = [torch.zeros(part.size) for part in parts]
+        for mask, own, count in zip(kept, scores, counts, strict=True):
+            mask[own.flatten().argsort(descending=True)[:count]] = 1
+        masks = [mask.view_as(own).requires_grad_() for mask, own in zip(kept, scores, strict=True)]
+        used = dict(other.model.named_parameters())
+        for part, mask in zip(parts, masks, strict=True):
+            full = torch.ones_like(used[part.name]).index_copy(part.dim, part.index, mask.movedim(0, part.dim))
+            used[part.name] = used[part.name] * full
+        loss = F.cross_entropy(torch.func.functional_call(other.model, used, (images,)), labels)
+        gradients = torch.autograd.grad(loss, masks)
+        R = (torch.sigmoid(sigmas) * sizes).sum() / sizes.sum()
+        penalty = (R - search.target).clamp(min=0) ** 2
+        adam.zero_grad()
+        (max(300.0 * penalty.item() / (1 - search.target) ** 2, 5.0) * penalty).backward()
+        for number, (own, mask, gradient) in enumerate(zip(scores, masks, gradients, strict=True)):
+            own.grad = gradient
+            sigmas.grad[number] += (gradient * mask).sum().item()
+        adam.step()
+        schedule.step()
+    tiny.run(search, batches)
+    assert not search.frozen
+    assert search.remaining() < 0.9
+    torch.testing.assert_close(search.sigmas[num_pairs:], sigmas.detach(), rtol=1e-3, atol=1e-3)
+    for found, expected in zip(search.weight_scores, scores, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+
+
 def test_a_step_on_single_weights_is_one_on_masked_weights(tiny):
     """The weights' gradient is that through the mask, the scores' one that of the mask, and the weights come back."""
     masked, other = tiny.masked(), tiny.masked()

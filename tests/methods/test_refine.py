@@ -154,3 +154,17 @@ def test_a_place_out_of_reach_is_refused_before_the_search(tiny):
     with pytest.raises(ValueError, match=r"^method\.refine_from: 0\.11 cannot be reached") as caught:
         tiny.search(SPPConfig(refine="obs", refine_from=0.11, min_units=8), tiny.masked(), 4)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "num_repairs"), [(CONFIGS[0], 2), (SPPConfig(refine="obs"), 8), (OBSConfig(num_cuts=3), 2)]
+)
+def test_the_expected_cost_has_the_steps_and_the_repairs_that_there_are(tiny, monkeypatch, config, num_repairs):
+    repairs = []
+    monkeypatch.setattr("spp.methods.elimination.search.repair_in_place", lambda *arguments: repairs.append(arguments))
+    batches = tiny.batches(tiny.masked(), num_steps(config) if isinstance(config, SPPConfig) else NUM_PATH_STEPS)
+    search = searched(tiny, config, tiny.masked(), batches)
+    cost = config.search_cost(NUM_PATH_STEPS, batch_size=64)
+    assert cost.num_steps == search.num_steps == len(batches)
+    assert len(repairs) == num_repairs
+    assert cost.num_repaired == num_repairs * 256

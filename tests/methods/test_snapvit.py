@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spp.dynamics.budget import OutOfReachError
+from spp.dynamics.budget import OutOfReachError, split
+from spp.dynamics.ranking import Ranking
 from spp.methods.bundles import Bundles
-from spp.methods.units.snapvit.config import SnapViTConfig
+from spp.methods.units.snapvit.config import RATIOS, SnapViTConfig
 from spp.methods.units.snapvit.evolution import minimise
-from spp.methods.units.snapvit.search import RATIOS, after_ratios
+from spp.methods.units.snapvit.search import after_ratios
 from spp.methods.units.snapvit.views import check_embedding, make_views
 
 NUM_HEADS, HEAD_WIDTH = 2, 8
@@ -134,6 +135,36 @@ def test_one_generation_of_the_evolution_is_that_of_the_paper():
     assert value == min(float(point.square().sum()) for point in seen) == float(best.square().sum())
 
 
+def test_200_evaluations_are_those_of_the_paper_written_out():
+    """Generation after generation: mean and factor of the Gaussian follow the ranks of what was drawn."""
+
+    def fitness(point):
+        seen.append(point.clone())
+        return float((point - 0.3).square().sum() + point[0] * point[1])
+
+    seen: list[torch.Tensor] = []
+    minimise(fitness, torch.tensor([1.2, 1.0, 0.8], dtype=torch.float64), 200, torch.Generator().manual_seed(4))
+    generator = torch.Generator().manual_seed(4)
+    mean, factor = torch.tensor([1.2, 1.0, 0.8], dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    expected: list[torch.Tensor] = []
+    raw = [max(0.0, math.log(4.5) - math.log(rank)) for rank in range(1, 8)]
+    utilities = [value / sum(raw) - 1 / 7 for value in raw]
+    while len(expected) < 200:
+        drawn = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+        points = [mean + factor @ one for one in drawn]
+        expected += points
+        ranked = sorted(range(7), key=lambda i: float((points[i] - 0.3).square().sum() + points[i][0] * points[i][1]))
+        step = sum(utility * drawn[i] for utility, i in zip(utilities, ranked, strict=True))
+        turn = sum(
+            utility * (torch.outer(drawn[i], drawn[i]) - torch.eye(3, dtype=torch.float64))
+            for utility, i in zip(utilities, ranked, strict=True)
+        )
+        mean = mean + factor @ step
+        factor = factor @ torch.linalg.matrix_exp(0.3 * (3 + math.log(3)) / (3 * 3**0.5) * turn)
+    assert len(seen) == 200
+    torch.testing.assert_close(torch.stack(seen), torch.stack(expected[:200]), rtol=1e-6, atol=1e-8)
+
+
 def test_the_evolution_finds_the_bottom_of_a_bowl():
     best, value = minimise(
         lambda point: float((point - 0.3).square().sum()),
@@ -169,7 +200,7 @@ def test_members_have_whole_heads_and_are_nested(tiny):
         assert larger is None or all(bool((mask <= larger[name]).all()) for name, mask in masks.items())
         assert tiny.achieved(tiny.build(), masks).macs <= size * path.pairs[0].model_cost.macs
         larger = masks
-    with pytest.raises(OutOfReachError, match=r"^multiple_of: 8 is not allowed with method=snapvit") as caught:
+    with pytest.raises(OutOfReachError, match=r"^budget.multiple_of: 8 is not allowed with method=snapvit") as caught:
         tiny.select(config, path.rounded_to(8), "macs", 0.5)
     assert "\n" not in str(caught.value)
     wide = SnapViTConfig(min_mlp_share=0.9)
@@ -217,3 +248,17 @@ def test_what_cannot_be_searched_is_refused_in_one_line(tiny):
         started(tiny, SnapViTConfig(), 0).scores()
     with pytest.raises(ValueError, match=r"^method.name: snapvit needs the embeddings .*Linear has no"):
         check_embedding(torch.nn.Linear(1, 1))
+
+
+def test_along_the_released_line_members_are_those_of_the_released_pairs_of_ratios(tiny):
+    """Which MLP units and heads are gone is told by the ratios alone; a budget is the cost of what they leave."""
+    config = SnapViTConfig(scope="released", min_mlp_share=0.05)
+    pairs = tiny.masked(per_head=True).pairs
+    bundles = Bundles.heads(pairs, with_mlp=True)
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.rand(len(bundles), generator=generator, dtype=torch.float64)
+    path = Ranking.from_scores(dict(split(pairs, bundles.expand(scores))), pairs)
+    for mlp in (0.15, 0.25, 0.5, 0.65):
+        expected = bundles.masks(after_ratios(bundles, scores, (mlp, mlp - 0.15), config))
+        found = tiny.select(config, path, "macs", path.cost_of(expected).macs)
+        assert all(torch.equal(mask, expected[name]) for name, mask in found.items())

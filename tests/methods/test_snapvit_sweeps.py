@@ -117,5 +117,5 @@ def test_the_dense_network_stays_and_another_kind_of_network_is_refused(case):
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
         assert torch.equal(value, whole.state_dict()[name])
-    with pytest.raises(ValueError, match=r"^repair.kind: snapvit_prune is not allowed with Linear; allowed: net"):
+    with pytest.raises(ValueError, match=r"^repair.kind: snapvit_prune is not allowed with a Linear; allowed: net"):
         swept(torch.nn.Linear(1, 1), pairs, masks, [images], "snapvit_prune")

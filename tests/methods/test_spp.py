@@ -257,6 +257,83 @@ def test_the_released_search_is_the_released_one(tiny):
     assert num_entered > 0
 
 
+def gradients_of_masks(model, masks, images, labels):
+    """On the queries, on the values before the projection, and behind the activation: the paper's places."""
+    handles = []
+    for i, block in enumerate(model.blocks):
+        heads = block.attn.num_heads
+        query = masks[f"blocks.{i}.attn.qk"].repeat(heads)
+        every = torch.cat([query, torch.ones(2 * len(query))])
+        value, hidden = masks[f"blocks.{i}.attn.vo"].repeat(heads), masks[f"blocks.{i}.mlp"]
+        handles.append(block.attn.qkv.register_forward_hook(lambda m, a, out, z=every: out * z))
+        handles.append(block.attn.proj.register_forward_pre_hook(lambda m, a, z=value: a[0] * z))
+        handles.append(block.mlp.fc2.register_forward_pre_hook(lambda m, a, z=hidden: a[0] * z))
+    found = torch.autograd.grad(F.cross_entropy(model(images), labels), list(masks.values()))
+    for handle in handles:
+        handle.remove()
+    return {name: gradient.double() for name, gradient in zip(masks, found, strict=True)}
+
+
+def textbook_search(model, masks, batches, lr, kappa, lam, rho):
+    """Equation by equation as in the paper: V moves by the masks before the step."""
+    value, gamma = ({name: torch.zeros(len(mask)).double() for name, mask in masks.items()} for _ in range(2))
+    for images, labels in batches:
+        gradients = gradients_of_masks(model, masks, images, labels)
+        for name, mask in masks.items():
+            gap = mask.detach().double() - gamma[name]
+            value[name] += lr * rho * gap
+            with torch.no_grad():
+                mask -= (kappa * lr * (gradients[name] + rho * gap)).float()
+            gamma[name] = kappa * value[name].sign() * (value[name].abs() - lam).clamp(min=0)
+    return value, gamma
+
+
+def priced_search(model, masks, costs, batches, num_measured, lr, kappa, lam, rho, momentum, eta):
+    """As docs/method.md has it: the first batches measure the scale of the gradient on the attention."""
+    value, gamma, average = ({name: torch.zeros(len(m)).double() for name, m in masks.items()} for _ in range(3))
+    scales = []
+    for number, (images, labels) in enumerate(batches):
+        gradients = gradients_of_masks(model, masks, images, labels)
+        if number < num_measured:
+            scales.append(torch.cat([g for name, g in gradients.items() if "attn" in name]).abs().mean())
+            continue
+        k, scale = number - num_measured + 1, sum(scales) / len(scales)
+        for name, mask in masks.items():
+            gap = mask.detach().double() - gamma[name]
+            pull = gradients[name] / (scale * costs[name]) + rho * gap
+            average[name] = momentum * average[name] + (1 - momentum) * pull
+            with torch.no_grad():
+                mask -= (lr * average[name] / (1 - momentum**k)).float()
+            value[name] += eta * (mask.detach().double() - gamma[name])
+            gamma[name] = kappa * (value[name] - lam).clamp(min=0)
+    return value, gamma
+
+
+@pytest.mark.parametrize("preset", ["textbook", "priced"])
+def test_the_other_presets_are_their_recurrences_for_200_steps(tiny, preset):
+    masked, model = frozen(tiny), tiny.build()
+    batches = tiny.batches(masked, 200)
+    masks = {pair.name: torch.ones(pair.size, requires_grad=True) for pair in masked.pairs}
+    if preset == "textbook":
+        hyper = {"lr": 0.04, "kappa": 1.2, "lam": 1.0, "rho": 0.9}
+        value, gamma = textbook_search(model, masks, batches, **hyper)
+    else:
+        hyper = {"lr": 0.03, "kappa": 1.0, "lam": 0.4, "rho": 3.0, "momentum": 0.9, "eta": 0.011}
+        prices = {pair.name: torch.full((pair.size,), float(pair.macs_per_unit)) for pair in masked.pairs}
+        mean = torch.cat(list(prices.values())).mean()
+        costs = {name: (price / mean).double() for name, price in prices.items()}
+        value, gamma = priced_search(model, masks, costs, batches, 20, **hyper)
+    search = tiny.search(SPPConfig(preset=preset, **hyper), masked, 200)
+    search.on_epoch_start(0, 1)
+    tiny.run(search, batches)
+    for name, mask in masks.items():
+        state = search.dynamics.state_of(name)
+        for key, expected in (("M", mask.detach()), ("V", value[name]), ("Gamma", gamma[name])):
+            torch.testing.assert_close(state[key].double(), expected.double(), rtol=1e-3, atol=1e-4)
+    entered = torch.cat(list(gamma.values())) != 0
+    assert 0 < int(entered.sum()) < len(entered)
+
+
 def test_a_search_in_which_nothing_enters_warns(tiny):
     search = tiny.search(SPPConfig(lam=1e6), frozen(tiny), 12)
     tiny.run(search, tiny.batches(search.masked, 12))

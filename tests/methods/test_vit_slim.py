@@ -232,13 +232,13 @@ def plain_token_gates(masked, batches, config, lr, steps_of_weights):
     return zeta.detach().double()
 
 
-@pytest.mark.parametrize("quirks", [False, True])
-def test_the_gates_on_tokens_are_the_released_ones(tiny, quirks):
-    config = ViTSlimConfig(w1=0.0, w2=0.0, tokens=0.5, token_weight=0.01, lr=0.2, released_quirks=quirks)
+@pytest.mark.parametrize(("quirks", "num_steps", "lr"), [(False, 16, 0.2), (True, NUM_STEPS, 0.02)])
+def test_the_gates_on_tokens_are_the_released_ones(tiny, quirks, num_steps, lr):
+    config = ViTSlimConfig(w1=0.0, w2=0.0, tokens=0.5, token_weight=0.01, lr=lr, released_quirks=quirks)
     reference, masked = tiny.masked(), tiny.masked()
-    batches = tiny.batches(masked, 16)
-    zeta = plain_token_gates(reference, batches, config, 0.2, 0.01)
-    search = tiny.search(config, masked, 16)
+    batches = tiny.batches(masked, num_steps)
+    zeta = plain_token_gates(reference, batches, config, lr, 0.01)
+    search = tiny.search(config, masked, num_steps)
     tiny.run(search, batches, lr=0.01)
     assert zeta.std() > 0.1
     torch.testing.assert_close(search.zeta, zeta, rtol=1e-3, atol=1e-3)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from spp.config import Config
-from spp.plan.setup import Readers, check_fields, read_setup
+from spp.plan.reading import Readers, check_fields, read_setup
 
 
 @dataclass(frozen=True, kw_only=True)

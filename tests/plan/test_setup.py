@@ -1,7 +1,7 @@
 import pytest
 
 from spp.plan.batches import check_batches
-from spp.plan.setup import check_fields
+from spp.plan.reading import check_fields
 
 
 def missing_in(cfg, name):

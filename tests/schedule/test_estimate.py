@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from spp.methods.registry import config_class, search_cost
 from spp.plan.spec import Stage
 from spp.plan.work import NetworkSize
 from spp.schedule.devices import device_of
@@ -21,8 +22,11 @@ def training(kind="dense", epochs=300, resources=A100, precision="bf16-mixed", m
     return Stage(kind, config, resources=resources, runtime={"devices": 4, "num_threads": 1})
 
 
+PAIRS = {"qk": 12, "vo": 12, "mlp": 12}
+
+
 def size_of(model, data):
-    return {"s": NetworkSize(MACS, 22e6, 20_000), "tiny": NetworkSize(MACS / 1000, 22e3, 200)}.get(model["name"])
+    return {"s": NetworkSize(MACS, 22e6, 20_000, PAIRS), "tiny": NetworkSize(MACS / 1000, 22e3, 200)}.get(model["name"])
 
 
 def estimates(store, *stages):
@@ -31,7 +35,7 @@ def estimates(store, *stages):
     def spec_of(kind, key):
         return specs.get(key) or store.spec(kind, key)
 
-    return [Estimator(store, spec_of, size_of).estimate([stage])[stage.key] for stage in stages]
+    return [Estimator(store, spec_of, size_of, search_cost).estimate([stage])[stage.key] for stage in stages]
 
 
 def finish(store, stage, seconds, device="CPU"):
@@ -64,7 +68,11 @@ def test_a_thousand_times_the_epochs_take_a_thousand_times_as_long(store):
         ("finetune", {"budget": {"kind": "params", "value": 11e6}}, 3 * 0.5),
         ("finetune", {"budget": {"kind": "macs", "value": 0.5}, "recipe": {"distill_weight": 0.5}}, 3 * 0.5 + 1),
         ("prune", {}, 3),
-        ("update", {}, 2),
+        ("update", {"method": {"name": "spp"}}, 2),
+        ("update", {"method": {"name": "spp", "drive": "kl"}}, 3),
+        ("search", {"method": {"name": "taylor"}}, 2),
+        ("search", {"method": {"name": "upop"}, "budget": {"kind": "macs", "value": 0.5}}, 3),
+        ("search", {"method": {"name": "upop"}, "recipe": {"distill_weight": 0.5}}, 4),
     ],
 )
 def test_multiply_adds_of_the_kinds(store, kind, config, passes):
@@ -80,12 +88,55 @@ def test_a_measuring_has_the_network_of_its_inputs(store):
     assert found.macs == pytest.approx(MACS * 60_000)
 
 
-def test_a_repair_looks_at_a_few_samples_with_the_dense_network_and_each_member(store):
-    settings = {"num_samples": 256, "batch_size": 64}
-    budget = {"kind": "macs", "values": [0.5, 0.3]}
-    stage = training("repair", repair=settings, budget=budget, resources=CPU)
-    (found,) = estimates(store, stage)
-    assert found.macs == 3 * MACS * 256
+@pytest.mark.parametrize(
+    ("kind", "passes"), [("full", 24 * (1.5 + 1.3)), ("second", 12 * (1.5 + 1.3)), ("snapvit_prune", 2 * 6)]
+)
+def test_a_repair_goes_up_to_every_map_for_each_member(store, kind, passes):
+    """Through the dense network and the member, half of the way on average; queries and keys are maps of their own."""
+    family = training("prune", recipe={"epochs": 0}, budget={"kind": "macs", "values": [0.5, 0.3]})
+    config = {"data": DATA, "model": {"name": "s"}, "repair": {"kind": kind, "num_samples": 256, "batch_size": 64}}
+    stage = Stage("repair", config, {"family": family}, resources=CPU)
+    _, found = estimates(store, family, stage)
+    assert found.macs == pytest.approx(MACS * 256 * passes)
+
+
+def test_a_search_asked_for_by_its_steps_has_them(store):
+    by_steps = {"epochs": 0, "steps": 150, "batch_size": 256}
+    (found,) = estimates(store, training("update", recipe=by_steps, method={"name": "spp"}))
+    assert found.macs == pytest.approx(150 * 256 * 2 * MACS)
+
+
+def test_refining_adds_its_steps_and_its_repairs(store):
+    """256 samples kept, then five measurings of 1,024, each after a repair with these 256; 36 pairs of 48 maps."""
+    recipe, method = {"batch_size": 100}, {"name": "spp", "refine": "obs", "refine_cuts": 5}
+    plain, refined = (
+        estimates(store, training("update", epochs=1, recipe=recipe, method=one))[0]
+        for one in ({"name": "spp"}, method)
+    )
+    steps, repairs = (3 + 5 * 11) * 100 * 2, 5 * 256 * 48
+    assert refined.macs - plain.macs == pytest.approx(MACS * (steps + repairs))
+    assert refined.seconds > plain.seconds
+
+
+def test_cuts_in_between_repair_the_network_but_for_the_last(store):
+    once, often, without = (
+        estimates(store, training("search", epochs=4, method=method))[0].macs
+        for method in ({"name": "obs"}, {"name": "obs", "num_cuts": 4}, {"name": "gn", "num_cuts": 4})
+    )
+    assert often - once == pytest.approx(MACS * 3 * 256 * 48)
+    assert without == once
+
+
+def test_settings_of_other_code_are_not_known(store):
+    (found,) = estimates(store, training("search", method={"name": "spp", "of_tomorrow": 1}))
+    assert (found.seconds, found.by) == (None, "unknown")
+    assert search_cost({"name": "tomorrow"}, 10, 8) is None
+
+
+def test_a_search_with_views_and_pruned_networks_counts_them():
+    config = config_class("snapvit")(num_samples=100, num_evaluations=3)
+    cost = config.search_cost(num_steps=4, batch_size=16)
+    assert cost.further_passes == pytest.approx(64 * (3 * 12 + 3 * (0.9 + 0.7 + 0.5 + 0.4)))
 
 
 def test_what_such_stages_took_corrects_the_peak(store):
@@ -101,7 +152,10 @@ def test_what_such_stages_took_corrects_the_peak(store):
     assert found.seconds == pytest.approx(3 * by_peak)
     assert (found.by, found.basis) == ("measured", "1 stage like it on CPU")
     # Of another kind it is the next best thing; on another device it says nothing.
-    (search,) = estimates(store, training("update", epochs=1, resources=CPU, model="tiny", precision="32-true"))
+    method = {"name": "spp"}
+    (search,) = estimates(
+        store, training("update", epochs=1, resources=CPU, model="tiny", precision="32-true", method=method)
+    )
     assert (search.by, search.basis) == ("measured", "1 finished dense on CPU")
     assert estimates(store, training(epochs=1))[0].by == "nominal"
 

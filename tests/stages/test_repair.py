@@ -12,7 +12,7 @@ from spp.cli.main import main
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
 from spp.dynamics.path import SolutionPath
-from spp.stages.member import build_untrained
+from spp.stages.member import build_untrained, load_member, member_file
 from spp.stages.worker import run_stage
 from spp.store.store import Store
 
@@ -63,6 +63,36 @@ def test_a_method_without_labels_runs_through_the_chain(copied, capsys):
     sizes = ["method.num_cuts=2", "method.num_samples=64", "method.num_repair_samples=64"]
     assert main(["run", *words, "method=obs", *sizes, f"paths.store={store.root}"]) == 0
     assert "0 failed" in capsys.readouterr().out
+
+
+def test_members_can_be_repaired_as_snapvit_does_it(copied):
+    store, _ = copied
+    words = ["debug=fast", "prune.epochs=0", "finetune.epochs=0", "budget.values=[0.4]", "logger=off"]
+    assert main(["run", *words, "repair=snapvit_inference", f"paths.store={store.root}"]) == 0
+    stages = {stage.kind: stage for stage in store.read_plan(store.latest()).stages.values()}
+    dense = build_untrained(store.summary("dense", stages["dense"].key)["architecture"]).eval()
+    dense.load_state_dict(load_file(store.artifacts_dir("dense", stages["dense"].key) / "model.safetensors"))
+    images = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    cut, repaired = (load_member(store.artifacts_dir(k, stages[k].key) / member_file(0.4)) for k in ("prune", "repair"))
+    with torch.no_grad():
+        wanted = dense.forward_features(images)
+        errors = [float((one.forward_features(images) - wanted).square().mean()) for one in (cut, repaired)]
+    assert errors[1] < errors[0]
+    changed = {name for name, value in cut.named_parameters() if not torch.equal(value, repaired.get_parameter(name))}
+    assert changed == {f"blocks.{i}.{name}.weight" for i in range(6) for name in ("attn.proj", "mlp.fc2")}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=upop"], "repair.kind: 'snapvit_prune' is not allowed; allowed: full, second, none with method=upop"),
+        (["prune.epochs=2"], "prune.epochs: 2 is not allowed; allowed: 0 with repair=snapvit_prune"),
+    ],
+)
+def test_a_repair_that_begins_with_the_dense_weights_is_for_members_that_have_them(tmp_path, capsys, words, said):
+    assert main(["plan", "prune.epochs=0", *words, "repair=snapvit_prune", f"paths.store={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"spp: {said}")
 
 
 @pytest.mark.parametrize("words", [["method.drive=kl"], ["update.mixup=0.8", "update.label_smoothing=0.1"]])

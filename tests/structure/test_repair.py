@@ -1,6 +1,7 @@
 """Repair in closed form, against least squares written out with whole design matrices."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spp.plan.work import NetworkSize
+from spp.structure.activations import activations
 from spp.structure.compact import compact
 from spp.structure.find import find_pairs, unit_weights
 from spp.structure.pair import Pair
@@ -182,6 +185,24 @@ def test_heads_that_left_and_channels_that_fill_up(build: Build, random_masks: R
     for pair in pairs:  # what fills up a head stays out of the function
         for part in unit_weights(zeroed, pair):
             assert not part.parameter.index_select(part.dim, part.index[~masks[pair.name]].flatten()).any()
+
+
+@pytest.mark.parametrize("kind", ["second", "full"])
+def test_the_expected_cost_has_a_pass_to_every_map(
+    build: Build, random_masks: RandomMasks, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Half of a network each, on average; the member has a third of the dense one's multiply-adds."""
+    model = build("deit")
+    pairs, watched = find_pairs(model), []
+
+    def counted(network: nn.Module, *rest: Any) -> list[Tensor]:
+        watched.append(1.0 if network is model else 1 / 3)
+        return activations(network, *rest)
+
+    monkeypatch.setattr("spp.structure.repair.activations", counted)
+    repair(compact(model, random_masks(pairs, 0)), model, batches_for(model, 1), kind=kind)
+    size = NetworkSize(1.0, 1.0, 1.0, Counter(pair.kind for pair in pairs))
+    assert size.repair_passes(kind, 1 / 3) == pytest.approx(sum(watched) / 2)
 
 
 def test_batches_only_add_up(build: Build, random_masks: RandomMasks) -> None:

@@ -25,6 +25,7 @@ from spp.locations import CONF
 from spp.methods.registry import config_class, method_names
 from spp.methods.weights.registry import weight_config_class, weight_method_names
 from spp.models.config import ModelConfig, TeacherConfig
+from spp.plan.config import BudgetConfig
 from spp.plan.one_shot import CalibrationConfig
 from spp.plan.recipes import RECIPES
 from spp.sparsity.config import SparsityConfig
@@ -66,6 +67,7 @@ def _declared(cfg: DictConfig) -> dict[str, type[Config]]:
         "model": ModelConfig,
         "teacher": TeacherConfig,
         "data": DataConfig,
+        "budget": BudgetConfig,
         "sparsity": SparsityConfig,
         "calibration": CalibrationConfig,
     }

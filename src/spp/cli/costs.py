@@ -6,6 +6,7 @@ from typing import Any
 from spp.cli.network_sizes import NetworkSizes
 from spp.cli.specs import Specs
 from spp.cli.sweep_plan import Planned
+from spp.methods.registry import search_cost
 from spp.plan.graph import Plan
 from spp.plan.setup import Setup
 from spp.schedule.estimate import Estimate, Estimator
@@ -13,7 +14,9 @@ from spp.schedule.status import StageStatus, State
 from spp.store.store import Store
 
 
-def expected_costs(planned: Planned, store: Store, states: Mapping[str, StageStatus]) -> dict[str, Estimate]:
+def expected_costs(
+    planned: Planned, store: Store, states: Mapping[str, StageStatus], sizes: NetworkSizes
+) -> dict[str, Estimate]:
     """The estimate of every stage by its key; of one that is done what it took.
 
     Raises:
@@ -28,16 +31,23 @@ def expected_costs(planned: Planned, store: Store, states: Mapping[str, StageSta
     }
     if not missing:
         return costs
-    sizes, specs = NetworkSizes(), Specs(store, {stage.key: stage.to_json() for stage in stages.values()})
+    specs = Specs(store, {stage.key: stage.to_json() for stage in stages.values()})
     # Twice where something was not known at first: a process of its own answers all questions together.
     while True:
         refused = _refused(planned, sizes, {stage.key for stage in missing})
-        found = Estimator(store, specs.of, sizes.size_of).estimate(missing)
+        budgets_out_of_reach(planned, sizes)
+        found = Estimator(store, specs.of, sizes.size_of, search_cost).estimate(missing)
         if not sizes.ask():
             break
     if refused is not None:
         raise ValueError(refused)
     return costs | found
+
+
+def budgets_out_of_reach(planned: Planned, sizes: NetworkSizes) -> dict[str, dict[float, str]]:
+    """By name of the point, the budgets that its method cannot serve although others can, and why."""
+    found = {name: sizes.out_of_reach(setup) for name, setup in planned.setups.items() if isinstance(setup, Setup)}
+    return {name: budgets for name, budgets in found.items() if budgets}
 
 
 def method_and_seed(plan: Plan, key: str) -> dict[str, Any]:

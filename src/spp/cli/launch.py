@@ -3,16 +3,16 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from spp.cli.execute import carry_out, check_fits, report_finished
 from spp.cli.markup import escape
+from spp.cli.reachable import leave_out
 from spp.cli.sweep_plan import Planned, with_points
 from spp.cli.table import count
-from spp.plan.graph import Plan, Point
+from spp.plan.graph import Plan
 from spp.schedule.queue import job_liveness
 from spp.store.about import write_about
 from spp.store.atomic import is_full, is_unwritable
@@ -107,22 +107,7 @@ def leave_out_unreachable(planned: Planned, store: Store, console: Console) -> P
         return planned.plan
     from spp.stages.preflight import check_all
 
-    refused = check_all(setups)
-    if not refused:
-        return planned.plan
-    methods = {point.name: point.meta["method"] for point in points}
-    reasons = {f"method={methods[name]}: {reason}" for name, sizes in refused.items() for reason in sizes.values()}
-    if len(set(methods.values())) == 1:
-        raise ValueError(min(reasons))
-    for reason in sorted(reasons):
-        console.print(f"left out: {escape(reason)}")
-    served = (_without(point, refused.get(point.name, {})) for point in points)
-    return Plan.merge(point for point in served if point.stages)
-
-
-def _without(point: Point, budgets: Collection[float]) -> Point:
-    """The point without some budgets, which it remembers for the report."""
-    if not budgets:
-        return point
-    stages = tuple(stage for stage in point.stages if stage.config["budget"]["value"] not in budgets)
-    return replace(point, stages=stages, meta={**point.meta, "out_of_reach": list(budgets)})
+    plan, said = leave_out(planned, check_all(setups))
+    for line in said:
+        console.print(escape(line))
+    return plan

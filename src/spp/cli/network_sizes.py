@@ -17,7 +17,7 @@ from spp.plan.setup import Setup
 from spp.plan.work import NetworkSize
 from spp.store.atomic import read_json, write_json
 
-_VERSION = 2
+_VERSION = 3
 """Raised when an answer has other fields."""
 
 _MAX_SECONDS = 300.0
@@ -38,14 +38,12 @@ class NetworkSizes:
         answer = None if question is None else self._answer(question)
         if answer is None or "error" in answer:
             return None
-        return NetworkSize(answer["macs"], answer["params"], answer["units"])
+        return NetworkSize(answer["macs"], answer["params"], answer["units"], answer["num_pairs"])
 
     def refusal(self, setup: Setup) -> str | None:
         """Why a budget of a point cannot be reached, in the words of `spp run`; None where it can, or nobody knows."""
         kind, values = setup.budget.kind, setup.budget.values
-        question = _question(setup.model.identity(), setup.data.identity(), setup.method.min_units)
-        if question is not None and setup.budget.towers != JOINT:
-            question["towers"] = setup.budget.towers
+        question = _question_of(setup)
         answer = None if question is None else self._answer(question)
         if question is None or answer is None or not answer.get("range"):
             return None
@@ -55,6 +53,17 @@ class NetworkSizes:
         # Its words come from where they are said by `spp run`, which also allows for rounding.
         answer = self._answer({**question, "budget": {"kind": kind, "values": values}})
         return None if answer is None else answer.get("refused")
+
+    def out_of_reach(self, setup: Setup) -> dict[float, str]:
+        """The budgets of a point that its method cannot serve although others can, and why; as far as is known."""
+        budget, method = setup.budget, setup.method
+        is_plain = budget.multiple_of == 1 and budget.form == "free" and not method.has_own_floors
+        question = None if is_plain or method.kinds[0] == "budget" else _question_of(setup)
+        if question is None:
+            return {}
+        wanted = {name: getattr(budget, name) for name in ("kind", "values", "multiple_of", "form")}
+        answer = self._answer({**question, "selection": {"method": method.selection_settings(), **wanted}})
+        return {} if answer is None else dict(answer.get("out_of_reach", ()))
 
     def ask(self) -> bool:
         """Find out what was not known; whether there was anything."""
@@ -90,6 +99,13 @@ class NetworkSizes:
             write_json(self._folder / f"{name}.json", answer, durable=False)
         except OSError:
             return  # it is asked again the next time
+
+
+def _question_of(setup: Setup) -> dict[str, Any] | None:
+    question = _question(setup.model.identity(), setup.data.identity(), setup.method.min_units)
+    if question is not None and setup.budget.towers != JOINT:
+        question["towers"] = setup.budget.towers
+    return question
 
 
 def _question(model: Mapping[str, Any], data: Mapping[str, Any], min_units: int) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from spp.cli.network_sizes import NetworkSizes
 from spp.cli.specs import Specs
 from spp.cli.sweeps import SweepView
+from spp.methods.registry import search_cost
 from spp.plan.graph import Plan
 from spp.record.lines import NewestValues
 from spp.schedule.estimate import Estimate, Estimator
@@ -33,7 +34,8 @@ class Estimates:
         """By key."""
         if time.monotonic() - self._made > _REFRESH_SECONDS:
             specs = Specs(self._store, {stage.key: stage.to_json() for stage in plan.stages.values()})
-            self._found = Estimator(self._store, specs.of, NetworkSizes().size_of).estimate(plan.stages.values())
+            estimator = Estimator(self._store, specs.of, NetworkSizes().size_of, search_cost)
+            self._found = estimator.estimate(plan.stages.values())
             self._made = time.monotonic()
         return self._found
 

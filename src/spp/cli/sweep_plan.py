@@ -31,7 +31,8 @@ from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.keys import canonical_json
 from spp.plan.one_shot import CalibrationConfig, OneShotReaders, read_one_shot
-from spp.plan.setup import PointSetup, Readers, check_fields, read_setup
+from spp.plan.reading import Readers, check_fields, read_setup
+from spp.plan.setup import PointSetup
 from spp.record.variants import UNNAMED_WORDS
 from spp.sparsity.config import SparsityConfig
 from spp.tasks.registry import read_task
@@ -149,10 +150,15 @@ class _Fingerprints:
     def _look_up(self, data: Any, runtime: dict[str, Any]) -> dict[str, Any]:
         manifest = self._manifests.get(str(data.name))
         root = runtime.get("root")
-        if data.factory is None and isinstance(manifest, Mapping) and not (root and Path(root).is_dir()):
+        if data.factory is None and isinstance(manifest, Mapping) and not (root and _is_something(Path(root))):
             self.lacking[str(data.name)] = None
             return registered(data, runtime, manifest)
         return fingerprint(data, runtime)
+
+
+def _is_something(root: Path) -> bool:
+    """Whether there is a folder, or a file in its place or in that of one above it, which is to be refused."""
+    return root.is_dir() or any(place.is_file() for place in (root, *root.parents))
 
 
 def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) -> tuple[Point, PointSetup]:

@@ -1,5 +1,6 @@
 """Masks whose widths are multiples of a number, or whole heads: what processors and stock code like."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -61,9 +62,12 @@ def rounded_masks(
     low, high = min(min_units * len(pairs), len(order)), len(order)
     lowest = _size(pairs, masks_of(low), budget.kind)
     if lowest > size + slack:
+        share = math.ceil(1e4 * lowest / (dense or dense_total(pairs, budget.kind))) / 1e4
+        shapes_of = "" if form == "free" else f"form={form} and "
+        remedy = "a smaller multiple" if multiple_of > 1 else "budget.form=free"
         raise OutOfReachError(
-            f"{budget.kind}: {budget.value:g} cannot be reached with widths that are multiples of {multiple_of}; "
-            f"allowed: {lowest:.0f} and more; use a smaller multiple"
+            f"{budget.kind}: {budget.value:g} cannot be reached with {shapes_of}widths that are multiples of "
+            f"{multiple_of}; allowed: {lowest:.0f} and more, or {share:g} and more of the dense model; use {remedy}"
         )
     while low < high:
         middle = (low + high + 1) // 2

@@ -27,6 +27,23 @@ KINDS = ("path", "ranking", "budget ranking", "budget")
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchCost:
+    """What a search computes.
+
+    Attributes:
+        num_steps: steps in all, with those that the method adds to the recipe's.
+        passes: what a sample of a step costs, in forward passes; a teacher's is not in it, unless the method has one.
+        further_passes: samples that go forward through the dense network beside the steps.
+        num_repaired: samples of all repairs of the whole network in between, each with the network at its full size.
+    """
+
+    num_steps: int
+    passes: float
+    further_passes: float = 0.0
+    num_repaired: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodConfig(Config):
     """Settings of a method: those that shape its search, and those that choose a member from what it found."""
 
@@ -38,6 +55,8 @@ class MethodConfig(Config):
     """Whether the loss of a search is that of answers drawn from the network's own outputs: it needs no labels."""
     max_search_epochs: ClassVar[int | None] = None
     """Epochs beyond which a search learns nothing more; None: there is no such number."""
+    has_own_floors: ClassVar[bool] = False
+    """Whether members keep more than `min_units` of every pair, whatever a search finds."""
     selection_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that choose a member from what a search found; all others shape the search."""
     preset_recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = MappingProxyType({})
@@ -72,6 +91,19 @@ class MethodConfig(Config):
     def is_driven_by_dense(self) -> bool:
         """Whether the loss of a search is the distance to the dense network's outputs: it needs no labels."""
         return False
+
+    def search_cost(self, num_steps: int, batch_size: int) -> SearchCost:
+        """What a search computes.
+
+        A step that trains weights costs a forward pass and a backward pass of twice that; where they stand still the
+        backward pass only goes on to the inputs of each layer. The dense network, where it drives the search, costs
+        one more.
+
+        Args:
+            num_steps: those of the recipe, 1 or more.
+            batch_size: samples of each.
+        """
+        return SearchCost(num_steps=num_steps, passes=(3 if self.trains_weights else 2) + self.is_driven_by_dense)
 
     @property
     def min_units(self) -> int:

@@ -2,11 +2,12 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 import spp.methods.units
 from spp.config import require_name
-from spp.methods.method import Method, MethodConfig
+from spp.methods.method import Method, MethodConfig, SearchCost
 
 
 def method_names() -> list[str]:
@@ -34,6 +35,24 @@ def read_method(values: dict[str, Any]) -> MethodConfig:
     """
     name = require_name(values.get("name"), method_names(), "method.name", "not a method")
     return config_class(name).read(values, "method")
+
+
+def search_cost(settings: Mapping[str, Any], num_steps: int, batch_size: int) -> SearchCost | None:
+    """What a search with some settings computes, see `MethodConfig.search_cost`; loads no torch.
+
+    Args:
+        settings: those of a method that its stage has.
+        num_steps: of the recipe.
+        batch_size: samples of each.
+
+    Returns:
+        None for settings that are not known here, such as those of a stage of other code.
+    """
+    try:
+        config = config_class(str(settings["name"])).from_spec(settings, "method")
+    except (KeyError, ValueError, ImportError):
+        return None
+    return config.search_cost(num_steps, batch_size)
 
 
 def check_kind(method: MethodConfig, kind: str) -> None:

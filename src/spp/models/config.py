@@ -13,6 +13,14 @@ OTHER_HEAD = (
 )
 """What can be done where given weights are for other classes."""
 
+
+def knows_other_classes(weights: str, num_known: int, num_wanted: int | None) -> ValueError:
+    """The refusal of given weights whose head is for another number of classes than the data have."""
+    return ValueError(
+        f"model.weights: {weights!r} knows {num_known} classes and the data have {num_wanted}; allowed: {OTHER_HEAD}"
+    )
+
+
 GIVEN_BY_DATA = ("img_size", "in_chans", "num_classes")
 """Arguments of timm's constructors that follow from the data and the task; they may not be contradicted."""
 

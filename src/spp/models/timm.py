@@ -7,7 +7,7 @@ import timm
 from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from torch import nn
 
-from spp.models.config import GIVEN_BY_DATA, PRETRAINED, ModelConfig
+from spp.models.config import GIVEN_BY_DATA, PRETRAINED, ModelConfig, knows_other_classes
 from spp.models.new_head import start_head_anew
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -64,12 +64,7 @@ def _check_given(kwargs: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 def _check_pretrained(name: str, num_outputs: int | None, has_new_head: bool) -> None:
     published = timm.get_pretrained_cfg(name)
     if published is None or (not has_new_head and published.num_classes != num_outputs):
-        known = published.num_classes if published else 0
-        raise ValueError(
-            f"model.weights: 'pretrained' knows {known} classes and the data have {num_outputs}; allowed: "
-            "model.head=new, which trains a head for these classes, or a checkpoint trained on this data; say "
-            "model.head=new recipe=transfer"
-        )
+        raise knows_other_classes(PRETRAINED, published.num_classes if published else 0, num_outputs)
     repository = published.hf_hub_id
     if not repository or any(isinstance(try_to_load_from_cache(repository, file), str) for file in _HUB_FILES):
         return

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spp.models.checkpoints import read_checkpoint, without_wrappers
-from spp.models.config import OTHER_HEAD, ModelConfig
+from spp.models.config import ModelConfig, knows_other_classes
 from spp.models.finite import first_not_finite
 from spp.models.new_head import converted, has_head, head_parameters, with_new_head
 from spp.models.registry import sha256_of
@@ -47,10 +47,7 @@ def refuse_other_head(model: nn.Module, weights: Mapping[str, Tensor], file: str
     for name in head_parameters(model) if has_head(model) else ():
         wanted, given = model.get_parameter(name).shape[0], weights.get(name)
         if given is not None and given.ndim and given.shape[0] != wanted:
-            raise ValueError(
-                f"model.weights: {file!r} knows {given.shape[0]} classes and the data have {wanted}; allowed: "
-                f"{OTHER_HEAD}"
-            )
+            raise knows_other_classes(file, given.shape[0], wanted)
 
 
 def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:

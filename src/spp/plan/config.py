@@ -52,8 +52,8 @@ class RepairConfig(Config):
     """The repair of every member after the cut, in closed form and without labels."""
 
     kind: str
-    """full (second maps, queries and keys), second (second maps alone), snapvit_prune or snapvit_inference (the two sweeps
-    of SnapViT as released, with the weights of the dense network) or none."""
+    """full (second maps, queries and keys), second (second maps alone), snapvit_prune or snapvit_inference (the two
+    sweeps of SnapViT as released, which begin with the dense weights) or none."""
     num_samples: int = 256
     """Training samples that it looks at, drawn by the seed; all where there are fewer."""
     batch_size: int = 64
@@ -71,7 +71,7 @@ class RepairConfig(Config):
 
     @property
     def starts_from_dense(self) -> bool:
-        """Whether it takes the weights of the dense network, also those that leave, and so none that were trained on."""
+        """Whether it takes the weights of the dense network, those that leave, too, and so none that were trained."""
         return self.kind in SNAPVIT_REPAIRS
 
 

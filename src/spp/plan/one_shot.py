@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spp.config import Config, require
-from spp.plan.setup import PointSetup, Readers, read_common, with_fingerprint
+from spp.plan.reading import Readers, read_common, with_fingerprint
+from spp.plan.setup import PointSetup
 from spp.plan.spec import Stage
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 from spp.plan.compare import Spec
 from spp.plan.spec import Stage
-from spp.plan.work import KINDS, SizeOf, Work, work_of
+from spp.plan.work import KINDS, CostOf, SizeOf, Work, work_of
 from spp.schedule.devices import CPU, DEFAULT_GPU, Device, device_of
 from spp.store.store import Store
 
@@ -57,12 +57,16 @@ class Estimator:
         store: where finished stages lie.
         spec_of: specs of stages, also of planned ones.
         size_of: sizes of dense networks.
+        cost_of: costs of searches.
     """
 
-    def __init__(self, store: Store, spec_of: Callable[[str, str], Spec | None], size_of: SizeOf) -> None:
+    def __init__(
+        self, store: Store, spec_of: Callable[[str, str], Spec | None], size_of: SizeOf, cost_of: CostOf
+    ) -> None:
         self._store = store
         self._spec_of = spec_of
         self._size_of = size_of
+        self._cost_of = cost_of
         self._of_kind: dict[str, list[_Measured]] = {}
 
     def estimate(self, stages: Iterable[Stage]) -> dict[str, Estimate]:
@@ -76,7 +80,7 @@ class Estimator:
         num_gpus = _num_gpus(stage.resources)
         name = str(stage.resources.get("gpu_name") or self._usual_gpu()) if num_gpus else CPU
         device = device_of(name)
-        work = work_of(stage.to_json(), self._spec_of, self._size_of)
+        work = work_of(stage.to_json(), self._spec_of, self._size_of, self._cost_of)
         if work is None or device is None:
             what = f"nobody has told what {name} can do" if device is None else "its network or data are not known yet"
             return self._by_kind(stage, name, num_gpus, what)
@@ -123,7 +127,7 @@ class Estimator:
                 spec, summary = self._store.spec(kind, key), self._store.summary(kind, key)
             except (FileNotFoundError, ValueError, KeyError):
                 continue  # removed since, or damaged: others tell as well
-            work = work_of(spec, self._spec_of, self._size_of)
+            work = work_of(spec, self._spec_of, self._size_of, self._cost_of)
             name = str(summary.get("device", CPU))
             device = device_of(name)
             if not seconds or work is None or device is None or work.macs <= 0:

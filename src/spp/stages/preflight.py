@@ -12,6 +12,7 @@ from spp.data.images.broken import BrokenImageError
 from spp.data.loaders import check_augment, open_data
 from spp.data.module import DataModule
 from spp.dynamics.budget import Budget, OutOfReachError, absolute_size
+from spp.methods.reach import RANKING_KINDS, refusals
 from spp.methods.registry import load_method
 from spp.methods.search import SearchRequest
 from spp.methods.units.snapvit.sweeps import check_blocks
@@ -101,6 +102,7 @@ class _Preflight:
         if self._is_new("budget", network_key, setup.budget.plain(), setup.method.min_units):
             for size in setup.budget.values:
                 absolute_size(masked.pairs, setup.budget.kind, size, setup.method.min_units, field="budget.values")
+        out_of_reach = self._out_of_reach(setup, network_key, masked)
         recipe = next(setup.recipes[name] for name in SEARCH_RECIPES if name in setup.recipes)
         num_steps = recipe.num_steps(data.num_train_samples // recipe.batch_size)
         request = SearchRequest(num_steps=num_steps, seed=setup.seed, batch_size=recipe.batch_size)
@@ -108,6 +110,18 @@ class _Preflight:
         question = canonical_json([network_key, setup.method.plain(), setup.budget.plain(), asked])
         if question not in self._refused:
             self._refused[question] = _build_search(setup, masked, request)
+        return out_of_reach | self._refused[question]
+
+    def _out_of_reach(self, setup: Setup, network_key: str, masked: MaskedModel) -> dict[float, str]:
+        """The budgets that the selection from an order of the units cannot serve."""
+        if setup.method.kinds[0] not in RANKING_KINDS:
+            return {}
+        question = canonical_json([network_key, setup.method.selection_settings(), setup.budget.plain()])
+        if question not in self._refused:
+            budget = setup.budget
+            self._refused[question] = refusals(
+                setup.method, masked.pairs, budget.kind, budget.values, budget.multiple_of, budget.form
+            )
         return self._refused[question]
 
     def _check_one_shot(self, setup: OneShotSetup) -> None:

@@ -15,8 +15,8 @@ from spp.stages.context import StageRun
 from spp.stages.devices import find_device
 from spp.stages.member import describe_member, load_member, write_member
 from spp.stages.opening import load_dense_of, open_samples
-from spp.structure.inputs import Inputs
 from spp.structure.find import find_pairs
+from spp.structure.inputs import Inputs
 from spp.structure.repair import repair_in_place
 from spp.tasks.task import Task
 

@@ -1,20 +1,24 @@
 """Sizes of dense networks without their weights: python -m spp.stages.sizes < questions.
 
 A question is {"model": config, "inputs": {...}, "num_outputs": n, "min_units": n, "towers": name, if any, "budget":
-{kind, values}, if any}, a line of JSON each; so is an answer, {"macs", "params", "units", "range": kind -> least and
-largest budget, "refused": why a budget cannot be reached, or null} or {"error": text}; "range" is empty of a network
-that cannot be pruned. Networks are built on torch's meta device: no memory is taken, no weight is drawn, no file is
-read.
+{kind, values}, if any, "selection": {method: its settings, kind, values, multiple_of, form}, if any}, a line of JSON
+each; so is an answer, {"macs", "params", "units", "num_pairs": kind -> number, "range": kind -> least and largest
+budget, "refused": why a budget cannot be reached, or null, "out_of_reach": [budget, why the selection cannot serve it]
+of those} or {"error": text}; "range" is empty of a network that cannot be pruned. Networks are built on torch's meta
+device: no memory is taken, no weight is drawn, no file is read.
 """
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from spp.dynamics.budget import KINDS, OutOfReachError, absolute_size, budget_range
+from spp.methods.reach import refusals
+from spp.methods.registry import config_class
 from spp.models.build import architecture_of, build
 from spp.models.config import TRAIN, ModelConfig
 from spp.structure.cost import count_cost
@@ -40,14 +44,15 @@ def sizes(question: dict[str, Any]) -> dict[str, Any]:
         cost = count_cost(
             model, torch.empty(1, inputs["in_chans"], inputs["img_size"], inputs["img_size"], device="meta")
         )
-        return {"macs": cost.macs, "params": cost.params, "units": 0, "range": {}, "refused": None}
-    cost = count_cost(model, example_inputs(model))
+        return {"macs": cost.macs, "params": cost.params, "units": 0, "num_pairs": {}, "range": {}, "refused": None}
     cost = count_cost(model, example_inputs(model))
     pairs = pairs_of_tower(model, whole, question.get("towers", JOINT))
     refused = _refused(pairs, question["budget"], question["min_units"]) if "budget" in question else None
+    out_of_reach = _out_of_reach(pairs, question["selection"]) if "selection" in question else []
     within = {kind: budget_range(pairs, kind, question["min_units"]) for kind in KINDS}
     size = {"macs": cost.macs, "params": cost.params, "units": sum(pair.size for pair in whole)}
-    return {**size, "range": within, "refused": refused}
+    num_pairs = dict(Counter(pair.kind for pair in whole))
+    return {**size, "num_pairs": num_pairs, "range": within, "refused": refused, "out_of_reach": out_of_reach}
 
 
 def _refused(pairs: Sequence[Pair], budget: Mapping[str, Any], min_units: int) -> str | None:
@@ -57,6 +62,12 @@ def _refused(pairs: Sequence[Pair], budget: Mapping[str, Any], min_units: int) -
     except OutOfReachError as error:
         return str(error)
     return None
+
+
+def _out_of_reach(pairs: Sequence[Pair], selection: Mapping[str, Any]) -> list[tuple[float, str]]:
+    config = config_class(selection["method"]["name"]).from_spec(selection["method"], "method")
+    wanted = (selection["kind"], selection["values"], selection["multiple_of"], selection["form"])
+    return list(refusals(config, pairs, *wanted).items())
 
 
 def main() -> int:

@@ -86,3 +86,15 @@ def test_a_vit_l_for_4000_epochs_takes_no_24_seconds(plan):
 def test_many_points_say_the_range_of_their_times():
     assert module._range_text([1.0, None, 3700.0]) == "1 s to 1 h 01 min"
     assert module._range_text([None]) == "?"
+
+
+@pytest.mark.parametrize("words", [["data.root={}"], ["paths.data={}"]])
+def test_an_archive_in_the_place_of_the_data_is_refused_as_by_run(plan, tmp_path, capsys, words):
+    archive = tmp_path / "images.tar.gz"
+    archive.write_bytes(b"")
+    words = ["data=imagenet", *(word.format(archive) for word in words)]
+    said = plan(*words, code=2)
+    assert main(["run", *words, f"paths.store={tmp_path / 'store'}"]) == 2
+    assert said == capsys.readouterr().err
+    assert said.startswith(f"spp: data.root: {archive}")
+    assert "is no folder" in said

@@ -3,15 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from spp.cli.costs import expected_costs, method_and_seed
+from spp.cli.costs import budgets_out_of_reach, expected_costs, method_and_seed
 from spp.cli.execute import check_fits
 from spp.cli.markup import escape
+from spp.cli.network_sizes import NetworkSizes
 from spp.cli.points import compose_points
+from spp.cli.reachable import leave_out
 from spp.cli.sweep_plan import Planned, plan_sweep
 from spp.cli.table import count, human_resources, human_time, make_console, make_table, styled, title
 from spp.schedule.batches import make_batches
@@ -32,9 +35,14 @@ def plan(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), 
     """Print the merged graph with the state and the expected cost of every stage; changes nothing."""
     planned = plan_sweep(compose_points(words, multirun, config_dirs), may_lack_data=True)
     check_fits(planned.plan, planned.cluster)
-    store = Store(planned.store)
+    store, sizes = Store(planned.store), NetworkSizes()
     states = _states_of(planned, store)
-    costs = expected_costs(planned, store, states)
+    costs = expected_costs(planned, store, states, sizes)
+    reachable, left_out = leave_out(planned, budgets_out_of_reach(planned, sizes))
+    if left_out:
+        planned = replace(planned, plan=reachable)
+        states = _states_of(planned, store)
+        costs = expected_costs(planned, store, states, sizes)
     rows = plan_rows(planned, states, costs)
     totals = plan_totals(planned, rows)
     if as_json:
@@ -50,6 +58,8 @@ def plan(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), 
     console.print(make(rows, submitted=submitted))
     _print_totals(console, totals, submitted=submitted)
     _print_bases(console, rows)
+    for line in left_out:
+        console.print(escape(line), soft_wrap=True)
     _print_lacking(console, planned)
     _print_other_code(console, rows)
     return 0

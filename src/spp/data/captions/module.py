@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from spp.data.captions.source import Captions, CaptionSplit, SplitName
 from spp.data.captions.tokenizer import CaptionTokenizer, FolderTokenizer, WordTokenizer, words_of
 from spp.data.config import DataConfig
 from spp.data.facts import DataFacts
-from spp.data.images.selection import Selection, SkippedImages
+from spp.data.images.selection import Selection, SkippedBySplit
 from spp.data.images.source import Source
 from spp.data.images.transforms import Augment, Transform, describe_transform, eval_transform, train_transform
 from spp.data.module import DataModule, Positions, position_of
@@ -70,7 +70,7 @@ class CaptionData(DataModule):
         self._config, self._captions, self._on_error = config, captions, on_error
         self._length, self._size = config.length, config.img_size
         self._folder = tokenizer_folder
-        self._skipped: dict[SplitName, SkippedImages] = {}
+        self._skipped = SkippedBySplit(on_error, lambda name: len(captions.splits[name]))
         self._num_too_long = 0
 
     @property
@@ -105,17 +105,13 @@ class CaptionData(DataModule):
         """Entries, captions and different broken images that were left out or replaced so far."""
         if self._on_error == "fail":
             return None
-        num_broken = sum(len(skipped.positions()) for skipped in self._skipped.values())
-        return self._captions.num_skipped + self._num_too_long + num_broken
+        return self._captions.num_skipped + self._num_too_long + len(self._skipped)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: skipped.positions() for name, skipped in self._skipped.items() if skipped.positions()}
+        return self._skipped.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, positions in state_dict.items():
-            skipped = self._skipped_of(cast(SplitName, name))
-            if skipped is not None:
-                skipped.restore(positions)
+        self._skipped.load_state_dict(state_dict)
 
     def split(self) -> tuple[Indices, Indices]:
         """Numbers of the captions of train, and of the images of val."""
@@ -193,7 +189,7 @@ class CaptionData(DataModule):
         split = self._captions.splits[name]
         num_bytes = len(split) * self._captions.in_chans * self._size**2 * torch.float32.itemsize
         return _CaptionedImages(
-            Selection(split, range(len(split)), self._skipped_of(name)),
+            Selection(split, range(len(split)), self._skipped.of(name)),
             transform,
             self._tokens[name][0],
             self._captions_of_images(name),
@@ -208,11 +204,6 @@ class CaptionData(DataModule):
         for number, owner in enumerate(self._tokens[name][1].tolist()):
             found[owner].append(number)
         return found
-
-    def _skipped_of(self, name: SplitName) -> SkippedImages | None:
-        if self._on_error == "skip" and name not in self._skipped:
-            self._skipped[name] = SkippedImages(len(self._captions.splits[name]))
-        return self._skipped.get(name)
 
 
 class _CaptionedImages(Dataset[Sample]):

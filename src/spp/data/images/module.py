@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from spp.data.facts import DataFacts
-from spp.data.images.selection import Selection, SkippedImages
+from spp.data.images.selection import Selection, SkippedBySplit
 from spp.data.images.source import Source, SplitName
 from spp.data.images.transforms import Augment, Transform, describe_transform, eval_transform, train_transform
 from spp.data.module import DataModule, Positions, WholeTensors, position_of
@@ -89,7 +89,7 @@ class ImageData(DataModule):
         self.img_size = img_size
         self.val_fraction = val_fraction
         self.split_seed = split_seed
-        self._skipped: dict[SplitName, SkippedImages] = {}
+        self._skipped = SkippedBySplit(on_error, lambda split: len(self.source.split(split)))
 
     @property
     def facts(self) -> DataFacts:
@@ -110,18 +110,15 @@ class ImageData(DataModule):
         """
         if self.on_error == "fail":
             return None
-        return sum(len(skipped.positions()) for skipped in self._skipped.values())
+        return len(self._skipped)
 
     def state_dict(self) -> dict[str, Any]:
         """The broken images by split, for a checkpoint."""
-        return {name: skipped.positions() for name, skipped in self._skipped.items() if skipped.positions()}
+        return self._skipped.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from there."""
-        for name, positions in state_dict.items():
-            skipped = self._skipped_of(cast(SplitName, name))
-            if skipped is not None:
-                skipped.restore(positions)
+        self._skipped.load_state_dict(state_dict)
 
     def split(self) -> tuple[Indices, Indices]:
         return stratified_split(self.source.split("train").labels, self.val_fraction, self.split_seed)
@@ -142,12 +139,7 @@ class ImageData(DataModule):
         return self._fixed_images(self._select("test", range(len(self.source.split("test")))))
 
     def _select(self, name: SplitName, positions: Positions) -> Selection:
-        return Selection(self.source.split(name), positions, self._skipped_of(name))
-
-    def _skipped_of(self, name: SplitName) -> SkippedImages | None:
-        if self.on_error == "skip" and name not in self._skipped:
-            self._skipped[name] = SkippedImages(len(self.source.split(name)))
-        return self._skipped.get(name)
+        return Selection(self.source.split(name), positions, self._skipped.of(name))
 
     def _fixed_images(self, images: Selection) -> Dataset[Any]:
         fixed = _FixedImages(images, eval_transform(self.augment, self.source, self.img_size))

@@ -1,8 +1,9 @@
 """Some images of a split, in which broken ones may be replaced by others."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import RawArray
+from typing import Any
 
 from PIL import Image
 
@@ -40,6 +41,40 @@ class SkippedImages:
         """Count images that were found before an interruption."""
         for position in positions:
             self._is_broken[position] = 1
+
+
+class SkippedBySplit:
+    """The images that were found broken, of every split of a data set.
+
+    Args:
+        on_error: skip or, with which there are none, fail.
+        num_samples: images of a split by its name.
+    """
+
+    def __init__(self, on_error: str, num_samples: Callable[[Any], int]) -> None:
+        self.skips = on_error == "skip"
+        self._num_samples = num_samples
+        self._by_split: dict[str, SkippedImages] = {}
+
+    def __len__(self) -> int:
+        return sum(len(skipped.positions()) for skipped in self._by_split.values())
+
+    def of(self, name: str) -> SkippedImages | None:
+        """Those of one split; None where the first one ends what runs."""
+        if self.skips and name not in self._by_split:
+            self._by_split[name] = SkippedImages(self._num_samples(name))
+        return self._by_split.get(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their positions by split, for a checkpoint."""
+        return {name: skipped.positions() for name, skipped in self._by_split.items() if skipped.positions()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on counting from there."""
+        for name, positions in state_dict.items():
+            skipped = self.of(name)
+            if skipped is not None:
+                skipped.restore(positions)
 
 
 class Selection:

@@ -23,13 +23,18 @@ looks at the images that the gradients came from, not at the test set. The weigh
 sweep of SparseGPT over the columns of proj and fc2 (sweeps.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from spp.config import require
+from spp.methods.method import SearchCost
 from spp.methods.ranking import RankingConfig
 
 VIEWS = ("crops", "noise")
+NUM_GLOBAL, NUM_LOCAL = 2, 10
+"""Crops of every image."""
+RATIOS = ((0.15, 0.0), (0.35, 0.2), (0.55, 0.4), (0.65, 0.5))
+"""MLP units and heads that the networks have lost which the evolution looks at (jobs/ga/dino.sh)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,7 @@ class SnapViTConfig(RankingConfig):
 
     trains_weights: ClassVar[bool] = False
     max_search_epochs: ClassVar[int | None] = 1
+    has_own_floors: ClassVar[bool] = True
     selection_fields: ClassVar[tuple[str, ...]] = (
         "scope",
         "min_units",
@@ -82,6 +88,14 @@ class SnapViTConfig(RankingConfig):
     @property
     def needs_heads(self) -> bool:
         return True
+
+    def search_cost(self, num_steps: int, batch_size: int) -> SearchCost:
+        """That of the steps; of all views, forward and backward; and of the pruned networks, MLPs being two thirds."""
+        num_seen = min(self.num_samples, num_steps * batch_size)
+        views = 3 * (NUM_GLOBAL + NUM_LOCAL)
+        pruned = self.num_evaluations * sum(1 - (2 * mlp + heads) / 3 for mlp, heads in RATIOS)
+        cost = super().search_cost(num_steps, batch_size)
+        return replace(cost, further_passes=num_seen * (views + pruned))
 
     def search_settings(self, kind: str) -> dict[str, Any]:
         """The quirks draw the crops, too."""

@@ -1,5 +1,6 @@
 """The scores of SnapViT and their factors; see config.py."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,13 @@ from spp.dynamics.budget import Budget, OutOfReachError, join
 from spp.dynamics.order import key_per_cost
 from spp.dynamics.ordered_units import OrderedUnits
 from spp.dynamics.ranking import Ranking
-from spp.methods.bundles import Bundles, take_gradients
+from spp.methods.bundles import Bundles, cost_in, take_gradients
 from spp.methods.devices import mean_over_devices, num_devices
 from spp.methods.ranking import RankingMethod
 from spp.methods.search import RankingSearch, SearchRequest
-from spp.methods.units.snapvit.config import SnapViTConfig
+from spp.methods.units.snapvit.config import NUM_GLOBAL, RATIOS, SnapViTConfig
 from spp.methods.units.snapvit.evolution import minimise
-from spp.methods.units.snapvit.views import NUM_GLOBAL, check_embedding, embed, make_views, view_loss
+from spp.methods.units.snapvit.views import check_embedding, embed, make_views, view_loss
 from spp.structure.compact import compact
 from spp.structure.cost import evaluation_mode
 from spp.structure.find import unit_weights
@@ -27,8 +28,6 @@ CHUNK_SIZE = 16
 """Images whose views go through the network together; the gradients do not depend on it."""
 EVALUATION_SIZE = 64
 """The same of the images themselves."""
-RATIOS = ((0.15, 0.0), (0.35, 0.2), (0.55, 0.4), (0.65, 0.5))
-"""MLP units and heads that the networks have lost which the evolution looks at (jobs/ga/dino.sh)."""
 HEADS_BEHIND = 0.15
 """Share of the MLP units that are gone before the first head goes (EVAL_*_PRUNING_RATIOS in jobs/ga/*.sh)."""
 FIRST_FACTORS = (1.2, 0.8)
@@ -183,11 +182,12 @@ class SnapViTMethod(RankingMethod[SnapViTConfig]):
 
     def select(self, config: SnapViTConfig, path: OrderedUnits, kind: str, size: float) -> dict[str, Tensor]:
         assert isinstance(path, Ranking)
-        if path.multiple_of > 1:
-            raise OutOfReachError(
-                f"multiple_of: {path.multiple_of} is not allowed with method=snapvit, which drops whole heads; "
-                "allowed: 1; use it"
-            )
+        for field, value, plain in (("multiple_of", path.multiple_of, 1), ("form", path.form, "free")):
+            if value != plain:
+                raise OutOfReachError(
+                    f"budget.{field}: {value} is not allowed with method=snapvit, which drops whole heads and single "
+                    f"MLP units; allowed: {plain}; use it"
+                )
         bundles = Bundles.heads(path.pairs, with_mlp=True)
         scores = join(path.pairs, path.scores)
         worth = bundles.reduce(scores) / bundles.reduce(torch.ones_like(scores))
@@ -199,9 +199,12 @@ class SnapViTMethod(RankingMethod[SnapViTConfig]):
         is_kept = torch.cat([masks[pair.name] for pair in path.pairs])
         kept = bundles.reduce(is_kept.double()) > 0
         if not kept[floor].all():
+            lowest = cost_in(path.pairs, bundles.masks(floor), kind)
+            share = math.ceil(1e4 * lowest / path.dense_total(kind)) / 1e4
             raise OutOfReachError(
                 f"budget.values: {size:g} cannot be reached with method.min_head_share={config.min_head_share:g} and "
-                f"method.min_mlp_share={config.min_mlp_share:g}; allowed: smaller ones; use 0"
+                f"method.min_mlp_share={config.min_mlp_share:g}; allowed: {math.ceil(lowest)} and more, or {share:g} "
+                "and more of the dense model; use one of these, or smaller shares"
             )
         return bundles.masks(kept & (floor | (worth > 0))) if config.released_quirks else masks
 

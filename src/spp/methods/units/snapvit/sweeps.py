@@ -77,7 +77,8 @@ def check_blocks(model: nn.Module, kind: str) -> None:
     """
     if not hasattr(model, "forward_features"):
         raise ValueError(
-            f"repair.kind: {kind} is not allowed with {type(model).__name__}; allowed: networks of timm; use repair=full"
+            f"repair.kind: {kind} is not allowed with a {type(model).__name__}; allowed: networks of timm; use "
+            "repair=full"
         )
 
 

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2.functional import resized_crop
 
-from spp.methods.units.snapvit.config import SnapViTConfig
+from spp.methods.units.snapvit.config import NUM_GLOBAL, NUM_LOCAL, SnapViTConfig
 
-NUM_GLOBAL, NUM_LOCAL = 2, 10
 GLOBAL_SCALE, LOCAL_SCALE = (0.25, 1.0), (0.05, 0.25)
 """Areas of the crops, as shares of the image's."""
 

@@ -25,14 +25,15 @@ one order all the same, so that members are nested; they are cut from the dense 
 that of the path by score and scope, which then are part of the search.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from spp.config import later, require
 from spp.methods.elimination.config import EliminationConfig
-from spp.methods.method import MethodConfig
+from spp.methods.method import MethodConfig, SearchCost
 
 PRESETS = ("priced", "textbook", "released")
 
@@ -184,6 +185,21 @@ class SPPConfig(MethodConfig):
     @property
     def masks_first_maps(self) -> bool:
         return self.released_quirks
+
+    def num_refining_steps(self, batch_size: int) -> tuple[int, int]:
+        """Steps behind those of the recipe that keep the samples of the first repair, and that measure; refine=obs."""
+        settings = self.elimination
+        num_measuring = settings.num_cuts * math.ceil(settings.num_samples / batch_size)
+        return math.ceil(settings.num_repair_samples / batch_size), num_measuring
+
+    def search_cost(self, num_steps: int, batch_size: int) -> SearchCost:
+        """That of the path and, with refine=obs, of what comes behind it: its steps, and a repair before every cut."""
+        cost = super().search_cost(num_steps, batch_size)
+        if self.refine is None:
+            return cost
+        num_repaired = self.elimination.num_cuts * self.elimination.num_repair_samples
+        num_steps += sum(self.num_refining_steps(batch_size))
+        return replace(cost, num_steps=num_steps, num_repaired=num_repaired)
 
     @property
     def num_revisions(self) -> int:

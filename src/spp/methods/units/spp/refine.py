@@ -1,6 +1,5 @@
 """The path down to a size, and from there the order in which the elimination takes what is left."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,8 +31,7 @@ class RefinedSearch(OrderSearch):
     def __init__(self, path: OrderSearch, config: SPPConfig, batch_size: int) -> None:
         settings, share, masked = config.elimination, config.refine_share, path.masked
         absolute_size(path.pairs, "macs", share, config.min_units, field="method.refine_from")
-        num_keeping_steps = math.ceil(settings.num_repair_samples / batch_size)
-        num_measuring_steps = settings.num_cuts * math.ceil(settings.num_samples / batch_size)
+        num_keeping_steps, num_measuring_steps = config.num_refining_steps(batch_size)
         super().__init__(masked, path.num_steps + num_keeping_steps + num_measuring_steps)
         self.config, self.path = config, path
         self.elimination = EliminationSearch(settings, masked, num_measuring_steps, start_share=share)
