@@ -1,6 +1,6 @@
 """Hugging Face's BERT: the encoder, of any size; embeddings, pooler and head are left as they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from spp.structure.adapters.adapter import AttentionPoint, HiddenPoint
 from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
+from spp.structure.adapters.separate import AttentionParts, SeparateBlock
+from spp.structure.adapters.transformers_base import TransformersAdapter
 from spp.structure.pair import Pair
 
 LIBRARY = "transformers.models.bert.modeling_bert"
@@ -24,7 +25,7 @@ _CLASSES = {
 """The parts of a layer whose forward is known, by their place in it."""
 
 
-class BertAdapter(SeparateAdapter):
+class BertAdapter(TransformersAdapter):
     """Pairs of BERT's encoder. An attention or MLP is added to what its first maps see, and normed behind that.
 
     A text has as many tokens as `example_length` of the network's configuration says; where that has none, as those of
@@ -51,13 +52,6 @@ class BertAdapter(SeparateAdapter):
             return {"input_ids": tokens}
         return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "token_type_ids": tokens}
 
-    def set_drop_path(self, model: nn.Module, rate: float) -> None:
-        if rate > 0:
-            raise ValueError(
-                f"drop_path: {rate} is not allowed with {type(model).__name__}, whose blocks have no stochastic depth; "
-                "allowed: 0; leave it out"
-            )
-
     def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
         # An MLP is no module of its own: its name would be that of the layer, in which the attention lies, too.
         found = super().pairs(model, per_head=per_head)
@@ -76,33 +70,6 @@ class BertAdapter(SeparateAdapter):
 
     def attention_points(self, model: nn.Module) -> list[AttentionPoint]:
         return [AttentionPoint(self.logits_of(model, block.attention)) for block in self.blocks(model)]
-
-    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
-        from spp.structure.modeling_transformers import CLASSES, head_sizes
-
-        if not isinstance(model, tuple(CLASSES.values())):
-            return super().module_sizes(model)
-        sizes: dict[str, dict[str, Any]] = {}
-        for block in self.blocks(model):
-            sizes[block.attention] = head_sizes(model.get_submodule(block.attention))
-            layer: Any = model.get_submodule(block.mlp)
-            sizes[block.mlp] = {"hidden": layer.intermediate.dense.out_features}
-        return sizes
-
-    def head_sizes(self, attention: Any) -> HeadSizes:
-        from spp.structure.modeling_transformers import head_sizes
-
-        return HeadSizes(**head_sizes(attention))
-
-    def kept_heads(self, attention: Any) -> tuple[int, ...]:
-        from spp.structure.modeling_transformers import numbers_of_heads
-
-        return tuple(numbers_of_heads(attention))
-
-    def with_heads(self, attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
-        from spp.structure.modeling_transformers import with_heads
-
-        return with_heads(attention, heads, qk_width, v_width)
 
     def unknown_part(self, model: Any, block: SeparateBlock) -> str | None:
         from spp.structure.modeling_transformers import CompactBertSelfAttention

@@ -1,6 +1,6 @@
 """Hugging Face CLIP: both encoders together, or either by itself."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from spp.structure.adapters.adapter import LogitsPoint, Tower
 from spp.structure.adapters.mlp import MlpParts
 from spp.structure.adapters.registry import register
-from spp.structure.adapters.separate import AttentionParts, HeadSizes, SeparateAdapter, SeparateBlock
+from spp.structure.adapters.separate import AttentionParts, SeparateBlock
+from spp.structure.adapters.transformers_base import TransformersAdapter
 from spp.structure.inputs import Inputs
 from spp.structure.pair import Pair
 
@@ -19,7 +20,7 @@ _ENCODERS = {"vision": ("vision_model", "visual_projection"), "text": ("text_mod
 """The modules of each tower, in the order in which spp's network runs them."""
 
 
-class ClipAdapter(SeparateAdapter):
+class ClipAdapter(TransformersAdapter):
     """Pairs of CLIP; the vision tower sees its patches and a class token, the text tower a whole context."""
 
     model_classes = tuple(
@@ -84,38 +85,6 @@ class ClipAdapter(SeparateAdapter):
             if hasattr(model, encoder):
                 found[tower] = Tower(tuple(name for name in (encoder, projection) if hasattr(model, name)))
         return found if len(found) > 1 else {}
-
-    def module_sizes(self, model: nn.Module) -> dict[str, dict[str, Any]]:
-        from spp.structure.modeling_transformers import head_sizes
-
-        sizes: dict[str, dict[str, Any]] = {}
-        for block in self.blocks(model):
-            sizes[block.attention] = head_sizes(model.get_submodule(block.attention))
-            mlp: Any = model.get_submodule(block.mlp)
-            sizes[block.mlp] = {"hidden": mlp.fc1.out_features}
-        return sizes
-
-    def set_drop_path(self, model: nn.Module, rate: float) -> None:
-        if rate > 0:
-            raise ValueError(
-                f"drop_path: {rate} is not allowed with {type(model).__name__}, whose blocks have no stochastic depth; "
-                "allowed: 0; leave it out"
-            )
-
-    def head_sizes(self, attention: Any) -> HeadSizes:
-        from spp.structure.modeling_transformers import head_sizes
-
-        return HeadSizes(**head_sizes(attention))
-
-    def kept_heads(self, attention: Any) -> tuple[int, ...]:
-        from spp.structure.modeling_transformers import numbers_of_heads
-
-        return tuple(numbers_of_heads(attention))
-
-    def with_heads(self, attention: Any, heads: Sequence[int], qk_width: int, v_width: int) -> nn.Module:
-        from spp.structure.modeling_transformers import with_heads
-
-        return with_heads(attention, heads, qk_width, v_width)
 
     def unknown_part(self, model: nn.Module, block: SeparateBlock) -> str | None:
         from transformers.models.clip import modeling_clip
