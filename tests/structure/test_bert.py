@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from spp.methods.elimination.statistics import PairStatistics
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, set_drop_path, unit_weights
@@ -209,6 +210,27 @@ def test_repair_of_padded_texts_is_that_of_the_texts_alone(texts, random_masks):
     padded, expected = (repair(small, model, batches).state_dict() for batches in ([texts], alone))
     torch.testing.assert_close(padded, expected, rtol=1e-6, atol=1e-9)
     assert any(not torch.equal(weight, padded[name]) for name, weight in small.state_dict().items())
+
+
+def test_statistics_of_padded_texts_are_those_of_the_texts_alone(texts):
+    model = build_bert().double()
+    lengths = texts["attention_mask"].sum(1).tolist()
+    alone = [{name: rows[row : row + 1, :n] for name, rows in texts.items()} for row, n in enumerate(lengths)]
+    found = []
+    for batches in ([texts], alone):
+        masked = MaskedModel(model, find_pairs(model))
+        statistics = PairStatistics(masked)
+        for batch in batches:
+            statistics.attach()
+            masked(**batch)[0].square().sum(1).mean().backward()
+            statistics.take_in()
+        found.append(statistics)
+    padded, expected = found
+    for name in expected.maps:
+        torch.testing.assert_close(padded.of_map(name), expected.of_map(name))
+    for pair in masked.pairs:
+        if pair.kind == "qk":
+            torch.testing.assert_close(padded.of_logits(pair.name), expected.of_logits(pair.name))
 
 
 def test_what_is_no_encoder_is_refused_by_name():

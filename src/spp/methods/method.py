@@ -88,6 +88,11 @@ class MethodConfig(Config):
         return 0
 
     @property
+    def num_revisions_of_texts(self) -> int:
+        """The same, beside `num_revisions`, for networks that read padded texts alone."""
+        return 0
+
+    @property
     def is_driven_by_dense(self) -> bool:
         """Whether the loss of a search is the distance to the dense network's outputs: it needs no labels."""
         return False

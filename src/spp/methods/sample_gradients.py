@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spp.structure.adapters.adapter import MaskPoint
 from spp.structure.adapters.registry import adapter_for
+from spp.structure.inputs import Inputs
 from spp.structure.masked import MaskedModel
 from spp.structure.pair import Pair
 
@@ -27,6 +28,7 @@ class MaskPointWatch:
 
     Attributes:
         num_samples: of the batch of the last forward pass.
+        inputs: what the network was called with there.
     """
 
     def __init__(self, masked: MaskedModel, pairs: Sequence[Pair], collect: Collect) -> None:
@@ -36,12 +38,13 @@ class MaskPointWatch:
         self._points = {pair.name: adapter.mask_point(masked.model, shared[pair.name]) for pair in pairs}
         self._handles: list[RemovableHandle] = []
         self.num_samples = 0
+        self.inputs: Inputs = {}
 
     def attach(self) -> None:
         """Watch the next pass. The hooks go with `detach`: a network that is copied must carry none."""
         self.detach()
         model = self._masked.model
-        self._handles.append(model.register_forward_pre_hook(self._count_samples, with_kwargs=True))
+        self._handles.append(model.register_forward_pre_hook(self._see_call, with_kwargs=True))
         for pair in self._pairs:
             point = self._points[pair.name]
             self._handles.append(self._hook(model.get_submodule(point.linear), pair, point))
@@ -50,9 +53,10 @@ class MaskPointWatch:
         """Watch no longer."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self.inputs = [], {}
 
-    def _count_samples(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _see_call(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.inputs = kwargs or args[0]
         self.num_samples = next(len(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
 
     def _hook(self, module: nn.Module, pair: Pair, point: MaskPoint) -> RemovableHandle:

@@ -137,9 +137,12 @@ class Setup(PointSetup):
     repair: RepairConfig
 
     def num_revisions(self, kind: str) -> int:
+        is_padded = self.model.library in PADDED
         if kind == "repair":
-            return int(self.model.library in PADDED)
-        return self.method.num_revisions if kind in SEARCHES else 0
+            return int(is_padded)
+        if kind not in SEARCHES:
+            return 0
+        return self.method.num_revisions + (self.method.num_revisions_of_texts if is_padded else 0)
 
     @property
     def update(self) -> UpdateConfig:

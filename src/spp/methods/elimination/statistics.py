@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from spp.methods.devices import mean_over_devices, num_devices
 from spp.methods.sample_gradients import MaskPointWatch
 from spp.structure.adapters.adapter import MaskPoint
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.find import unit_weights
 from spp.structure.least_squares import no_sum
 from spp.structure.masked import MaskedModel
@@ -19,10 +20,12 @@ from spp.structure.pair import Pair
 
 @dataclass(frozen=True)
 class SecondMap:
-    """The second map of a "vo" or "mlp" pair: its module, and the channels of every unit, (units, channels)."""
+    """The second map of a "vo" or "mlp" pair: its module, the channels of every unit, (units, channels), and the module
+    of the pair."""
 
     module: str
     groups: Tensor
+    pair_module: str
 
 
 class PairStatistics:
@@ -96,7 +99,7 @@ class PairStatistics:
         def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             if not output.requires_grad:
                 return
-            inputs = args[0].detach().flatten(0, -2)
+            inputs = self._real_rows(name, args[0].detach())
             gram = no_sum(inputs.device, inputs.shape[1], inputs.shape[1])
             gram += inputs.T @ inputs
             self._seen[name] = {
@@ -107,6 +110,12 @@ class PairStatistics:
             output.register_hook(lambda grad: self._add_fisher(name, grad))  # type: ignore[no-untyped-call]
 
         return watch
+
+    def _real_rows(self, name: str, inputs: Tensor) -> Tensor:
+        """Those of no padding, whose gradients are 0 and whose inputs are nothing that counts."""
+        model, rows = self._masked.model, inputs.flatten(0, -2)
+        is_real = adapter_for(model).real_tokens(model, self.maps[name].pair_module, self._watch.inputs)
+        return rows if is_real is None else rows[is_real.flatten()]
 
     def _add_fisher(self, name: str, grad: Tensor) -> None:
         # The loss is a mean over the samples, so that each has only its share of it.
@@ -136,4 +145,4 @@ def _block_diagonal(blocks: Tensor) -> Tensor:
 def _second_map(model: nn.Module, pair: Pair) -> SecondMap:
     """The map whose columns are the units'; its weight is the only one of their weights that lies along columns."""
     part = next(part for part in unit_weights(model, pair) if part.dim == 1)
-    return SecondMap(part.name.removesuffix(".weight"), part.index)
+    return SecondMap(part.name.removesuffix(".weight"), part.index, pair.module)

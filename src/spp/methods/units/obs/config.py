@@ -25,5 +25,10 @@ class OBSConfig(EliminationConfig):
 
     name: str = "obs"
 
+    @property
+    def num_revisions_of_texts(self) -> int:
+        """Padding is in no sum."""
+        return 1
+
 
 CONFIG = OBSConfig

@@ -207,6 +207,11 @@ class SPPConfig(MethodConfig):
         kl: where the scale is measured."""
         return int(self.preset != "priced" or self.released_quirks) + int(self.drive == "kl")
 
+    @property
+    def num_revisions_of_texts(self) -> int:
+        """As of obs, where that refines."""
+        return int(self.refine == "obs")
+
     def search_settings(self, kind: str) -> dict[str, Any]:
         """The quirks choose the places of the masks in the search, too; without them it is as it was before that.
 
