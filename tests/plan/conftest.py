@@ -22,6 +22,10 @@ class Model(Config):
     has_new_head: bool = False
 
     @property
+    def library(self):
+        return self.name
+
+    @property
     def label(self):
         return self.name
 
@@ -46,6 +50,7 @@ class Method(Config):
     needs_heads: bool = False
     is_driven_by_dense: bool = False
     num_revisions: int = 0
+    num_revisions_of_texts: ClassVar = 2
 
     def search_settings(self, kind):
         return {"name": self.name, "kind": kind}

@@ -54,6 +54,17 @@ def test_how_files_are_found_enters_no_key(setup_of):
     assert stage.key == setup_of(paths={"store": "elsewhere"}, num_workers=4).dense_network().key
 
 
+def test_what_weighed_padding_has_other_versions_where_there_is_some(setup_of):
+    def versions(model):
+        run = setup_of(model={"name": model})
+        return {kind: run.stage(kind, label=kind).version for kind in ("update", "search", "prune", "repair")}
+
+    plain = versions("timm")
+    for library in ("bert", "clip"):
+        more = {kind: version - plain[kind] for kind, version in versions(library).items()}
+        assert more == {"update": 2, "search": 2, "prune": 0, "repair": 1}
+
+
 def test_given_weights_depend_on_no_recipe_and_no_seed(setup_of):
     given = {"model": {"name": "vit", "weights": "pretrained"}}
     assert setup_of(seed=0, **given).dense_network().key == setup_of(seed=1, **given).dense_network().key
