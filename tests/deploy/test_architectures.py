@@ -4,6 +4,7 @@ import sys
 from functools import partial
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torchvision.models.vision_transformer import VisionTransformer
@@ -25,7 +26,15 @@ def of_torchvision():
     return VisionTransformer(16, 8, 1, 2, 16, 24, num_classes=3)
 
 
+def of_timm(name):
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+    return timm.create_model(name, **sizes)
+
+
 NETWORKS = {
+    "EVA-02": partial(of_timm, "eva02_tiny_patch14_224"),
+    "DINOv3": partial(of_timm, "vit_small_patch16_dinov3"),
+    "BEiT": partial(of_timm, "beit_base_patch16_224"),
     "torchvision": of_torchvision,
     "Hugging Face ViT": partial(of_transformers, "ViT", intermediate_size=24),
     "Hugging Face DINOv2": partial(of_transformers, "Dinov2WithRegisters"),
@@ -43,7 +52,7 @@ for folder in sys.argv[1:]:
     save_file({"scores": getattr(scores, "logits", scores)}, Path(folder) / "scores.safetensors")
 assert "spp" not in sys.modules
 """
-EXPORTED = ("Hugging Face ViT", "torchvision")
+EXPORTED = ("Hugging Face ViT", "torchvision", "EVA-02")
 FACTORIES = {"torchvision": "my_nets:make_model"}
 MY_NETS = """
 from torchvision.models.vision_transformer import VisionTransformer

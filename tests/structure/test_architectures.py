@@ -6,6 +6,8 @@ import pytest
 import timm
 import torch
 from timm.layers import GluMlp, SwiGLU, SwiGLUPacked
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.vision_transformer import ConvStemConfig
@@ -43,6 +45,14 @@ SUPPORTED = {
     "SwiGLU": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLU),
     "SwiGLU in one map": partial(VisionTransformer, **SIZES, mlp_layer=SwiGLUPacked),
     "GLU, gate last": partial(VisionTransformer, **SIZES, mlp_layer=GluMlp),
+    "EVA": partial(Eva, **SIZES),
+    "EVA, post-norm": partial(Eva, **SIZES, use_post_norm=True),
+    "EVA-02": partial(timm.create_model, "eva02_tiny_patch14_224", **SIZES),
+    "DINOv3": partial(timm.create_model, "vit_small_patch16_dinov3", **SIZES),
+    "DINOv3, biases and SwiGLU": partial(timm.create_model, "vit_huge_plus_patch16_dinov3_qkvb", **SIZES),
+    "RoPE-ViT, angles of a head": partial(timm.create_model, "vit_small_patch16_rope_mixed_224", **SIZES),
+    "BEiT": partial(timm.create_model, "beit_base_patch16_224", **SIZES),
+    "BEiT, absolute positions": partial(Beit, **SIZES, use_abs_pos_emb=True, init_values=0.1),
     "torchvision": partial(TorchvisionTransformer, 16, 8, 2, 2, 16, 24, num_classes=5),
     "torchvision, convolutional stem": partial(
         TorchvisionTransformer, 16, 8, 2, 2, 16, 24, conv_stem_configs=[ConvStemConfig(8, 8, 8)]
@@ -56,9 +66,15 @@ SUPPORTED = {
     "Hugging Face DINOv2, SwiGLU": partial(of_transformers, "Dinov2", "Model", use_swiglu_ffn=True),
 }
 REFUSED = {
-    "EVA-02": (partial(timm.create_model, "eva02_tiny_patch14_224", **SIZES), "blocks.0 (EvaBlock)"),
-    "DINOv3": (partial(timm.create_model, "vit_small_patch16_dinov3", **SIZES), "blocks.0 (EvaBlock)"),
-    "BEiT": (partial(timm.create_model, "beit_base_patch16_224", **SIZES), "blocks.0 (Block)"),
+    "EVA-02 of a normed MLP": (
+        partial(timm.create_model, "eva02_base_patch14_224", **SIZES),
+        "blocks.0.mlp.norm (LayerNorm)",
+    ),
+    "EVA with separate maps": (partial(Eva, **SIZES, qkv_fused=False), "blocks.0.attn (EvaAttention)"),
+    "BEiT with a bias that layers share": (
+        partial(Beit, **SIZES, use_shared_rel_pos_bias=True),
+        "rel_pos_bias (RelativePositionBias)",
+    ),
     "Swin V2": (
         partial(SwinTransformerV2, img_size=32, patch_size=4, embed_dim=16, depths=(1,), num_heads=(2,), window_size=4),
         "layers.0 (SwinTransformerV2Stage)",
@@ -97,7 +113,7 @@ def assert_cut_as_masked(model, pairs, masks):
     masked.set_masks(masks)
     expected, small = call(masked, images()), compact(model, masks)
     torch.testing.assert_close(call(small, images()), expected, atol=1e-5, rtol=1e-5)
-    assert (expected - call(model, images())).abs().max() > 0.01
+    assert (expected - call(model, images())).abs().max() > 0.001
     return small
 
 
@@ -116,6 +132,17 @@ def test_supported_ones_are_cut_as_they_are_masked(name, per_head, random_masks)
     again = find_pairs(small, per_head=per_head)
     assert_cut_as_masked(small, again, random_masks(again, seed=3, keep=0.7))
     call(small.train(), images()).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["EVA-02", "DINOv3", "RoPE-ViT, angles of a head"])
+def test_rotary_pairs_keep_their_angles_where_one_head_has_all_and_one_has_not(name):
+    model = built(name)
+    pairs = find_pairs(model, per_head=True)
+    masks = {pair.name: torch.arange(pair.size) != pair.size // 2 for pair in pairs if pair.kind == "qk"}
+    small = assert_cut_as_masked(model, pairs, masks)
+    rebuilt = shrink_like(model, widths_of(masks, pairs))
+    rebuilt.load_state_dict(small.state_dict())
+    torch.testing.assert_close(call(rebuilt, images()), call(small, images()))
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -160,8 +187,9 @@ def test_cost_of_supported_ones_falls_as_it_is_said(name, random_masks):
         assert numbers == pair.params_per_unit
 
 
-def test_an_attention_of_torch_stays_what_it_was_where_it_is_looked_into():
-    model = built("torchvision")
+@pytest.mark.parametrize("name", ["torchvision", "EVA-02", "DINOv3", "RoPE-ViT, angles of a head", "BEiT"])
+def test_a_network_stays_what_it_was_where_it_is_looked_into(name):
+    model = built(name)
     parameters, state = list(model.parameters()), {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         expected = model(images())
@@ -170,7 +198,7 @@ def test_an_attention_of_torch_stays_what_it_was_where_it_is_looked_into():
     assert model.state_dict().keys() == state.keys()
     with torch.no_grad():
         torch.testing.assert_close(model(images()), expected, atol=1e-6, rtol=1e-5)
-    other = SUPPORTED["torchvision"]()
+    other = SUPPORTED[name]()
     other.load_state_dict(model.state_dict())
     model.load_state_dict(state)
     with torch.no_grad():

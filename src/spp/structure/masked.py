@@ -87,7 +87,7 @@ class MaskedModel(nn.Module):
             find_point = adapter.first_mask_point if at_first_maps else adapter.mask_point
             point = find_point(model, known[pair.name])
             num_heads = known[pair.name].num_heads
-            num_copies = point.copies_per_head * (1 if pair.per_head else num_heads)
+            num_copies = point.channels_per_unit * point.copies_per_head * (1 if pair.per_head else num_heads)
             if pair.size * num_copies != point.width:
                 raise ValueError(
                     f"pairs: {pair.name} with {pair.size} units is not allowed: must have"
@@ -95,7 +95,7 @@ class MaskedModel(nn.Module):
                 )
             self._shaped[pair.name] = replace(pair, num_heads=num_heads)
             self._points[pair.name] = point
-            self.mask_parameters[_key(pair.name)] = _ones(pair.size, model.get_submodule(point.linear))
+            self.mask_parameters[_key(pair.name)] = _ones(pair.size, model.get_submodule(pair.module))
         self._token_points: list[TokenPoint] = []
         self.token_parameters = _MaskParameters()
 

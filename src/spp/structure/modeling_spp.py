@@ -24,9 +24,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from timm.layers.attention import Attention
+from timm.layers.attention import Attention, AttentionRope
 from timm.layers.mlp import GluMlp
+from timm.layers.pos_embed_sincos import rope_rotate_half, rot
 from timm.models import is_model, register_model
+from timm.models.beit import Attention as BeitAttention
+from timm.models.eva import EvaAttention
 from timm.models.swin_transformer import WindowAttention, get_relative_position_index
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -120,12 +123,16 @@ class CompactAttention(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Attend; x and the result are (batch, tokens, channels), the arguments are timm's."""
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x)
+        return self._attend(self.qkv(x), attn_mask, is_causal)
+
+    def _attend(self, qkv: Tensor, attn_mask: Tensor | None, is_causal: bool, angles: Tensor | None = None) -> Tensor:
+        batch, tokens, _ = qkv.shape
         if not self.num_heads:
             out: Tensor = self.proj_drop(self.proj(qkv[..., :0]))
             return out
         q, k, v = split_heads(qkv, self.num_heads, self.qk_width, self.v_width)
+        if angles is not None and self.qk_width:
+            q, k = self._turned(q, angles), self._turned(k, angles)
         if self.fused_attn and self.qk_width and self.v_width:
             dropout = self.attn_drop.p if self.training else 0.0
             x = fused_attention(q, k, v, scale=self.scale, mask=attn_mask, dropout=dropout, is_causal=is_causal)
@@ -135,6 +142,10 @@ class CompactAttention(nn.Module):
         x = x.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.v_width)
         out = self.proj_drop(self.proj(x))
         return out
+
+    def _turned(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Queries or keys turned by rotary positions, where an attention has them."""
+        raise NotImplementedError
 
 
 def apply_mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -228,6 +239,118 @@ class CompactWindowAttention(WindowAttention):
     def _get_rel_pos_bias(self) -> Tensor:
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         return bias.view(self.window_area, self.window_area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+class CompactBiasedAttention(CompactAttention):
+    """CompactAttention whose queries and values have biases of their own, and keys none, as in BEiT and EVA.
+
+    timm's attentions add them within one function that calls no module. Here what it makes passes `projected`, which
+    changes nothing and is a place for hooks. Arguments are those of CompactAttention.
+    """
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__(source, num_heads, qk_width, v_width)
+        self.q_bias: nn.Parameter | None = getattr(source, "q_bias", None)
+        self.v_bias: nn.Parameter | None = getattr(source, "v_bias", None)
+        self.projected = nn.Identity()
+
+    def _projected(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        if self.q_bias is not None and self.v_bias is not None:
+            qkv = qkv + torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        projected: Tensor = self.projected(qkv)
+        return projected
+
+
+class CompactBeitAttention(CompactBiasedAttention):
+    """timm's BEiT attention, whose heads have relative position biases of their own, of fewer heads and narrower ones.
+
+    Arguments are those of CompactAttention; the bias table has its size already, too.
+    """
+
+    relative_position_index: Tensor | None
+    k_bias = None
+
+    def __init__(self, source: Any, num_heads: int, qk_width: int, v_width: int) -> None:
+        super().__init__(source, num_heads, qk_width, v_width)
+        self.window_size = source.window_size
+        self.relative_position_bias_table: nn.Parameter | None = source.relative_position_bias_table
+        self.register_buffer("relative_position_index", source.relative_position_index, persistent=False)
+
+    def forward(self, x: Tensor, shared_rel_pos_bias: None = None) -> Tensor:  # type: ignore[override]
+        """Attend; x and the result are (batch, tokens, channels). A bias that layers share is not known here."""
+        has_bias = self.relative_position_bias_table is not None and self.num_heads
+        return self._attend(self._projected(x), self._get_rel_pos_bias() if has_bias else None, is_causal=False)
+
+    _get_rel_pos_bias: Any = BeitAttention._get_rel_pos_bias
+    _init_buffers: Any = BeitAttention._init_buffers
+    set_window_size: Any = BeitAttention.set_window_size
+
+
+class CompactEvaAttention(CompactBiasedAttention):
+    """timm's EvaAttention or AttentionRope, with one map for queries, keys and values, of fewer and narrower heads.
+
+    Where positions are rotary, queries and keys of a head keep some of its rotary pairs, each turned by its own angle.
+
+    Args:
+        source: attention whose `qkv`, `proj` and biases have these sizes already; its parts are taken over.
+        num_heads: number of heads.
+        qk_width: channels of a query or key head.
+        v_width: channels of a value head.
+        rotary: int64, (num_heads, qk_width): the places of the channels among the angles of a full head; None: those
+            of the source, and where it has others, of weights that are yet to be loaded.
+        head_numbers: int64, (num_heads,): of the heads among those that have angles; None: likewise.
+    """
+
+    rotary: Tensor
+    head_numbers: Tensor
+
+    def __init__(
+        self,
+        source: Any,
+        num_heads: int,
+        qk_width: int,
+        v_width: int,
+        rotary: Tensor | None = None,
+        head_numbers: Tensor | None = None,
+    ) -> None:
+        super().__init__(source, num_heads, qk_width, v_width)
+        self.num_prefix_tokens: int = source.num_prefix_tokens
+        self.rotate_half: bool = source.rotate_half
+        full = getattr(source, "full_size", (source.num_heads, getattr(source, "head_dim", 0)))
+        self.full_size: tuple[int, int] = full
+        places = rotary_places(source)[:1, :qk_width].expand(num_heads, -1) if rotary is None else rotary
+        numbers = torch.arange(num_heads) if head_numbers is None else head_numbers
+        # What has all its heads and channels has the names of timm's alone.
+        is_whole, device = full == (num_heads, qk_width), source.proj.weight.device
+        self.register_buffer("rotary", places.to(device).contiguous(), persistent=not is_whole)
+        self.register_buffer("head_numbers", numbers.to(device), persistent=not is_whole)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Attend; x and the result are (batch, tokens, channels), the arguments are timm's."""
+        return self._attend(self._projected(x), attn_mask, is_causal, rope)
+
+    def _turned(self, x: Tensor, angles: Tensor) -> Tensor:
+        sines, cosines = (self._own(each).to(x.dtype) for each in angles.chunk(2, dim=-1))
+        first, rest = x[:, :, : self.num_prefix_tokens], x[:, :, self.num_prefix_tokens :]
+        other = rope_rotate_half(rest) if self.rotate_half else rot(rest)
+        return torch.cat([first, rest * cosines + other * sines], dim=2)
+
+    def _own(self, values: Tensor) -> Tensor:
+        """Of values for all heads and channels, (..., [heads,] tokens, channels), those of its own."""
+        values = values.unsqueeze(0) if values.ndim == 2 else values
+        if values.shape[-3] > 1:
+            values = values.index_select(-3, self.head_numbers)
+        return torch.take_along_dim(values, self.rotary[:, None], dim=-1)
+
+
+def rotary_places(attention: Any) -> Tensor:
+    """The places of an EVA attention's query-key channels among the angles of a full head, (heads, width)."""
+    if isinstance(attention, CompactEvaAttention):
+        return attention.rotary
+    return torch.arange(attention.head_dim).expand(attention.num_heads, -1)
 
 
 class CompactMultiheadAttention(CompactAttention):
@@ -367,13 +490,17 @@ class ShorterBlock(Block):
 COMPACT_CLASSES: dict[type[nn.Module], Any] = {
     Attention: CompactAttention,
     WindowAttention: CompactWindowAttention,
+    BeitAttention: CompactBeitAttention,
+    EvaAttention: CompactEvaAttention,
+    AttentionRope: CompactEvaAttention,
+    nn.MultiheadAttention: CompactMultiheadAttention,
 }
 """What stands for which attention of timm, where its widths are no longer those of the stock class."""
 
 
 def is_separate(attention: Any) -> bool:
     """Whether an attention has Linears for queries, keys and values, as those of transformers, and not one for all."""
-    return hasattr(attention, "q_proj")
+    return getattr(attention, "q_proj", None) is not None
 
 
 def attention_sizes(attention: Any) -> dict[str, Any]:
@@ -427,10 +554,13 @@ def with_heads(attention: Any, heads: Sequence[int], qk_width: int, v_width: int
     return made  # type: ignore[no-any-return]
 
 
-def opened(attention: nn.MultiheadAttention) -> CompactMultiheadAttention:
-    """An equal attention of the same parameters whose maps are modules, where torch's own has none that it calls."""
-    width: int = attention.head_dim
-    return CompactMultiheadAttention(attention, attention.num_heads, width, width)
+def opened(attention: Any) -> nn.Module:
+    """An equal attention of the same parameters, whose queries, keys and values are put out by a module."""
+    sizes = attention_sizes(attention)
+    made: nn.Module = COMPACT_CLASSES[type(attention)](
+        attention, sizes["num_heads"], sizes["qk_width"], sizes["v_width"]
+    )
+    return made
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -567,7 +697,11 @@ def _resized_attention(attention: Any, num_heads: int, qk_width: int, v_width: i
         attention = opened(attention)
     _resize(attention.qkv, num_outputs=num_heads * (2 * qk_width + v_width))
     _resize(attention.proj, num_inputs=num_heads * v_width)
-    if hasattr(attention, "relative_position_bias_table"):
+    for name, width in (("q_bias", qk_width), ("v_bias", v_width)):
+        bias = getattr(attention, name, None)
+        if bias is not None:
+            setattr(attention, name, nn.Parameter(bias.new_empty(num_heads * width)))
+    if getattr(attention, "relative_position_bias_table", None) is not None:
         table = attention.relative_position_bias_table
         attention.relative_position_bias_table = nn.Parameter(table.new_empty(len(table), num_heads))
     made: Any = with_heads(attention, range(num_heads), qk_width, v_width)

@@ -21,6 +21,7 @@ class MaskPoint:
         width: how many leading channels of that side belong to the pair, all heads together.
         num_copies: how often these channels come one after the other, each time with the same masks.
         copies_per_head: how often the units of one head come one after the other before the next head begins.
+        channels_per_unit: how many neighbouring channels a unit has each time.
         first: number of the first of these channels; 0 where masks multiply.
     """
 
@@ -30,17 +31,19 @@ class MaskPoint:
     num_copies: int = 1
     copies_per_head: int = 1
     first: int = 0
+    channels_per_unit: int = 1
 
     def spread(self, mask: Tensor, pair: Pair) -> Tensor:
         """A number for every unit of `pair`, (size,), as factors of all the channels."""
         num_heads = 1 if pair.per_head else pair.num_heads
         own_heads = pair.num_heads if pair.per_head else 1
         by_head = mask.view(own_heads, 1, -1).repeat(num_heads, self.copies_per_head, 1)
-        return by_head.flatten().repeat(self.num_copies)
+        return by_head.flatten().repeat_interleave(self.channels_per_unit).repeat(self.num_copies)
 
     def gather(self, values: Tensor, pair: Pair) -> Tensor:
         """The transpose of `spread`: (..., width) summed up by unit, (..., size)."""
-        by_head = values.reshape(*values.shape[:-1], pair.num_heads, self.copies_per_head, -1).sum(-2)
+        by_unit = values.reshape(*values.shape[:-1], -1, self.channels_per_unit).sum(-1)
+        by_head = by_unit.reshape(*values.shape[:-1], pair.num_heads, self.copies_per_head, -1).sum(-2)
         return by_head.flatten(-2) if pair.per_head else by_head.sum(-2)
 
 

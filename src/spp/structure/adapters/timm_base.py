@@ -14,7 +14,7 @@ from spp.structure import narrow
 from spp.structure.adapters.adapter import Adapter, HiddenPoint, LogitsPoint, MaskPoint, StreamPoint, UnitWeights
 from spp.structure.adapters.mlp import mlp_pair, mlp_units, parts_of, shrink_mlp
 from spp.structure.adapters.registry import refuse, refuse_computed
-from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, with_heads
+from spp.structure.modeling_spp import COMPACT_CLASSES, attention_sizes, numbers_of_heads, opened, with_heads
 from spp.structure.pair import Pair
 
 
@@ -43,6 +43,9 @@ class TimmAdapter(Adapter):
         pre_norm_classes: those of the block classes that add the output of attention and MLP, scaled at most, to what
             the norms before them see.
         mlp_classes: MLP classes whose Linears modeling_spp.py knows.
+        opened_classes: attention classes that call no module for their maps, so that no hook sees these; where pairs
+            are looked for an attention of COMPACT_CLASSES takes their place, with the same parameters under the same
+            names in `state_dict`.
         attention_name: what a block calls its attention.
         mlp_name: what it calls its MLP.
         norm_names: what it calls the norms before attention and MLP.
@@ -52,6 +55,7 @@ class TimmAdapter(Adapter):
     attention_classes: ClassVar[tuple[type[nn.Module], ...]]
     pre_norm_classes: ClassVar[tuple[type[nn.Module], ...]]
     mlp_classes: ClassVar[tuple[type[nn.Module], ...]] = (Mlp, GluMlp, SwiGLU)
+    opened_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     attention_name: ClassVar[str] = "attn"
     mlp_name: ClassVar[str] = "mlp"
     norm_names: ClassVar[tuple[str, str]] = ("norm1", "norm2")
@@ -76,6 +80,7 @@ class TimmAdapter(Adapter):
     def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
         pairs: list[Pair] = []
         for name, size in self.blocks(model):
+            self._open(model, f"{name}.{self.attention_name}")
             self._check(model, name)
             attention, mlp = f"{name}.{self.attention_name}", f"{name}.{self.mlp_name}"
             pairs += self._attention_pairs(attention, model.get_submodule(attention), size, per_head)
@@ -99,7 +104,9 @@ class TimmAdapter(Adapter):
             return MaskPoint(f"{pair.module}.{second}", "input", module.get_submodule(second).in_features)
         if pair.kind == "vo":
             return MaskPoint(f"{pair.module}.proj", "input", module.proj.in_features)
-        return MaskPoint(f"{pair.module}.qkv", "output", module.num_heads * self._head_widths(module)[0])
+        # A bias that is added behind the Linear belongs to the query.
+        last = "projected" if hasattr(module, "projected") else "qkv"
+        return MaskPoint(f"{pair.module}.{last}", "output", module.num_heads * self._head_widths(module)[0])
 
     def first_mask_point(self, model: nn.Module, pair: Pair) -> MaskPoint:
         module: Any = model.get_submodule(pair.module)
@@ -128,14 +135,12 @@ class TimmAdapter(Adapter):
         if pair.kind == "mlp":
             parts = mlp_units(module, parts_of(module))
         else:
-            heads, (qk_width, v_width) = module.num_heads, self._head_widths(module)
-            width = qk_width if pair.kind == "qk" else v_width
-            channels = torch.arange(heads * width)
-            channels = channels[:, None] if pair.per_head else channels.view(heads, width).T
+            heads, (qk_width, _) = module.num_heads, self._head_widths(module)
+            channels = self.channels_of_units(model, pair)
             first_key, first_value = heads * qk_width, 2 * heads * qk_width
             is_qk = pair.kind == "qk"
             rows = torch.cat([channels, channels + first_key], dim=1) if is_qk else channels + first_value
-            parts = [("qkv.weight", 0, rows), ("qkv.bias", 0, rows)]
+            parts = [("qkv.weight", 0, rows), ("qkv.bias", 0, rows), (f"{'q' if is_qk else 'v'}_bias", 0, channels)]
             parts += [] if is_qk else [("proj.weight", 1, channels)]
         return [
             UnitWeights(f"{pair.module}.{part}", parameter, dim, index)
@@ -149,7 +154,7 @@ class TimmAdapter(Adapter):
         if pair.kind == "qk" or not isinstance(block, self.pre_norm_classes):
             return None
         number = 0 if part == self.attention_name else 1
-        scale = getattr(getattr(block, f"ls{number + 1}", None), "gamma", None)
+        scale = getattr(getattr(block, f"ls{number + 1}", None), "gamma", getattr(block, f"gamma_{number + 1}", None))
         arrange = self.attention_layout(block) if part == self.attention_name else None
         return StreamPoint(f"{name}.{self.norm_names[number]}", scale, arrange)
 
@@ -158,7 +163,9 @@ class TimmAdapter(Adapter):
         return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
 
     def logits_point(self, model: nn.Module, pair: Pair) -> LogitsPoint | None:
-        return self.logits_of(model, pair.module)
+        attn: Any = model.get_submodule(pair.module)
+        # Repair looks for biases in the Linear.
+        return None if getattr(attn, "q_bias", None) is not None else self.logits_of(model, pair.module)
 
     def logits_of(self, model: nn.Module, module: str) -> LogitsPoint:
         """How the attention of this dotted name makes its logits."""
@@ -170,6 +177,17 @@ class TimmAdapter(Adapter):
     def attention_layout(self, block: Any) -> Callable[[Tensor], Tensor] | None:
         """How a block arranges tokens for its attention; None: as they are."""
         return None
+
+    def channels_of_units(self, model: nn.Module, pair: Pair) -> Tensor:
+        """The channels of every unit of a "qk" or "vo" pair among those of all heads, (units, channels of a unit)."""
+        attn: Any = model.get_submodule(pair.module)
+        widths = dict(zip(("qk", "vo"), self._head_widths(attn), strict=True))
+        channels = torch.arange(attn.num_heads * widths[pair.kind])
+        return channels[:, None] if pair.per_head else channels.view(attn.num_heads, -1).T
+
+    def can_open(self, attn: Any) -> bool:
+        """Whether an attention of `opened_classes` is of a form that its stand-in computes."""
+        return True
 
     def params_per_head(self, attn: Any) -> int:
         """Parameters of one head that belong to none of its units."""
@@ -188,6 +206,7 @@ class TimmAdapter(Adapter):
         rows = (query, narrow.shift(query, num_heads * qk_width), narrow.shift(value, 2 * num_heads * qk_width))
         narrow.keep_rows(attn.qkv, torch.cat(rows))
         narrow.keep_columns(attn.proj, value)
+        keep_biases(attn, query, value)
         self.keep_heads(attn, heads)
         widths = (len(index) // max(len(heads), 1) for index in (query, value))
         return with_heads(attn, heads, *widths)
@@ -196,7 +215,8 @@ class TimmAdapter(Adapter):
         """Prices of vision-methods.md 0.2: qk 2(d+1), vo 2d+1 parameters for one channel of one head."""
         bias = int(attn.qkv.bias is not None)
         dims = {"qk": 2 * attn.qkv.in_features, "vo": attn.qkv.in_features + attn.proj.out_features}
-        biases = {"qk": 2 * bias, "vo": bias}
+        bias_apart = int(getattr(attn, "q_bias", None) is not None)
+        biases = {"qk": 2 * bias + bias_apart, "vo": bias + bias_apart}
         if attn.num_heads == 0:
             return []
         widths = dict(zip(("qk", "vo"), self._head_widths(attn), strict=True))
@@ -216,6 +236,11 @@ class TimmAdapter(Adapter):
             for kind in ("qk", "vo")
         ]
 
+    def _open(self, model: nn.Module, name: str) -> None:
+        attention = model.get_submodule(name) if name.rpartition(".")[2] in _children(model, name) else None
+        if type(attention) in self.opened_classes and self.can_open(attention):
+            model.set_submodule(name, opened(attention))
+
     def _head_widths(self, attn: Any) -> tuple[int, int]:
         """Channels of one head: (query and key, value)."""
         sizes = attention_sizes(attn)
@@ -227,14 +252,14 @@ class TimmAdapter(Adapter):
         if type(block) not in self.block_classes:
             refuse(model, name)
         attention, mlp = f"{name}.{self.attention_name}", f"{name}.{self.mlp_name}"
-        known = (*self.attention_classes, *map(COMPACT_CLASSES.get, self.attention_classes))
-        for part, classes in ((attention, known), (mlp, self.mlp_classes)):
-            if type(model.get_submodule(part)) not in classes:
-                refuse(model, part)
         mixing = [f"{attention}.{part}" for part in ("q_norm", "k_norm", "norm", "gate")] + [f"{mlp}.norm"]
         for part in mixing:
             module = _part(model, part)
             if module is not None and not isinstance(module, nn.Identity):
+                refuse(model, part)
+        compact = (COMPACT_CLASSES.get(known) for known in (*self.attention_classes, *self.opened_classes))
+        for part, classes in ((attention, (*self.attention_classes, *compact)), (mlp, self.mlp_classes)):
+            if type(model.get_submodule(part)) not in classes:
                 refuse(model, part)
         parts = parts_of(model.get_submodule(mlp))
         linears = [
@@ -249,6 +274,18 @@ class TimmAdapter(Adapter):
             for weight in ("weight", "bias"):
                 if not isinstance(getattr(linear, weight), nn.Parameter | None):
                     refuse_computed(model, part, weight)
+
+
+def keep_biases(attn: Any, query: Tensor, value: Tensor) -> None:
+    """Keep these channels of biases that queries and values have beside the Linear, where there are some, in place."""
+    for name, index in (("q_bias", query), ("v_bias", value)):
+        bias = getattr(attn, name, None)
+        if bias is not None:
+            setattr(attn, name, narrow.gather(bias, index, dim=0))
+
+
+def _children(model: nn.Module, name: str) -> list[str]:
+    return [child for child, _ in model.get_submodule(name.rpartition(".")[0]).named_children()]
 
 
 def _part(module: nn.Module, path: str) -> Any:

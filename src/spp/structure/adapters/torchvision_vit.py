@@ -10,22 +10,16 @@ from torchvision.models.vision_transformer import EncoderBlock, MLPBlock
 from spp.structure.adapters.adapter import HiddenPoint
 from spp.structure.adapters.registry import register
 from spp.structure.adapters.timm_base import BlockSize, TimmAdapter
-from spp.structure.modeling_spp import CompactMultiheadAttention, opened
-from spp.structure.pair import Pair
 
 
 class TorchvisionVitAdapter(TimmAdapter):
-    """Pairs of torchvision's ViT.
-
-    Its nn.MultiheadAttention calls no module for its maps, so that no hook sees them: where it is looked for pairs, one
-    that does takes its place in the network. That computes the same with the same parameters, under the same names in
-    `state_dict`.
-    """
+    """Pairs of torchvision's ViT; tokens are the patches and the class token."""
 
     model_classes = ("torchvision.models.vision_transformer.VisionTransformer",)
     block_classes = (EncoderBlock,)
     pre_norm_classes = (EncoderBlock,)
-    attention_classes = (CompactMultiheadAttention,)
+    attention_classes = ()
+    opened_classes = (nn.MultiheadAttention,)
     mlp_classes = (MLPBlock,)
     attention_name = "self_attention"
     norm_names = ("ln_1", "ln_2")
@@ -46,22 +40,13 @@ class TorchvisionVitAdapter(TimmAdapter):
         for name, _ in model.encoder.layers.named_children():
             yield f"encoder.layers.{name}", BlockSize(model.seq_length, model.seq_length, model.seq_length)
 
-    def pairs(self, model: nn.Module, *, per_head: bool) -> list[Pair]:
-        for name, _ in self.blocks(model):
-            attention: Any = getattr(model.get_submodule(name), self.attention_name, None)
-            if type(attention) is nn.MultiheadAttention and _is_plain(attention):
-                model.set_submodule(f"{name}.{self.attention_name}", opened(attention))
-        return super().pairs(model, per_head=per_head)
+    def can_open(self, attn: Any) -> bool:
+        is_one = attn.in_proj_weight is not None and attn.batch_first
+        return is_one and attn.bias_k is None and not attn.add_zero_attn
 
     def hidden_points(self, model: nn.Module) -> list[HiddenPoint]:
         names = [name for name, _ in self.blocks(model)]
         return [HiddenPoint(names[0], "input"), *(HiddenPoint(name, "output") for name in names)]
-
-
-def _is_plain(attention: nn.MultiheadAttention) -> bool:
-    """Whether it has the form that torchvision builds: one matrix for queries, keys and values, and nothing added."""
-    is_one = attention.in_proj_weight is not None and attention.batch_first
-    return is_one and attention.bias_k is None and not attention.add_zero_attn
 
 
 register(TorchvisionVitAdapter())
