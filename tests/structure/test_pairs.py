@@ -198,7 +198,6 @@ def test_a_gate_or_a_wrapped_linear_in_a_later_block_is_refused():
     [
         ("resnet18", "layer1.0 (BasicBlock)"),
         ("swinv2_tiny_window8_256", "layers.0 (SwinTransformerV2Stage)"),
-        ("eva02_tiny_patch14_224", "blocks.0 (EvaBlock)"),
     ],
 )
 def test_models_without_an_adapter_are_refused(name, culprit):
