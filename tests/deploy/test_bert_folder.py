@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 import spp
+from spp.cli.main import main
 from spp.models.bert import BertNetwork
 
 CONFIG = BertConfig(
@@ -125,6 +126,17 @@ def test_names_of_classes_are_as_many_as_outputs(network, tmp_path):
     with pytest.raises(ValueError, match="class_names: 2 names are not allowed for 4 outputs"):
         spp.save_member(spp.compact(network, channels(network)), tmp_path / "small", class_names=["a", "b"])
     assert not (tmp_path / "small").exists()
+
+
+def test_a_folder_is_exported_as_a_folder_and_as_nothing_else(network, tmp_path, capsys):
+    small = spp.compact(network, channels(network))
+    folder = str(spp.save_member(small, tmp_path / "small"))
+    assert main(["export", folder, "--format", "safetensors", "--out", str(tmp_path / "again")]) == 0
+    assert_same(spp.load(tmp_path / "again"), small)
+    capsys.readouterr()
+    assert main(["export", folder, "--format", "onnx", "--out", str(tmp_path / "small.onnx")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "several inputs (input_ids, attention_mask, token_type_ids); allowed: safetensors" in line
 
 
 def test_a_bert_with_another_head_is_refused(tmp_path):

@@ -83,9 +83,15 @@ def export(
             outputs differ; nothing is left of it then.
     """
     member = open_member(where, runtime)
-    batches = _random_batches(member.network) if data is None else list(islice(data.inputs(), NUM_CALIBRATION_BATCHES))
     if form == "safetensors":
         return Exported(out, None, write_folder(out, member.network, member.facts, force=force))
+    names = list(example_inputs(member.network))
+    if len(names) > 1:
+        raise ValueError(
+            f"--format: {form!r} is not allowed for a network of several inputs ({', '.join(names)}); allowed: "
+            "safetensors; load its folder, and give torch's own exporter what it is called with"
+        )
+    batches = _random_batches(member.network) if data is None else list(islice(data.inputs(), NUM_CALIBRATION_BATCHES))
     out.parent.mkdir(parents=True, exist_ok=True)
     # Under its name only when it has passed; the suffix is what torch knows its programs by.
     partial = out.with_name(f".partial-{out.name}")

@@ -49,12 +49,13 @@ def open_member(where: Path, runtime: Mapping[str, Any] | None = None) -> Member
     network, config, origin = load(where), read_config(where), read_origin(where)
     dense = origin.get("dense")
     factory = config["spp"].get("factory")
+    preprocessing = config.get("pretrained_cfg", {})  # a folder as transformers has it has none
     facts = MemberFacts(
         class_names=config.get("label_names"),
-        preprocessing=config["pretrained_cfg"],
+        preprocessing=preprocessing,
         factory=factory,
         factory_kwargs=config.get("model_args", {}) if factory else {},
-        licence=config["pretrained_cfg"].get("license"),
+        licence=preprocessing.get("license"),
         dense=dense and Cost(dense["macs"], dense["params"]),
         origin=origin,
     )
