@@ -21,6 +21,8 @@ from spp.store.store import Store
 TITLES = {"top1": "top-1 (%)", "accuracy": "accuracy (%)", "kl": "KL to the dense network (nats)"}
 """The metrics that the tables have, as far as the record has them."""
 CUT, REPAIRED = "cut", "repaired"
+USUAL_SETTINGS = {"refine": None, "num_cuts": 1, "within": "score"}
+"""Settings of methods that the studies vary, with their defaults."""
 
 
 def values(row: Mapping[str, Any], split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -41,10 +43,8 @@ def values(row: Mapping[str, Any], split: str) -> Iterator[tuple[str, Mapping[st
 
 def series_of(row: Mapping[str, Any]) -> str:
     """The method, and its settings where they are not the default ones."""
-    defaults = {"drive": "loss", "refine": None}
-    config = row["method_config"]
-    words = [f"{name}={config[name]}" for name, default in defaults.items() if config.get(name, default) != default]
-    return " ".join([str(row["method"]), *words])
+    found = ((name, row["method_config"].get(name, usual)) for name, usual in USUAL_SETTINGS.items())
+    return " ".join([row["method"], *(f"{name}={value}" for name, value in found if value != USUAL_SETTINGS[name])])
 
 
 def collect(store: Store, split: str) -> list[dict[str, Any]]:
