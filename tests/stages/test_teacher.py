@@ -76,6 +76,18 @@ def test_a_teacher_that_does_not_fit_is_refused_when_planning(tmp_path, capsys, 
     assert not (tmp_path / "store" / "stages").exists()
 
 
+def test_a_teacher_of_other_heads_is_refused_when_planning(tmp_path, capsys):
+    arguments = {"patch_size": 2, "embed_dim": 64, "depth": 6, "num_heads": 2}
+    network = timm.create_model(MICRO, img_size=8, in_chans=1, num_classes=10, **arguments)
+    kwargs = "{" + ", ".join(f"{name}: {value}" for name, value in arguments.items()) + "}"
+    save_file(network.state_dict(), tmp_path / "t.safetensors")
+    words = [f"teacher.name={MICRO}", f"teacher.kwargs={kwargs}", f"teacher.weights={tmp_path / 't.safetensors'}"]
+    words += ["finetune.distill_hidden=0", "finetune.distill_attention=1", f"paths.store={tmp_path / 'store'}"]
+    assert main(["run", *WORDS, *words]) == 2
+    told = r"finetune\.distill_attention: 4 heads over 17 tokens .* the teacher's 2 over 17"
+    assert re.search(told, capsys.readouterr().err)
+
+
 class Images:
     """Data as a teacher sees them."""
 

@@ -56,6 +56,8 @@ def test_members_that_were_not_taught_alike_are_told_of(make_row, make_record):
         "Not taught alike in the training after it. spp: no teacher; taylor: the dense network, weight 0.9, its "
         "outputs at temperature 2, its hidden states by 1.",
     )
+    also = {**taught, "distill_attention": 3.0}
+    assert "its hidden states by 1, its attention weights by 3." in legend({"finetune": taught}, {"finetune": also})[0]
     assert "taylor: regnet.in1k, weight 0.5, its decision." in legend({"finetune": taught}, {"finetune": hard})[0]
     # What trains nothing teaches nothing.
     assert legend(plain, {**plain, "search": {"epochs": 0, "distill_weight": 0.5}}) == ()
