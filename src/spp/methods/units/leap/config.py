@@ -27,8 +27,8 @@ Ours: once R is within `tolerance` of R_t, and at `freeze_at` of the steps in an
 shifted together until the choice fills the budget, and the rest of the search trains with that choice. Single weights,
 rows and blocks save no multiply-adds: unstructured, row, block and hybrid count the parameters that are not zero, and
 take only budgets of kind params. Their biases are not pruned. Distillation is the recipe's, as of every method:
-search.distill_weight=0.9, distill_temperature=2, distill_hidden=1 and distill_attention=1 are the released ones. What the
-released code calls scores of attention are weights behind the softmax and its dropout; here they are without dropout.
+search.distill_weight=0.9, distill_temperature=2, distill_hidden=1 and distill_attention=1 are the released ones. What
+the released code calls scores of attention are weights behind the softmax and its dropout; here dropout is left out.
 """
 
 from dataclasses import dataclass
