@@ -34,7 +34,8 @@ def test_lists_are_not_swept_over():
 def test_the_short_form_of_a_budget():
     assert expand(["budget=macs:[0.5,0.3]", "seed=1"]) == ["budget=macs", "budget.values=[0.5,0.3]", "seed=1"]
     (point,) = compose_points(["budget=params:[15.7M]"], multirun=False)
-    assert point.cfg["budget"] == {"kind": "params", "values": ["15.7M"], "towers": "joint"}
+    shape = {"towers": "joint", "multiple_of": 1, "form": "free"}
+    assert point.cfg["budget"] == {"kind": "params", "values": ["15.7M"], **shape}
 
 
 @pytest.mark.parametrize("group", sorted(path.name for path in CONF.iterdir() if path.is_dir()))
