@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.vision_transformer import ConvStemConfig
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
+from spp.structure.adapters.registry import adapter_for
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, unit_weights
@@ -132,6 +133,23 @@ def test_supported_ones_are_cut_as_they_are_masked(name, per_head, random_masks)
     again = find_pairs(small, per_head=per_head)
     assert_cut_as_masked(small, again, random_masks(again, seed=3, keep=0.7))
     call(small.train(), images()).sum().backward()
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize("name", ["EVA-02", "DINOv3", "BEiT", "torchvision", "Hugging Face DINOv2"])
+def test_channels_of_a_unit_are_those_that_its_mask_multiplies(name, per_head):
+    model = built(name)
+    adapter, shared = adapter_for(model), {pair.name: pair for pair in find_pairs(model)}
+    for pair in find_pairs(model, per_head=per_head):
+        point = adapter.mask_point(model, shared[pair.name])
+        factors = point.spread(torch.arange(1.0, pair.size + 1), pair)
+        rows = next(part for part in unit_weights(model, pair) if part.dim == (1 if point.side == "input" else 0))
+        for unit, index in enumerate(rows.index):
+            own = index[index < point.width]  # of queries and keys in one map the queries
+            assert (factors == unit + 1).nonzero().flatten().tolist() == own.sort().values.tolist()
+        values = torch.rand(point.width)
+        summed = (torch.arange(1.0, pair.size + 1) * point.gather(values, pair)).sum()
+        torch.testing.assert_close(summed, (factors * values).sum())
 
 
 @pytest.mark.parametrize("name", ["EVA-02", "DINOv3", "RoPE-ViT, angles of a head"])
