@@ -1,6 +1,7 @@
 """Images and texts through the whole chain: a small CLIP from the dense network to measured and timed members."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from spp.cli.main import main
 from spp.data.captions.sources import digit_scenes
 from spp.data.config import DataConfig
 from spp.data.loaders import open_data
-from spp.store.store import Store
+from spp.stages.worker import run_stage
+from spp.store.store import CHECKPOINT, Store
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs
 
@@ -107,3 +109,18 @@ def test_it_is_reported_extracted_timed_and_in_table_7(store, tmp_path, capsys):
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if "small (spp macs 60 %)" in line]
     assert [line.split("|")[3].strip() for line in lines] == ["both", "vision", "text"]
+
+
+def test_momentum_distillation_goes_on_to_the_bit_where_it_was_interrupted(store, signals_at, tmp_path):
+    (finetune,) = stages_of(store, "finetune")
+    other = Store(shutil.copytree(store.root, tmp_path / "store"))
+    folder = other.stage_dir("finetune", finetune.key)
+    shutil.rmtree(folder)
+    other.put_spec(finetune)
+    signals_at([1])  # behind the first batch: the queue holds it, and the average has moved
+    with pytest.raises(SystemExit):
+        run_stage(other.root, "finetune", finetune.key)
+    assert (folder / CHECKPOINT).exists()
+    run_stage(other.root, "finetune", finetune.key)
+    artifacts = (each.done("finetune", finetune.key)["artifacts"] for each in (store, other))
+    assert next(artifacts) == next(artifacts)
