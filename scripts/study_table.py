@@ -21,7 +21,7 @@ from spp.store.store import Store
 TITLES = {"top1": "top-1 (%)", "accuracy": "accuracy (%)", "kl": "KL to the dense network (nats)"}
 """The metrics that the tables have, as far as the record has them."""
 CUT, REPAIRED = "cut", "repaired"
-USUAL_SETTINGS = {"refine": None, "num_cuts": 1, "within": "score"}
+USUAL_SETTINGS = {"drive": "loss", "refine": None, "num_cuts": 1, "within": "score"}
 """Settings of methods that the studies vary, with their defaults."""
 
 
