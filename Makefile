@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # Small tensors gain nothing from more threads, and the tests already run on every core.
 export OMP_NUM_THREADS ?= 1
+# Without bytecode, where the shell asks for none, each test process compiles all tests and each worker the package.
+export PYTHONDONTWRITEBYTECODE =
 # Two more test processes than cores, as many tests wait; PYTEST="-n 0 -x" debugs in one process.
 PYTEST ?= -n $(shell expr $$(nproc) + 2) --dist loadgroup --no-loadscope-reorder
 # What `make check` runs: rooms whose tests start no training and no cluster.

@@ -1,7 +1,9 @@
 """What several rooms test against: a short run of the whole chain, a real SLURM, a fake one."""
 
 import fcntl
+import gc
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -21,6 +23,10 @@ import pytest
 
 os.environ["WANDB_MODE"] = "offline"
 
+# While tests are collected, torch and all else is imported, and stays: the garbage collector would go through it again
+# and again.
+gc.disable()
+
 ROOT = Path(__file__).parents[1]
 FAKES = ROOT / "tests" / "slurm" / "fakes"
 WANDB_SERVER = ROOT / "tests" / "record" / "fakes" / "wandb_server.py"
@@ -28,7 +34,7 @@ SBIN = "/usr/sbin:/sbin"
 
 
 # What takes longest goes first, so that no process is left with it when the others have nothing more to do.
-FIRST = ("slurm", "stages/test_devices.py", "stages", "schedule", "cli")
+FIRST = ("slurm", "stages/test_devices.py", "stages", "schedule", "faults", "deploy", "report/test_browser.py", "cli")
 
 # A test without a marker for it may take so long, with as many test processes as cores; set-ups, which are shared, do
 # not count.
@@ -49,17 +55,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_turn)
+    items[:] = _mixed(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+
+
+def _file(item: pytest.Item) -> Path:
+    return item.path.relative_to(ROOT / "tests")
 
 
 def _group(item: pytest.Item) -> str:
-    file = item.path.relative_to(ROOT / "tests")
+    file = _file(item)
     return item.nodeid if file.parts[0] == "slurm" and item.get_closest_marker("slow") else str(file)
 
 
 def _turn(item: pytest.Item) -> tuple[int, bool]:
-    file = item.path.relative_to(ROOT / "tests")
+    file = _file(item)
     folder = next((place for place, name in enumerate(FIRST) if name in (str(file), file.parts[0])), len(FIRST))
     return folder, item.get_closest_marker("slow") is None
+
+
+def _mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Those that wait for a cluster spread among those that compute, so that the cores always have something to do."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(_group(item), []).append(item)
+    waiting = [group for group in groups.values() if _file(group[0]).parts[0] == "slurm"]
+    mixed = []
+    for number, group in enumerate(group for group in groups.values() if group not in waiting):
+        if number % 2 == 0 and waiting:
+            mixed += waiting.pop(0)
+        mixed += group
+    return mixed + list(itertools.chain(*waiting))
 
 
 class _Durations:

@@ -1,6 +1,5 @@
 """The whole chain on real digits, through the command line, as short as it can be."""
 
-import json
 import shutil
 
 import pytest
@@ -179,16 +178,6 @@ def test_a_given_checkpoint_is_the_dense_network(finished, tmp_path, capsys):
     copied = load_file(Store(other).artifacts_dir("dense", stage.key) / "model.safetensors")
     assert all(torch.equal(value, copied[name]) for name, value in load_file(given).items())
     assert "seed" not in stage.config
-
-
-def test_a_run_is_repeatable_bit_for_bit(finished, tmp_path):
-    """The same words in another store give the same artifacts."""
-    root, sweep = finished
-    other = tmp_path / "other"
-    assert main(["run", "debug=fast", "logger=off", f"paths.store={other}"]) == 0
-    for stage in Store(root).read_plan(sweep).stages.values():
-        first, second = (Store(r).done(stage.kind, stage.key)["artifacts"] for r in (root, other))
-        assert json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True), stage.kind
 
 
 def _path(store, stages):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spp.schedule.workers import WorkerServer
+from spp.schedule.workers import WorkerServer, signal_group
 from spp.stages.checkpoint import PREVIOUS, CheckpointFile
 from spp.stages.worker import run_stage
 from spp.store.atomic import read_lines, require_json, write_json
@@ -31,29 +31,6 @@ def torchrun(store, stage):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-
-
-def srun(store, stage, start=("-m", "spp.stages.worker")):
-    """What srun gives two tasks of one node; rank 1 first."""
-    command = [sys.executable, *start, str(store.root), stage.kind, stage.key]
-    common = {
-        "SLURM_JOB_ID": str(1000 + os.getpid() % 9000),
-        "SLURM_JOB_NAME": "spp",
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-    }
-    common |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "n1", "MASTER_ADDR": "127.0.0.1"}
-    tasks = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **common, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for rank in ("1", "0")
-    ]
-    return tasks
 
 
 def finish(process):
@@ -84,25 +61,42 @@ def assert_close(stage, store):
             assert weights[name].double().numpy() == pytest.approx(value.double().numpy(), rel=1e-2, abs=1e-3), name
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """Starts two ranks as torchrun does, without waiting for their imports: forks of a process that has them."""
-    link, log = tmp_path_factory.mktemp("server") / "store", tmp_path_factory.mktemp("logs") / "log"
-    server = WorkerServer([sys.executable, "-m", "spp.stages.serve", str(link)])
+# The server of workers; one of them may be told to break at a place.
+SERVER = """
+import os, sys
+from spp.stages import serve, worker
 
-    def start(store, stage):
+def boom(*args, **options):
+    raise RuntimeError("planted")
+
+def main(work=worker.main):
+    from spp.data.images.module import ImageData
+    from spp.stages import fitting
+    place = os.environ.get("PLANTED")
+    if place == "open":
+        ImageData.__init__ = boom
+    elif place == "step":
+        fitting.Trainable.on_before_optimizer_step = boom
+    return work()
+
+worker.main = main
+sys.exit(serve.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    """Starts ranks without waiting for their imports: forks of a process that has them.
+
+    fork(store, stage, log, environments): one worker for each of these environments.
+    """
+    link = tmp_path_factory.mktemp("server") / "store"
+    server = WorkerServer([sys.executable, "-c", SERVER, str(link)])
+
+    def start(store, stage, log, environments):
         link.unlink(missing_ok=True)
         link.symlink_to(store.root)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-        common |= {"TORCHELASTIC_RUN_ID": "forked"}
-        workers = [
-            server.start(stage.kind, stage.key, log, {**common, "RANK": rank, "LOCAL_RANK": rank}) for rank in "10"
-        ]
-        wait_until(lambda: all(worker.poll() is not None for worker in workers))
-        assert [worker.poll() for worker in workers] == [0, 0], log.read_text()
+        return [server.start(stage.kind, stage.key, log, environment) for environment in environments]
 
     def is_ready():
         server.poll()
@@ -113,6 +107,52 @@ def ranks(tmp_path_factory):
     server.close()
 
 
+@pytest.fixture
+def ranks(fork, tmp_path):
+    """Two ranks as torchrun gives them, to their end; what they say."""
+
+    def run(store, stage):
+        log = tmp_path / "log"
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+        common |= {"TORCHELASTIC_RUN_ID": "forked"}
+        workers = fork(store, stage, log, [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in "10"])
+        assert [exit_code(worker) for worker in workers] == [0, 0], log.read_text()
+        return log.read_text()
+
+    return run
+
+
+@pytest.fixture
+def srun(fork):
+    """srun(store, stage, log, planted): two tasks as srun gives them; planted[rank] is the place where it breaks."""
+
+    def start(store, stage, log, planted=None):
+        common = {
+            "SLURM_JOB_ID": str(1000 + os.getpid() % 9000),
+            "SLURM_JOB_NAME": "spp",
+            "SLURM_NTASKS": "2",
+            "SLURM_NTASKS_PER_NODE": "2",
+        }
+        common |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "n1", "MASTER_ADDR": "127.0.0.1"}
+        tasks = ({**common, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01")
+        planted = planted or {}
+        return fork(store, stage, log, [{**task, "PLANTED": planted.get(rank, "")} for rank, task in enumerate(tasks)])
+
+    return start
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def exit_code(worker):
+    """Its exit code, once it has ended."""
+    wait_until(lambda: worker.poll() is not None)
+    return worker.poll()
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 200
     while not condition():
@@ -121,23 +161,23 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize("kind", ["dense", "update", "prune", "measure"])
-def test_two_processes_do_what_one_does(kind, plain_chain, tmp_path, request):
+def test_two_processes_do_what_one_does(kind, plain_chain, tmp_path, ranks):
     stage = plain_chain[kind]
     store = stage.again(tmp_path / "store", devices=2)
     if kind == "dense":
         finish(torchrun(store, stage))
     else:
-        request.getfixturevalue("ranks")(store, stage)
+        ranks(store, stage)
     assert_close(stage, store)
     left = {path.name for path in store.stage_dir(kind, stage.key).iterdir()}
     assert left == {"spec.json", "provenance.json", "metrics.jsonl", "summary.json", "artifacts", "DONE"}
 
 
-def test_tasks_of_srun_find_each_other(plain_chain, tmp_path):
+def test_tasks_of_srun_find_each_other(plain_chain, tmp_path, srun):
     stage = plain_chain["dense"]
     store = stage.again(tmp_path / "store", devices=2)
-    for task in srun(store, stage):
-        finish(task)
+    log = tmp_path / "log"
+    assert [exit_code(task) for task in srun(store, stage, log)] == [0, 0], log.read_text()
     assert_close(stage, store)
 
 
@@ -152,7 +192,7 @@ def test_a_stage_that_is_done_lets_all_ranks_go(plain_chain, tmp_path, ranks):
     assert store.done("dense", stage.key) == stage.store.done("dense", stage.key)
 
 
-def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
+def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path, ranks):
     stage = plain_chain["dense"]
     store = stage.again(tmp_path / "store", devices=2)
     folder = store.stage_dir("dense", stage.key)
@@ -164,12 +204,12 @@ def test_two_processes_stop_together_and_go_on_together(plain_chain, tmp_path):
     assert (folder / CHECKPOINT).exists(), output
     assert not store.is_done("dense", stage.key)
     assert store.failure("dense", stage.key) is None, output
-    finish(torchrun(store, stage))
+    ranks(store, stage)
     assert_close(stage, store)
 
 
 @pytest.mark.parametrize("left", [(), ("previous",)])
-def test_a_checkpoint_of_other_code_is_passed_over_by_all(left, plain_chain, signals_at, tmp_path):
+def test_a_checkpoint_of_other_code_is_passed_over_by_all(left, plain_chain, signals_at, tmp_path, ranks):
     """The last checkpoint has a weight too few, as one of code with another network; the one before may fit."""
     stage = plain_chain["dense"]
     store = stage.again(tmp_path / "store")
@@ -190,46 +230,24 @@ def test_a_checkpoint_of_other_code_is_passed_over_by_all(left, plain_chain, sig
         (folder / PARTIAL / PREVIOUS).write_bytes(previous)
     else:
         (folder / PARTIAL / PREVIOUS).unlink()
-    process = torchrun(store, stage)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    output = ranks(store, stage)
     then = "goes on from the checkpoint before" if left else "starts anew"
     assert output.count("does not fit the stage") == output.count(then) == 1, output
     assert "Traceback" not in output
     assert_close(stage, store)
 
 
-PLANTED = """
-import os, sys
-from spp.data.images.module import ImageData
-from spp.stages import fitting, worker
-
-def boom(*args, **options):
-    raise RuntimeError("planted")
-
-if os.environ["SLURM_PROCID"] == sys.argv.pop(1):
-    if sys.argv.pop(1) == "open":
-        ImageData.__init__ = boom
-    else:
-        fitting.Trainable.on_before_optimizer_step = boom
-else:
-    sys.argv.pop(1)
-sys.exit(worker.main())
-"""
-
-
 @pytest.mark.parametrize(("rank", "place"), [(0, "open"), (1, "step")])
-def test_what_ended_one_rank_is_what_the_stage_failed_of(rank, place, plain_chain, tmp_path):
+def test_what_ended_one_rank_is_what_the_stage_failed_of(rank, place, plain_chain, tmp_path, srun):
     stage = plain_chain["dense"]
     store = stage.again(tmp_path / "store", devices=2)
-    tasks = srun(store, stage, ("-c", PLANTED, str(rank), place))
-    broken, other = tasks[1 - rank], tasks[rank]
-    output, _ = broken.communicate(timeout=200)
-    assert broken.returncode == 1, output
+    log = tmp_path / "log"
+    tasks = srun(store, stage, log, {rank: place})
+    broken, other = tasks[rank], tasks[1 - rank]
+    assert exit_code(broken) == 1, log.read_text()
     if place == "open":
-        other.kill()  # it waits for the other one; srun ends it (--kill-on-bad-exit)
-    output, _ = other.communicate(timeout=200)
-    assert other.returncode != 0, output
+        signal_group(other, signal.SIGKILL)  # it waits for the other one; srun ends it (--kill-on-bad-exit)
+    assert exit_code(other) != 0, log.read_text()
     assert store.failure("dense", stage.key)["error"] == "RuntimeError: planted"
 
 
@@ -250,9 +268,9 @@ def test_variables_of_slurm_do_not_touch_a_stage_of_one_process(plain_chain, tmp
     stage.assert_same(store)
 
 
-def test_two_processes_train_a_new_head_as_well(own_classes, tmp_path):
+def test_two_processes_train_a_new_head_as_well(own_classes, tmp_path, ranks):
     stage = own_classes["dense"]
     store = stage.again(tmp_path / "store", devices=2)
-    finish(torchrun(store, stage))
+    ranks(store, stage)
     assert store.verify("dense", stage.key) == []
     assert store.summary("dense", stage.key)["epochs"] == 2

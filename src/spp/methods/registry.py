@@ -1,5 +1,6 @@
 """The methods by name."""
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from spp.config import require_name
 from spp.methods.method import Method, MethodConfig, SearchCost
 
 
-def method_names() -> list[str]:
+@functools.cache  # asked several times for each point of a sweep
+def method_names() -> tuple[str, ...]:
     """Names that `method=` takes."""
-    return sorted(module.name for module in pkgutil.iter_modules(spp.methods.units.__path__))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(spp.methods.units.__path__)))
 
 
 def config_class(name: str) -> type[MethodConfig]:

@@ -1,5 +1,6 @@
 """The methods that choose single weights, by name."""
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from spp.sparsity.problem import MaskChooser
 
 
-def weight_method_names() -> list[str]:
+@functools.cache  # asked several times for each point of a sweep
+def weight_method_names() -> tuple[str, ...]:
     """Names of all methods."""
-    return sorted(module.name for module in pkgutil.iter_modules(spp.methods.weights.__path__) if module.ispkg)
+    modules = pkgutil.iter_modules(spp.methods.weights.__path__)
+    return tuple(sorted(module.name for module in modules if module.ispkg))
 
 
 def weight_config_class(name: str) -> type[WeightMethodConfig]:
