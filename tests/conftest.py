@@ -161,7 +161,7 @@ def finished(made_once: Callable[..., Path]) -> tuple[Path, str]:
 @pytest.fixture(scope="session")
 def mirrored(made_once: Callable[..., Path]) -> tuple[Path, str]:
     """Store and name of a finished sweep whose stages have offline W&B runs: one search, and one search per budget."""
-    words = ["debug=fast", "method=spp,wdpruning", "budget.values=[0.5,0.3]", "logger=offline"]
+    words = ["debug=fast", "data.num_train=320", "method=spp,wdpruning", "budget.values=[0.5,0.3]", "logger=offline"]
     return _with_sweep(made_once("mirrored", _run("-m", *words)))
 
 

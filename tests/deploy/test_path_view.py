@@ -1,5 +1,7 @@
 """What spp path show says, against counts of its own: networks that are cut, and masks of the path itself."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -16,18 +18,19 @@ from spp.store.store import Store
 
 @pytest.fixture(scope="module")
 def shown(finished, tmp_path_factory):
-    """What the command prints as JSON for --macs 0.4, and the page that it writes."""
+    """The store, the sweep, and where the command writes its page."""
     root, sweep = finished
-    page = tmp_path_factory.mktemp("page") / "path.html"
-    return root, sweep, page
+    return root, sweep, tmp_path_factory.mktemp("page") / "path.html"
 
 
-@pytest.fixture
-def told(shown, capsys):
+@pytest.fixture(scope="module")
+def told(shown):
+    """What the command prints as JSON for --macs 0.4, having written its page."""
     root, sweep, page = shown
     words = ["path", "show", sweep, "--macs", "0.4", "--html", str(page), "--json", f"paths.store={root}"]
-    assert main(words) == 0
-    return json.loads(capsys.readouterr().out)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(words) == 0
+    return json.loads(printed.getvalue())
 
 
 def test_sizes_are_those_of_the_networks_that_are_cut(shown, told):

@@ -9,7 +9,7 @@ from faults.words import LIMITS_S, ask, attack, mutant
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "count"), [("plan", 60), ("run", 12)])
+@pytest.mark.parametrize(("command", "count"), [("plan", 120), ("run", 12)])
 def test_mutated_words_end_in_one_line(command, count):
     tally = attack(command, count, seed=2026)
     assert tally.faults == []

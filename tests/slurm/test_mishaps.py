@@ -1,5 +1,6 @@
 """Whatever happens to a stage while it trains, it ends with the weights of an undisturbed one."""
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -67,16 +68,14 @@ class Training:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, make_sweeps):
-    """Stores in which the dense stage of some words was done in this process."""
-    stores: dict[tuple[str, ...], Store] = {}
+def undisturbed(made_once, make_sweeps):
+    """Stores in which the dense stage of some words was done in one process; once for all test processes."""
 
     def of(*words: str) -> Store:
-        if words not in stores:
-            sweeps = make_sweeps(tmp_path_factory.mktemp("undisturbed"))
-            sweeps.run_only("dense", *words, "logger=off", "accelerator=cpu")
-            stores[words] = sweeps.store
-        return stores[words]
+        def make(root: Path) -> None:
+            make_sweeps(root).run_only("dense", *words, "logger=off", "accelerator=cpu")
+
+        return Store(made_once(f"undisturbed-{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}", make))
 
     return of
 
