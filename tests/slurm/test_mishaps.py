@@ -80,11 +80,16 @@ def undisturbed(made_once, make_sweeps):
     return of
 
 
+# A stage that has gone on once can be preempted again, on the real one.
+REAL = pytest.param("real", (2, 7), marks=pytest.mark.slurm)
+
+
 @pytest.mark.slow
-def test_preempted_twice(queue, sweeps, undisturbed):
+@pytest.mark.parametrize(("queue", "places"), [("fake", (5,)), REAL], indirect=["queue"], ids=["fake", "real"])
+def test_preempted_once_or_twice(queue, places, sweeps, undisturbed):
     stage = Training(sweeps, queue, *WORDS)
     job = stage.job
-    for epochs in (2, 7):
+    for epochs in places:
         stage.reach(epochs)
         queue.run("scancel", "--signal=USR2", job)
         queue.until(lambda: queue.rows()[job][0] == "PENDING")
