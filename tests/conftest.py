@@ -59,7 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()  # from here on the collector looks at what tests make, and not at the modules beside it
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries look at the end for what was not freed
 
 
 def _file(item: pytest.Item) -> Path:
