@@ -41,10 +41,9 @@ def stages(run: OneShotSetup) -> tuple[Stage, ...]:
     )
 
     # 4. The member is measured beside the dense network.
-    shared = {"task": run.task, "data": run.data, "dtype": run.dtype}
-    reference = run.stage("measure", label="dense", inputs={"member": dense, "tokens": held_out}, **shared)
+    reference = run.stage("measure", label="dense", inputs={"member": dense, "tokens": held_out}, **run.measured)
     inputs = {"member": sparse, "tokens": held_out, "reference": reference}
-    return (run.stage("measure", label=f"member {run.method.name}", inputs=inputs, budget=run.budget, **shared),)
+    return (run.stage("measure", label=f"member {run.method.name}", inputs=inputs, budget=run.budget, **run.measured),)
 
 
 if __name__ == "__main__":

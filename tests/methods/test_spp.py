@@ -438,3 +438,74 @@ def test_the_distance_to_the_dense_network_is_scaled_where_it_has_a_gradient(tin
         search.after_backward()
     assert search.dynamics.scale == pytest.approx(sum(scales) / 2, rel=1e-5)
     assert all(bool(mask.isfinite().all()) for mask in masked.masks.values())
+
+
+def fisher_of_tokens(masked, batches):
+    """F by hand, from what the second maps are given and queries are; labels as they are in the batches."""
+    model, total = masked.model, {pair.name: torch.zeros(pair.size) for pair in masked.pairs}
+    for images, labels in batches:
+        seen = {}
+        handles = [
+            (block.attn.proj if kind == "vo" else block.mlp.fc2).register_forward_pre_hook(
+                lambda module, args, key=(number, kind), seen=seen: seen.update({key: args[0]})
+            )
+            for number, block in enumerate(model.blocks)
+            for kind in ("vo", "mlp")
+        ]
+        handles += [
+            block.attn.qkv.register_forward_hook(
+                lambda module, args, output, key=(number, "qk"), seen=seen: seen.update({key: output})
+            )
+            for number, block in enumerate(model.blocks)
+        ]
+        loss = F.cross_entropy(masked(images), labels)
+        gradients = torch.autograd.grad(loss, list(seen.values()))
+        for handle in handles:
+            handle.remove()
+        for (number, kind), gradient in zip(seen, gradients, strict=True):
+            products = (seen[number, kind] * gradient * len(images)).flatten(0, -2)
+            name = next(p.name for p in masked.pairs if p.name.startswith(f"blocks.{number}.") and p.kind == kind)
+            size = total[name].numel()
+            if kind != "mlp":
+                heads = model.blocks[number].attn.num_heads
+                products = products[:, : heads * size].view(-1, heads, size).sum(1)
+            total[name] += products.square().mean(0) / len(batches)
+    return total
+
+
+def test_driven_by_curvature_units_enter_in_the_order_of_fisher_information_over_cost(tiny):
+    config = SPPConfig(drive="curvature")
+    masked = tiny.masked()
+    (batch,) = tiny.batches(masked, 1)
+    expected = fisher_of_tokens(masked, [batch])
+    masked.model.requires_grad_(False)
+    search = tiny.search(config, masked, 40)
+    assert search.samples_targets
+    assert config.samples_targets
+    tiny.run(search, [batch] * 40)
+    path = search.order({})
+    worth = torch.cat([expected[pair.name].double() / pair.macs_per_unit for pair in masked.pairs])
+    ordered = worth[path.unit_numbers(min_units=0)]
+    assert len(ordered) == len(worth.unique()) > 20
+    assert (ordered[1:] <= ordered[:-1] * 1.001).all()
+    assert 0 < search.support()["all"] <= 1
+    assert all(float(mask.detach().min()) >= 0 and float(mask.detach().max()) <= 1.5 for mask in masked.masks.values())
+
+
+def test_a_search_by_curvature_goes_on_where_it_stopped(tiny):
+    config, batches = SPPConfig(drive="curvature"), tiny.batches(tiny.masked(), 12)
+    whole = tiny.search(config, frozen(tiny), 12)
+    tiny.run(whole, batches)
+    begun = tiny.search(config, frozen(tiny), 12)
+    tiny.run(begun, batches[:5])
+    resumed = tiny.search(config, frozen(tiny), 12)
+    resumed.masked.set_masks({name: mask.detach() for name, mask in begun.masked.masks.items()})
+    resumed.load_state_dict(copy.deepcopy(begun.state_dict()))
+    tiny.run(resumed, batches[5:])
+    assert_same_path(resumed.order({}), whole.order({}))
+
+
+@pytest.mark.parametrize("further", [{"preset": "textbook"}, {"released_quirks": True}])
+def test_curvature_drives_the_priced_preset_alone(further):
+    with pytest.raises(ValueError, match=r"drive: 'curvature' is not allowed; allowed: loss or kl, but with preset="):
+        SPPConfig(drive="curvature", **further)

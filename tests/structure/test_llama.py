@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from spp.methods.sample_gradients import SampleGradients
+from spp.structure.adapters.llama import LlamaAdapter
 from spp.structure.compact import compact, shrink_like, widths_of
 from spp.structure.cost import count_cost
 from spp.structure.find import example_inputs, find_pairs, set_drop_path, unit_weights
@@ -220,6 +221,28 @@ def test_repair_brings_the_outputs_nearer(tokens):
     wanted = llama(input_ids=tokens).logits
     before, after = ((each(input_ids=tokens).logits - wanted).square().mean() for each in (small, repaired))
     assert after < 0.7 * before
+
+
+def test_repair_runs_every_block_as_often_in_a_deep_network_and_finds_what_whole_passes_find(tokens, monkeypatch):
+    batches = [{"input_ids": tokens}, {"input_ids": tokens.flip(0)}]
+    runs = {}
+    for depth in (2, 5):
+        model = make_llama(num_hidden_layers=depth)
+        small = compact(model, random_masks(model, per_head=True))
+        counts = [0] * depth
+        for number, layer in enumerate(model.model.layers):
+
+            def count(module, args, number=number, counts=counts):
+                counts[number] += 1
+
+            layer.input_layernorm.register_forward_pre_hook(count)
+        repaired = repair(small, model, batches, kind="second")
+        runs[depth] = max(counts)
+    assert runs[2] == runs[5]
+    monkeypatch.setattr(LlamaAdapter, "sequential_blocks", lambda self, model: [])
+    whole = repair(small, model, batches, kind="second")
+    for (name, one), other in zip(repaired.named_parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other), name
 
 
 def test_stochastic_depth_is_refused():

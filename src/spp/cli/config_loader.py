@@ -26,7 +26,7 @@ from spp.methods.registry import config_class, method_names
 from spp.methods.weights.registry import weight_config_class, weight_method_names
 from spp.models.config import ModelConfig, TeacherConfig
 from spp.plan.config import BudgetConfig
-from spp.plan.one_shot import CalibrationConfig
+from spp.plan.one_shot import CalibrationConfig, ZeroShotConfig
 from spp.plan.recipes import RECIPES
 from spp.sparsity.config import SparsityConfig
 from spp.tasks.config import TaskConfig
@@ -70,6 +70,7 @@ def _declared(cfg: DictConfig) -> dict[str, type[Config]]:
         "budget": BudgetConfig,
         "sparsity": SparsityConfig,
         "calibration": CalibrationConfig,
+        "zero_shot": ZeroShotConfig,
     }
     method = OmegaConf.select(cfg, "method.name")
     if method in method_names():

@@ -12,6 +12,8 @@ from spp.cli.cached_composer import ComposedPoint
 from spp.cli.pipelines import Pipeline, find_pipeline, prunes_weights, weight_pipeline
 from spp.cli.store_place import check_trust
 from spp.cli.words import shell_word
+from spp.config import require
+from spp.data.harness import find_harness
 from spp.data.registry import (
     display_name,
     find_text,
@@ -191,9 +193,13 @@ def _read_setup(cfg: dict[str, Any], readers: Readers, default_gpus: int) -> tup
     """The pipeline that a configuration asks for, and what it works with."""
     if prunes_weights(cfg.get("pipeline"), cfg["method"].get("name")):
         pipeline = weight_pipeline()
-        more = OneShotReaders(sparsity=partial(SparsityConfig.read, where="sparsity"), calibration=_read_calibration)
+        sparsity = partial(SparsityConfig.read, where="sparsity")
+        more = OneShotReaders(sparsity=sparsity, calibration=_read_calibration, zero_shot=find_harness)
         method = read_weight_method(_weight_settings(cfg["method"]))
         return pipeline, read_one_shot(cfg, method, pipeline.recipes, readers, more, default_gpus)
+    tasks = cfg["zero_shot"].get("tasks")
+    allowed = "none where whole units go; only members of the pipeline one_shot are asked"
+    require(not tasks, "zero_shot.tasks", tasks, allowed, "leave it out")
     unit_method = read_method(dict(cfg["method"]))
     pipeline = find_pipeline(cfg.get("pipeline"), unit_method)
     return pipeline, read_setup(cfg, unit_method, pipeline.recipes, readers, default_gpus)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spp.models.pretrained import TOKENIZER_FILES
@@ -16,12 +17,17 @@ class Tokenizer:
     Attributes:
         name: what the record calls it.
         encode: tokens of a text, with the special tokens that the tokenizer itself adds.
+        encode_plain: tokens of a text alone.
         first_token: what it puts before every text, None for nothing.
+        boundary_token: what may stand where there is no text before: that which begins texts, else that which ends
+            them; None: it has neither.
     """
 
     name: str
     encode: Callable[[str], list[int]]
+    encode_plain: Callable[[str], list[int]]
     first_token: int | None
+    boundary_token: int | None
 
 
 def byte_tokens(text: str) -> list[int]:
@@ -36,7 +42,7 @@ def open_tokenizer(folder: Path | None) -> Tokenizer:
         ValueError: one line, if there is none.
     """
     if folder is None:
-        return Tokenizer("bytes", byte_tokens, None)
+        return Tokenizer("bytes", byte_tokens, byte_tokens, None, None)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(
             f"model.weights: {str(folder)!r} has no tokenizer; allowed: one of {', '.join(TOKENIZER_FILES)} beside the "
@@ -48,4 +54,10 @@ def open_tokenizer(folder: Path | None) -> Tokenizer:
     # A whole text is longer than what the model sees at once, and is cut into windows afterwards.
     tokenizer.model_max_length = 10**12
     empty: list[int] = tokenizer.encode("")
-    return Tokenizer(type(tokenizer).__name__, tokenizer.encode, empty[0] if empty else None)
+    return Tokenizer(
+        name=type(tokenizer).__name__,
+        encode=tokenizer.encode,
+        encode_plain=partial(tokenizer.encode, add_special_tokens=False),
+        first_token=empty[0] if empty else None,
+        boundary_token=tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
+    )

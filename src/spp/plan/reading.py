@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GENERAL_FIELDS = (
     "accelerator", "budget", "calibration", "cluster", "data", "logger", "method", "model", "num_threads",
     "num_workers", "paths", "pipeline", "repair", "rest_of_walk", "seed", "sparsity", "store", "task", "teacher",
+    "zero_shot",
 )  # fmt: skip
 """Top-level fields of every configuration; beside them stand the recipes, of which a pipeline names its own."""
 

@@ -76,11 +76,12 @@ def work_of(spec: Spec, spec_of: SpecOf, size_of: SizeOf, cost_of: CostOf) -> Wo
         None where network or number of samples are not known before the stage runs, and for other kinds.
     """
     config = spec["config"]
-    if spec["kind"] not in KINDS:
+    counts = _samples(config.get("data", {}))
+    if spec["kind"] not in KINDS or counts is None:
         return None
-    model, counts = _model_of(spec, spec_of), _samples(config.get("data", {}))
+    model = _model_of(spec, spec_of)
     size = None if model is None else size_of(model, config["data"])
-    if size is None or counts is None:
+    if size is None:
         return None
     num_train, num_val, num_test = counts
     macs = size.macs * _share(config.get("budget"), size)

@@ -79,15 +79,16 @@ class RowMaker:
         }
 
     def _of_language(self, lineage: Lineage, summary: Row, reference: Row) -> Row:
-        """Of a language model, how it was measured and calibrated, and the loss of every window; else nothing."""
+        """Of a language model, how it was calibrated and measured, window by window and by tasks; else nothing."""
         if "protocol" not in summary:
             return {}
-        drawn = lineage.member.inputs["tokens"].config["text"]
+        drawn, asked = lineage.member.inputs["tokens"].config["text"], "zero_shot" in summary
         return {
             "protocol": summary["protocol"],
             "calibration": {name: drawn[name] for name in ("name", "num_windows", "length")},
             "window_losses": summary["window_losses"],
             "dense_window_losses": reference["window_losses"],
+            **({"zero_shot": summary["zero_shot"], "dense_zero_shot": reference["zero_shot"]} if asked else {}),
         }
 
     def _cost(self, lineage: Lineage) -> Row:

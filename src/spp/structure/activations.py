@@ -1,6 +1,7 @@
 """What modules inside a network see and put out for a batch; the network runs no further than it must."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,30 @@ def activations(model: nn.Module, inputs: Inputs, taps: Sequence[Tap]) -> list[T
             handle.remove()
     missing = next(tap.module for tap in taps if tap not in seen)
     raise ValueError(f"model: {missing} is not run in its forward pass; allowed: modules that are; check the adapter")
+
+
+@contextmanager
+def begun_behind(model: nn.Module, blocks: Sequence[str], hidden: Tensor) -> Iterator[None]:
+    """Let forward passes begin behind some blocks: none of them is run, and the last puts out `hidden`.
+
+    Args:
+        model: whose blocks each take what the one before puts out as their first argument.
+        blocks: dotted names of its first blocks, one or more, in forward order.
+        hidden: what the last of them puts out for the batch that the model will be called with.
+    """
+    modules = [model.get_submodule(name) for name in blocks]
+    for module in modules:
+        module.forward = _pass_on
+    modules[-1].forward = lambda *args, **kwargs: hidden
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _pass_on(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden
 
 
 def _watch(module: nn.Module, tap: Tap, keep: Callable[[Tap, Tensor], None]) -> Any:

@@ -12,19 +12,20 @@ Block after block, from what the compact model itself sees there:
 Padding of texts counts nowhere, nor do the logits of tokens behind a query that sees only those before it.
 
 The ridge is on the change of the weights, so the fitted error never grows on the samples that it is fitted to.
-For each map the samples go through both networks anew, up to that
-map: nothing is kept but sums of products, and memory does not grow with the number of samples.
+For each map the samples go through both networks anew, up to that map: nothing is kept but sums of products, and memory
+does not grow with the number of samples. Of networks whose adapter names their blocks (language models) what reaches
+the block that is worked on is kept of both for all samples, in host memory, and no block before it is run again.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spp.structure.activations import Tap, activations
+from spp.structure.activations import Tap, activations, begun_behind
 from spp.structure.adapters.adapter import Adapter, LogitsPoint
 from spp.structure.adapters.registry import adapter_for
 from spp.structure.cost import evaluation_mode
@@ -95,10 +96,42 @@ def repair_in_place(
         for pair in adapter.pairs(model, per_head=False):
             if pair.module not in modules:  # a network of fewer blocks
                 continue
+            fit.go_on_to(pair)
             if pair.kind != "qk":
                 fit.refit_second_map(pair)
             elif kind == "full":
                 fit.refit_logits(pair)
+
+
+class _Passes:
+    """Passes of the batches through a network, which begin behind the blocks that are done.
+
+    Args:
+        model: the network.
+        blocks: their dotted names; none: passes begin at the beginning.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[str]) -> None:
+        self.model, self.blocks = model, blocks
+        self._num_done = 0
+        self._hidden: list[Tensor] = []
+
+    def see(self, number: int, batch: Inputs, taps: Sequence[Tap]) -> list[Tensor]:
+        """What passes the places for batch `number`."""
+        if not self._num_done:
+            return activations(self.model, batch, taps)
+        hidden = self._hidden[number].to(next(self.model.parameters()).device)
+        with begun_behind(self.model, self.blocks[: self._num_done], hidden):
+            return activations(self.model, batch, taps)
+
+    def go_on_to(self, module: str, batches: Iterable[Inputs]) -> None:
+        """Begin from now on in front of the block with this module; the weights before it are final."""
+        inside = (number for number, name in enumerate(self.blocks) if module.startswith(f"{name}."))
+        number = next(inside, 0)
+        if number > self._num_done:
+            tap = Tap(self.blocks[number], "input")
+            self._hidden = [self.see(place, batch, [tap])[0].cpu() for place, batch in enumerate(batches)]
+            self._num_done = number
 
 
 class _Repair:
@@ -117,6 +150,13 @@ class _Repair:
         self.batches, self.ridge, self.frozen = batches, ridge, frozen
         self.device = next(small.parameters()).device
         self._tokens = kept_tokens(small), kept_tokens(model)
+        blocks = adapter.sequential_blocks(model)
+        self._own, self._dense = _Passes(small, blocks), _Passes(model, blocks)
+
+    def go_on_to(self, pair: Pair) -> None:
+        """The weights in front of the block of this pair are final."""
+        for passes in (self._own, self._dense):
+            passes.go_on_to(pair.module, self._inputs())
 
     def refit_second_map(self, pair: Pair) -> None:
         """The second map of a "vo" or "mlp" pair."""
@@ -129,9 +169,9 @@ class _Repair:
         tokens = self._token_numbers(pair)
         has_bias = linear.bias is not None
         refit = MapRefit(linear.in_features + has_bias, linear.out_features, self.device)
-        for batch in self._inputs():
-            wanted, *dense_stream = activations(self.model, batch, [Tap(name, "output"), *stream_tap])
-            inputs, *own_stream = activations(self.small, batch, [Tap(name, "input"), *stream_tap])
+        for number, batch in enumerate(self._inputs()):
+            wanted, *dense_stream = self._dense.see(number, batch, [Tap(name, "output"), *stream_tap])
+            inputs, *own_stream = self._own.see(number, batch, [Tap(name, "input"), *stream_tap])
             errors = _of_tokens(wanted, tokens) - linear(inputs)
             is_real = None
             if stream is not None:
@@ -171,9 +211,9 @@ class _Repair:
         # A constant in every key moves whole rows of logits.
         has_constant = side == "query" and linear.bias is not None
         refit = ProductRefit(own.num_heads, own.width, dense.width + has_constant, self.device)
-        for batch in self._inputs():
-            (dense_inputs,) = activations(self.model, batch, [Tap(dense.query, "input")])
-            (inputs,) = activations(self.small, batch, [Tap(own.query, "input")])
+        for number, batch in enumerate(self._inputs()):
+            (dense_inputs,) = self._dense.see(number, batch, [Tap(dense.query, "input")])
+            (inputs,) = self._own.see(number, batch, [Tap(own.query, "input")])
             queries, keys = (each[:, places] for each in _heads(self.model, dense, _of_tokens(dense_inputs, tokens)))
             own_queries, own_keys = _heads(self.small, own, inputs)
             errors = queries @ keys.mT * (dense.scale / own.scale) - own_queries @ own_keys.mT

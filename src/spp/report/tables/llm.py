@@ -12,7 +12,7 @@ from spp.report.groups import devices_text, spread
 from spp.report.missing import missing_todos
 from spp.report.published import Published, PublishedPerplexity
 from spp.report.table import Cell, Column, Table
-from spp.report.tables import beside
+from spp.report.tables import beside, llm_zero_shot
 
 TASK, METRIC = "language", "perplexity"
 REFERENCE = "ria"
@@ -55,7 +55,7 @@ LEGEND = (
 )
 NOT_RUN = (
     "Of the paper's table it is known only that at 50 % sparsity SPP is comparable to RIA on five data sets, "
-    "calibrated on C4 and WikiText2, and one accuracy, of ARC-e; zero-shot accuracies are not measured here yet."
+    "calibrated on C4 and WikiText2, and one accuracy, of ARC-e, without a word on how it was measured."
 )
 
 
@@ -146,7 +146,8 @@ def tables(record: Record, published: Published) -> list[Table]:
     legend = (*LEGEND, *_gates(groups), f"Sources of the published perplexities: {sources}.", NOT_RUN, *accuracies)
     todo = missing_todos(record, [m for m in record.missing if m.task == TASK], published)
     data += [value.__dict__ for value in others]
-    return [Table("llm", "Language models: one-shot pruning", COLUMNS, tuple(lines), legend, todo, tuple(data))]
+    table = Table("llm", "Language models: one-shot pruning", COLUMNS, tuple(lines), legend, todo, tuple(data))
+    return [table, *llm_zero_shot.tables(groups)]
 
 
 def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int, str], list[Row]]:

@@ -263,6 +263,11 @@ class Adapter(ABC):
         mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         return None if mask is None else mask.bool()
 
+    def sequential_blocks(self, model: nn.Module) -> list[str]:
+        """Dotted names of the blocks in forward order, of a model of which inner activations may be kept for a whole
+        data set; none of another. Each block puts out a tensor, which is all that the next one has of those before."""
+        return []
+
     def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
         """Where the stream is that a "vo" or "mlp" pair adds to; None where it is not added as it is."""
         return None

@@ -88,6 +88,9 @@ class LlamaAdapter(Adapter):
         if rate:
             raise ValueError(f"drop_path: {rate} is not allowed with {type(model).__name__}; allowed: 0; leave it out")
 
+    def sequential_blocks(self, model: nn.Module) -> list[str]:
+        return [name for name, _ in _layers(model)]
+
     def stream_point(self, model: nn.Module, pair: Pair) -> StreamPoint | None:
         if pair.kind == "qk":
             return None

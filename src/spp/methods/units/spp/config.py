@@ -1,5 +1,13 @@
 """Solution Path Pruning (ICLR 2025): its settings, its dynamics on the masks, its selection from the path.
 
+With drive=curvature (ours; preset priced) the masks move by a second-order model of the loss at the dense network. Its
+gradient at the masks m is F (m - 1), where F is the diagonal of the masks' Fisher information: the mean over tokens of
+the squared gradient by the mask where that token passes, for answers drawn from the network's own outputs, averaged
+over the steps so far. So a unit's drive neither changes its sign with the noise of a batch nor vanishes at an optimum,
+and the network is never evaluated where all masks are far from 1. As units do not act on each other there, they enter
+in the order of F over cost: that is a second-order Taylor score, of tokens and not of samples (proven by a test); the
+path adds nothing to it. It needs no labels.
+
 What `preset` and `score` choose from is all meant to be used. Preset `released` also trains its masks on mixed labels,
 as the released search does (Mixup 0.8, CutMix 1.0, smoothing 0.1), unless update.mixup, update.cutmix or
 update.label_smoothing say otherwise; the others see clean labels. Its step size falls on the cosine of the released
@@ -36,6 +44,7 @@ from spp.methods.elimination.config import EliminationConfig
 from spp.methods.method import MethodConfig, SearchCost
 
 PRESETS = ("priced", "textbook", "released")
+DRIVES = ("loss", "kl", "curvature")
 
 MIXED_LABELS = {"mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1}
 """The labels that the released search trains its masks on (deit/engine.py 238-243, deit_search.py 303, 387)."""
@@ -96,7 +105,8 @@ class SPPConfig(MethodConfig):
     are scaled by the kept query-key width."""
 
     drive: str = later("loss", neutral="loss")
-    """What moves the masks: loss (the task's, by labels) or kl (the distance to the dense network; no labels)."""
+    """What moves the masks: loss (the task's, by labels), kl (the distance to the dense network; no labels) or
+    curvature (of the loss at the dense network; no labels)."""
 
     refine: str | None = later(None, neutral=None)
     """obs: below a size the units are ordered by elimination, and not by the path; null: by the path all the way."""
@@ -114,8 +124,8 @@ class SPPConfig(MethodConfig):
 
     @property
     def samples_targets(self) -> bool:  # type: ignore[override]  # of other methods it is the same for all
-        """Of the elimination; the steps before that have the labels, or the dense network."""
-        return self.refine is not None
+        """Of the elimination, and where the curvature drives; else steps have the labels, or the dense network."""
+        return self.refine is not None or self.drive == "curvature"
 
     @property
     def refine_share(self) -> float:
@@ -130,8 +140,11 @@ class SPPConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.drive in ("loss", "kl"), "drive", self.drive, "loss, kl", "use loss")
+        require(self.drive in DRIVES, "drive", self.drive, ", ".join(DRIVES), "use loss")
         require(self.preset in PRESETS, "preset", self.preset, ", ".join(PRESETS), "use priced")
+        is_plain = self.preset == "priced" and not self.released_quirks
+        allowed = "loss or kl, but with preset=priced and released_quirks=false"
+        require(self.drive != "curvature" or is_plain, "drive", self.drive, allowed, "use loss")
         for name in ("lr", "kappa", "lam", "eta"):
             value = getattr(self, name)
             require(

@@ -39,7 +39,7 @@ class RefinedSearch(OrderSearch):
 
     @property
     def samples_targets(self) -> bool:
-        return not self._is_on_path
+        return self.path.samples_targets if self._is_on_path else True
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         self.path.on_epoch_start(epoch, num_epochs)

@@ -15,6 +15,7 @@ from spp.dynamics.recorder import PathRecorder
 from spp.methods.method import Method
 from spp.methods.search import OrderSearch, SearchRequest
 from spp.methods.units.spp.config import KL_SCALE_MASK, RELEASED_EPOCHS, SPPConfig
+from spp.methods.units.spp.curvature import MaskCurvature
 from spp.methods.units.spp.refine import RefinedSearch
 from spp.structure.compact import scale_by_kept_width
 from spp.structure.masked import MaskedModel, Masks
@@ -49,10 +50,15 @@ class SPPSearch(OrderSearch):
         self.dynamics = build_optimizer(config, self.masks, self.num_mask_steps)
         self.recorder = PathRecorder(self.dynamics)
         self.recorder.record()
+        self._curvature = MaskCurvature(masked) if config.drive == "curvature" else None
         self._first_lr = float(self.dynamics.param_groups[0]["lr"])
         self._num_calibrated = 0
         self._epoch = 0
         self._batch_of_epoch = 0
+
+    @property
+    def samples_targets(self) -> bool:
+        return self._curvature is not None
 
     def on_epoch_start(self, epoch: int, num_epochs: int) -> None:
         if epoch != self._epoch:  # an epoch that is gone on with keeps its count
@@ -60,6 +66,8 @@ class SPPSearch(OrderSearch):
         self.dynamics.param_groups[0]["lr"] = learning_rate(self.config, self._first_lr, epoch)
 
     def before_forward(self) -> None:
+        if self._curvature is not None:
+            self._curvature.attach()
         if self.config.drive == "kl" and self.num_steps_taken <= self.num_calibration_steps > 0:
             is_measured = self._num_calibrated < self.num_calibration_steps
             self.masked.set_masks(
@@ -70,6 +78,8 @@ class SPPSearch(OrderSearch):
             )
 
     def after_backward(self) -> None:
+        if self._curvature is not None:
+            self._curvature.set_gradients(is_measured=self._num_calibrated < self.num_calibration_steps)
         if self._num_calibrated < self.num_calibration_steps:
             self.dynamics.calibrate()
             self._num_calibrated += 1
@@ -122,6 +132,7 @@ class SPPSearch(OrderSearch):
             "batch_of_epoch": self._batch_of_epoch,
             "dynamics": self.dynamics.state_dict(),
             "recorder": self.recorder.state_dict(),
+            **({} if self._curvature is None else {"curvature": self._curvature.state_dict()}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -130,6 +141,8 @@ class SPPSearch(OrderSearch):
         self._epoch, self._batch_of_epoch = int(state["epoch"]), int(state["batch_of_epoch"])
         self.dynamics.load_state_dict(state["dynamics"])
         self.recorder.load_state_dict(state["recorder"])
+        if self._curvature is not None:
+            self._curvature.load_state_dict(state["curvature"])
 
 
 class SPPMethod(Method[SPPConfig]):
