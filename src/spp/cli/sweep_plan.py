@@ -13,9 +13,9 @@ from spp.cli.pipelines import Pipeline, find_pipeline, prunes_weights, weight_pi
 from spp.cli.store_place import check_trust
 from spp.cli.words import shell_word
 from spp.config import require
-from spp.data.harness import find_harness
 from spp.data.registry import (
     display_name,
+    find_harness,
     find_text,
     fingerprint,
     fixed_augment,

@@ -19,6 +19,7 @@ from spp.data.captions import sources as caption_sources_package
 from spp.data.captions import tokenizer as captions_tokenizer
 from spp.data.config import FIXED_AUGMENT, DataConfig
 from spp.data.files import Identity, limit_train
+from spp.data.harness import find_harness as find_harness  # cli calls on this module alone
 from spp.data.images.source import Access, OnError, Options, Source
 from spp.data.sentences import sources as sentence_sources_package
 from spp.data.sentences.source import ON_ERROR, Place, Sentences
