@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spp.plan.recipes import RecipeConfig
 from spp.structure.inputs import Inputs, call
 from spp.tasks.task import TrainingLoss, gather_over_devices
 
@@ -99,22 +98,24 @@ class MomentumLoss(TrainingLoss):
     Args:
         plain: what prepares the inputs.
         network: f, whose weights train; it is copied.
-        recipe: of the training.
+        recipe: of the training (spp.plan.recipes.RecipeConfig), with its weight, decay and size of the queue.
         steps_per_epoch: over which the weight rises.
 
     Attributes:
         average: a module that goes where the network goes, and into checkpoints.
     """
 
-    def __init__(self, plain: TrainingLoss, network: nn.Module, recipe: RecipeConfig, steps_per_epoch: int) -> None:
+    def __init__(self, plain: TrainingLoss, network: nn.Module, recipe: Any, steps_per_epoch: int) -> None:
         self.average = MovingAverage(network, recipe.momentum_queue)
-        self._plain, self._recipe, self._steps_per_epoch = plain, recipe, steps_per_epoch
+        self._full_weight: float = recipe.momentum_weight
+        self._decay: float = recipe.momentum_decay
+        self._plain, self._steps_per_epoch = plain, steps_per_epoch
         self._batch: dict[str, Tensor] = {}
 
     @property
     def weight(self) -> float:
         """The weight of the average's own view in the running step."""
-        return self._recipe.momentum_weight * min(1.0, self.average.num_steps / self._steps_per_epoch)
+        return self._full_weight * min(1.0, self.average.num_steps / self._steps_per_epoch)
 
     @torch.no_grad()
     def prepare(self, inputs: Inputs, targets: Tensor) -> tuple[Inputs, dict[str, Tensor]]:
@@ -145,5 +146,5 @@ class MomentumLoss(TrainingLoss):
         """Take in that the weights of the network have moved."""
         self.average.queue.put(self._batch)
         for own, moved in zip(self.average.network.parameters(), network.parameters(), strict=True):
-            own.lerp_(moved, 1 - self._recipe.momentum_decay)
+            own.lerp_(moved, 1 - self._decay)
         self.average.num_steps += 1
