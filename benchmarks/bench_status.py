@@ -15,6 +15,7 @@ from pathlib import Path
 
 from spp.cli.network_sizes import NetworkSizes
 from spp.cli.specs import Specs
+from spp.methods.registry import search_cost
 from spp.plan.graph import Plan, Point
 from spp.plan.spec import Stage
 from spp.process import this_process
@@ -70,7 +71,7 @@ def fill(store: Store, plan: Plan) -> None:
 
 def estimate(store: Store, plan: Plan) -> None:
     """Expect times, as `spp status` does, which asks for no network's size."""
-    Estimator(store, Specs(store, {}).of, NetworkSizes().size_of).estimate(plan.stages.values())
+    Estimator(store, Specs(store, {}).of, NetworkSizes().size_of, search_cost).estimate(plan.stages.values())
 
 
 def report(name: str, action: Callable[[], object]) -> None:

@@ -109,7 +109,10 @@ def test_repair_is_left_out_where_it_is_not_wanted(finished, capsys):
     assert main(["plan", "debug=fast", "repair=none", f"paths.store={finished[0]}"]) == 0
     assert "repair" not in capsys.readouterr().out
     assert main(["plan", "debug=fast", "repair.kind=most", f"paths.store={finished[0]}"]) == 2
-    assert "repair.kind: 'most' is not allowed; allowed: full, second, none" in capsys.readouterr().err
+    assert (
+        "repair.kind: 'most' is not allowed; allowed: full, second, snapvit_prune, snapvit_inference, none"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_same_words_find_everything_done(finished, capsys):

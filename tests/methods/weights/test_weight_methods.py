@@ -38,7 +38,7 @@ def largest_of_all(score, num_kept):
 
 
 def test_they_are_found_by_name_and_their_files_have_their_defaults():
-    assert weight_method_names() == NAMES
+    assert list(weight_method_names()) == NAMES
     for name in NAMES:
         config = weight_config_class(name)()
         assert config.name == name

@@ -1,5 +1,6 @@
 """The table of language models where nothing was run: published values with their sources, and no command invented."""
 
+from spp.report.figures import perplexity
 from spp.report.published import load_published
 from spp.report.tables import llm
 
@@ -53,3 +54,25 @@ def test_members_in_other_numbers_are_other_rows(make_record, make_row):
     single["config"] = {**single["config"], "dtype": "float32"}
     (table,) = llm.tables(make_record(half, single), PUBLISHED)
     assert [row[-1].text for row in table.rows[:4]] == ["float16", "float32", "float16", "float32"]
+
+
+def test_the_figure_has_a_line_for_each_method_and_hollow_markers_for_patterns(make_record, make_row):
+    def member(share, perplexity, method="wanda", **pattern):
+        row = make_language_row(make_row, method=method, budget_asked=share)
+        row["config"] = {
+            **row["config"],
+            "method": {"name": method},
+            "sparsity": {**row["config"]["sparsity"], "sparsity": 1 - share, **pattern},
+        }
+        row["metrics"]["perplexity"]["value"] = perplexity
+        return row
+
+    rows = [member(0.5, 6.45), member(0.7, 5.5), member(0.5, 9.0, keep=2, of=4), member(0.5, 7.0, method="ria")]
+    (drawing,) = perplexity.draw(make_record(*rows), PUBLISHED)
+    (axes,) = drawing.figure.axes
+    lines = {tuple(zip(line.get_xdata(), line.get_ydata(), strict=True)): line for line in axes.lines}
+    assert ((30.0, 5.5), (50.0, 6.45)) in {tuple((round(x, 9), y) for x, y in points) for points in lines}
+    assert ((50.0, 7.0),) in lines
+    assert lines[((50.0, 9.0),)].get_markerfacecolor() == "none"
+    assert 5.12 in {line.get_ydata()[0] for line in axes.lines}
+    assert sorted(row["value"] for row in drawing.data) == [5.5, 6.45, 7.0, 9.0]
