@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
@@ -121,6 +122,16 @@ def test_what_cannot_be_is_said_in_one_line(finished, tmp_path, capsys, words, t
     line = complaint(capsys, sweep, *words, "--out", tmp_path / "a", f"paths.store={root}")
     assert all(text in line for text in texts), line
     assert not (tmp_path / "a").exists()
+
+
+def test_a_path_that_python_saved_names_the_way_to_its_members(finished, tmp_path, capsys):
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=1, num_heads=3)
+    pairs = spp.find_pairs(model)
+    optimizer = spp.BregmanOptimizer(spp.MaskedModel(model, pairs).masks, num_steps=1)
+    spp.SolutionPath.from_optimizer(optimizer, pairs).save(tmp_path / "path")
+    line = complaint(capsys, tmp_path / "path", "--macs", "0.5", "--out", tmp_path / "a", f"paths.store={finished[0]}")
+    assert "belongs to no stage" in line
+    assert "spp.save_member" in line
 
 
 def test_a_latency_is_met_by_the_largest_member_that_is_so_fast():

@@ -242,11 +242,12 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
     if where.exists() or "/" in source or where.suffix == ".safetensors":
         folder = where / "artifacts" if (where / "artifacts").is_dir() else where
         key = str(open_path(folder).meta["provenance"].get("stage", ""))
-        kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None)
+        kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None) if key else None
         if kind is None:
+            remedy = "give paths.store=DIR" if key else "or write it from Python: spp.save_member(model, masks, DIR)"
             raise ValueError(
                 f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
-                "not known; allowed: a path inside the store; give paths.store=DIR"
+                f"not known; allowed: a path inside the store; {remedy}"
             )
         return StageRef(kind, key), folder, store.find_stages("")
     stages = store.read_plan(source).stages.values()
