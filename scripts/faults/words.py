@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 from unittest import mock
 
-LIMITS_S = {"plan": 20, "run": 90}
+LIMITS_S = {"plan": 60, "run": 90}
 """Seconds that one command may take."""
 
 BASES: tuple[tuple[str, ...], ...] = (

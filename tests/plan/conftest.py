@@ -90,6 +90,7 @@ def cfg():
         "data": {"name": "digits"},
         "budget": {"kind": "macs", "values": [0.5, 0.3]},
         "sparsity": {"share": 0.5},
+        "zero_shot": {"tasks": []},
         "calibration": {"name": None},
         "cluster": {"name": "debug"},
         "logger": {"mode": "offline", "project": "spp"},
