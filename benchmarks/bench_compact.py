@@ -9,8 +9,8 @@ multiply-adds, medians, spread (interquartile range over median), and the speed-
 
 import argparse
 import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 
 import timm
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import spp
+from bench_search import timed
 from spp.dynamics.ranking import Ranking
 
 
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             network.to(words.device).eval()(images)
         for _ in range(words.repeats):
             for name, network in networks.items():
-                seconds[name].append(_timed(network, images))
+                seconds[name].append(timed(partial(network, images), words.device))
     print(f"{words.model}, batch {words.batch}, {words.device}, {torch.get_num_threads()} threads")
     for name, took in seconds.items():
         median = statistics.median(took)
@@ -117,16 +118,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"  {name:20} {costs[name] / 1e9:6.3f} G {median * 1e3:9.1f} ms ±{100 * (third - first) / median:4.0f} %"
             f"  {speed_up:5.2f} times as fast, {speed_up / ideal:5.3f} of the ideal"
         )
-
-
-def _timed(network: nn.Module, images: Tensor) -> float:
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    network(images)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

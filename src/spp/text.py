@@ -14,3 +14,8 @@ _OBEYED = re.compile(
 def visible(text: str) -> str:
     """The text, in which what a terminal would obey is written out: `\\x1b[2J` instead of a cleared screen."""
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from spp.deploy.transformers_folder import towers_of
 from spp.structure.cost import Cost, count_cost
 from spp.structure.find import example_inputs
 from spp.structure.inputs import Inputs, call
+from spp.text import reason_of
 
 WHOLE = "whole"
 RUNTIMES = ("eager", "compile", "onnxruntime", "int8")
@@ -222,7 +223,7 @@ def _compiled(network: nn.Module) -> Callable[..., Any]:
         with torch.inference_mode():
             call(compiled, samples_like(network, 1))
     except Exception as error:
-        raise _NotHereError((str(error).splitlines() or [type(error).__name__])[0]) from None
+        raise _NotHereError(reason_of(error)) from None
     return compiled  # type: ignore[no-any-return]
 
 

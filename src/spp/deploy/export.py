@@ -22,6 +22,7 @@ from spp.deploy.source import Member, open_member
 from spp.deploy.timing import Circumstances, time_calls
 from spp.structure.find import example_inputs
 from spp.structure.inputs import call
+from spp.text import reason_of
 
 TOLERANCE = 1e-4
 """Largest difference of any output from the member's, in float32 and relative to the largest output."""
@@ -200,7 +201,7 @@ def _onnx_runtime(file: Path, inputs: str) -> Network | None:
     try:
         session = onnx_session(file)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"--format: ONNX Runtime cannot run it ({reason}); allowed: what it runs; use another format and report it"
         ) from None

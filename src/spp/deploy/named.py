@@ -17,6 +17,7 @@ from spp.models.pretrained import require_transformers
 from spp.plan.numbers import format_size
 from spp.structure import modeling_spp
 from spp.structure.modeling_spp import CONFIG_FILE, read_config
+from spp.text import reason_of
 
 TIMM = "timm:"
 ALLOWED = f"the folder of a member or of a model of transformers, {TIMM}NAME, or my.module:make_model"
@@ -54,7 +55,7 @@ def open_network(word: str) -> NamedNetwork:
         try:
             return NamedNetwork(name, timm.create_model(name).eval())
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise ValueError(
                 f"MODEL: {word!r} cannot be built ({reason}); allowed: {ALLOWED}; see timm.list_models()"
             ) from None
@@ -115,7 +116,7 @@ def _of_transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
     try:
         stock: nn.Module = getattr(transformers, name)(transformers.AutoConfig.from_pretrained(folder))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"MODEL: {str(folder)!r} cannot be built as {name!r} ({reason}); allowed: {ALLOWED}; take another folder"
         ) from None

@@ -12,6 +12,7 @@ from spp.model_files import ModelFiles
 from spp.models.config import TRAIN, ModelConfig
 from spp.models.pretrained import CONFIG_FILE, SINGLE_FILE
 from spp.models.weights import load_weights, refuse_other_head
+from spp.text import reason_of
 
 _HEAD, _POOLER = "classifier.", "bert.pooler."
 _NOT_NEEDED = ("cls.", "bert.embeddings.position_ids")
@@ -66,7 +67,7 @@ def build(
         made = BertConfig(**arguments, num_labels=num_outputs, example_length=length)
         network = BertNetwork(made)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"model.kwargs: {arguments} do not fit bert ({reason}); allowed: the arguments of BertConfig in "
             "transformers; correct model.kwargs"
@@ -90,7 +91,7 @@ def _load(network: BertNetwork, runtime: Mapping[str, Any], config: ModelConfig)
     try:
         stored = load(files.read(SINGLE_FILE, "model.weights"))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(f"{source} cannot be read ({reason}); allowed: safetensors; download it again") from None
     weights = _named(stored)
     if is_new:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spp.models.config import ModelConfig
 from spp.models.finite import first_not_finite
+from spp.text import reason_of
 
 ATTENTION = "sdpa"
 CONFIGURATION = "configuration"
@@ -73,7 +74,7 @@ def build(
     try:
         return CausalNetwork(build_from(_configuration(config, arguments)), inputs["length"])
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"model.kwargs: {arguments} do not fit {config.name} ({reason}); allowed: the arguments of its "
             "configuration in transformers; correct model.kwargs"

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from spp.models.config import ModelConfig
+from spp.text import reason_of
 
 MAX_LOGIT_SCALE = math.log(100)
 """Where CLIP cuts the logarithm of its scale (Radford et al. 2021, section 2.5)."""
@@ -68,7 +69,7 @@ def build(
     try:
         return ClipEncoders(CLIPConfig(vision_config=vision, text_config=text, **arguments))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"model.kwargs: {config.kwargs} do not fit {config.name} ({reason}); allowed: the arguments of CLIPConfig "
             "in transformers; correct model.kwargs"

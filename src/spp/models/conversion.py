@@ -10,6 +10,7 @@ import torch
 from spp.models.causal import save_quietly
 from spp.models.pretrained import CONFIG_FILE
 from spp.temporary import temporary
+from spp.text import reason_of
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def convert_once(gguf: Path, folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"model.weights: {str(gguf)!r} cannot be converted ({reason}); allowed: a GGUF file that transformers "
             "reads, with the packages gguf and accelerate installed; install the extra llm, or free some disk"

@@ -9,6 +9,7 @@ from torch import nn
 
 from spp.models.config import GIVEN_BY_DATA, PRETRAINED, ModelConfig, knows_other_classes
 from spp.models.new_head import start_head_anew
+from spp.text import reason_of
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm looks for in a repository of the Hub."""
@@ -79,7 +80,7 @@ def _unreachable(name: str, error: Exception) -> ValueError:
     published = timm.get_pretrained_cfg(name)
     repository = published and published.hf_hub_id
     address = hf_hub_url(repository, _HUB_FILES[0]) if repository else published and published.url
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = reason_of(error)
     return ValueError(
         f"model.weights: the weights of {name} cannot be fetched here ({reason}); allowed: a machine that reaches "
         f"them, or their file; fetch {address} elsewhere, put it here as {name}.safetensors, and say "

@@ -20,6 +20,7 @@ import torch
 from spp.stages.ranks import link_or_copy
 from spp.store.store import CHECKPOINT, PARTIAL
 from spp.temporary import remove, temporary
+from spp.text import reason_of
 
 FORMAT = 2
 PREVIOUS = "previous.ckpt"
@@ -83,7 +84,7 @@ class CheckpointFile:
         except FileNotFoundError:
             return None
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise UnusableCheckpointError(f"{path} cannot be used ({reason})") from None
         return state
 

@@ -36,6 +36,7 @@ from spp.structure.masked import MaskedModel
 from spp.structure.towers import pairs_of_tower
 from spp.tasks.registry import build_task
 from spp.tasks.task import Task
+from spp.text import reason_of
 
 _NUM_COMPARED = 8
 """Samples that are looked at; where all of them are alike and even, they were not read as what they are."""
@@ -253,7 +254,7 @@ def _check_fit(model: torch.nn.Module, data: DataModule, task: Task) -> None:
     try:
         outputs = call(model.eval(), task.inputs(batch))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"model: {type(model).__name__} cannot take the {data.facts.samples} of {data.facts.name} ({reason}); "
             "allowed: networks for inputs of their shape; correct the model or the data"

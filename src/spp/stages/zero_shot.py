@@ -16,6 +16,7 @@ from lm_eval.tasks import TaskManager
 from torch import Tensor
 
 from spp.models.tokenizer import Tokenizer
+from spp.text import reason_of
 
 FILE = "zero_shot.json"
 """What the harness says of the answers, as it says it."""
@@ -131,7 +132,7 @@ def _load(names: Sequence[str], root: str | None) -> list[Any]:
     try:
         loaded: Mapping[str, Any] = manager.load(list(names))["tasks"]
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(
             f"zero_shot.tasks: {', '.join(names)} cannot be opened ({reason}); allowed: tasks whose data are here or "
             "can be downloaded; open them once where there is a network"

@@ -22,6 +22,7 @@ from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from spp.data.captions.source import SPLITS, Access, CaptionedImage, Captions, CaptionSplit, SplitName
 from spp.data.images.broken import BrokenImageError
 from spp.data.split import stratified_split
+from spp.text import reason_of
 
 SIZE = 72
 """Pixels of a side, at which the drawings are drawn before they are brought to data.img_size."""
@@ -73,7 +74,7 @@ def _drawn(image: CaptionedImage, drawings: Mapping[str, bytes]) -> Image.Image:
         with Image.open(io.BytesIO(bytes(png))) as opened:
             drawing = opened.convert("RGBA")
     except (ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise BrokenImageError(f"data.captions: {image.place} cannot be drawn ({reason}); {_REMEDY}") from None
     paper = Image.new("RGBA", drawing.size, "white")
     return Image.alpha_composite(paper, drawing).convert("RGB")
