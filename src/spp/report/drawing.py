@@ -91,6 +91,19 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def write_beside_bars(axes: Any, words: Iterable[str]) -> None:
+    """Write words behind the ends of horizontal bars, the first at the first bar of the axes, which is at 0."""
+    for position, text in enumerate(words):
+        axes.annotate(
+            text,
+            (axes.patches[position].get_width(), position),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+
+
 def picture(drawing: Drawing, suffix: str) -> bytes:
     """The figure as png, pdf or svg: the same drawing gives the same bytes.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
+from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure, write_beside_bars
 from spp.report.figures.accuracy import MAX_SERIES
 from spp.report.figures.curves import by_series
 from spp.report.figures.figure1 import HATCH, SearchCost
@@ -90,17 +90,12 @@ def _quoted(
 
 
 def _write_counts(axes: Any, costs: Sequence[SearchCost]) -> None:
-    for position, cost in enumerate(costs):
+    words = []
+    for cost in costs:
         searches = f"{cost.num_searches:g} search{'' if cost.num_searches == 1 else 'es'}"
         members = f"{cost.num_members:g} member{'' if cost.num_members == 1 else 's'}"
-        axes.annotate(
-            f"{searches}, {members}",
-            (axes.patches[position].get_width(), position),
-            (3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize="small",
-        )
+        words.append(f"{searches}, {members}")
+    write_beside_bars(axes, words)
 
 
 def _legend(has_quoted: bool, is_shared: Sequence[bool]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from spp.record.metrics import MetricInfo, headline
 from spp.record.record import Record
 from spp.record.rows import Row
-from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure
+from spp.report.drawing import TEXT_WIDTH, Drawing, file_stem, house_style, legend_below, new_figure, write_beside_bars
 from spp.report.figures.accuracy import MAX_SERIES, draw_curve, draw_dense
 from spp.report.figures.curves import CurvePoint, Panel, by_series, curve, dense_values, panels, samples_text
 from spp.report.groups import metric_columns, num_searches, search_rows
@@ -129,10 +129,7 @@ def _draw_costs(axes: Any, costs: Mapping[Series, SearchCost], looks: Mapping[Se
     axes.invert_yaxis()
     axes.set(title="all searches of one seed", xlabel="search and walk (epochs)")
     most = max([1.0, *(cost.epochs for cost in costs.values())])
-    for position, cost in enumerate(costs.values()):
-        axes.annotate(
-            cost.text, (cost.epochs, position), (3, 0), textcoords="offset points", va="center", fontsize="small"
-        )
+    write_beside_bars(axes, (cost.text for cost in costs.values()))
     axes.set_xlim(0, 1.9 * most)  # room for the words
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.05 * most])
 
