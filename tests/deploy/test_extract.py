@@ -6,7 +6,7 @@ import shutil
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import spp
 from spp.cli.main import main
@@ -124,16 +124,6 @@ def test_what_cannot_be_is_said_in_one_line(finished, tmp_path, capsys, words, t
     assert not (tmp_path / "a").exists()
 
 
-def test_a_path_that_python_saved_names_the_way_to_its_members(finished, tmp_path, capsys):
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=1, num_heads=3)
-    pairs = spp.find_pairs(model)
-    optimizer = spp.BregmanOptimizer(spp.MaskedModel(model, pairs).masks, num_steps=1)
-    spp.SolutionPath.from_optimizer(optimizer, pairs).save(tmp_path / "path")
-    line = complaint(capsys, tmp_path / "path", "--macs", "0.5", "--out", tmp_path / "a", f"paths.store={finished[0]}")
-    assert "belongs to no stage" in line
-    assert "spp.save_member" in line
-
-
 def test_a_latency_is_met_by_the_largest_member_that_is_so_fast():
     def select(size):
         if size < 100:
@@ -148,3 +138,72 @@ def test_a_latency_is_met_by_the_largest_member_that_is_so_fast():
     assert float(fastest_fitting(20.0, 50, 1000, select, time_of)["p"]) == 1000
     with pytest.raises(ValueError, match=r"^--latency-ms: 2\.5 cannot be reached here; allowed: about 3"):
         fastest_fitting(2.5, 50, 1000, select, time_of)
+
+
+def searched(model, folder):
+    pairs = spp.find_pairs(model)
+    optimizer = spp.BregmanOptimizer(spp.MaskedModel(model, pairs).masks, num_steps=1)
+    return spp.SolutionPath.from_optimizer(optimizer, pairs).save(folder)
+
+
+def small_vit(num_classes=3):
+    torch.manual_seed(0)
+    return timm.create_model("test_vit", num_classes=num_classes).eval()
+
+
+def test_a_path_that_python_saved_is_cut_from_any_checkpoint_that_fits(tmp_path, capsys):
+    model = small_vit()
+    path = searched(model, tmp_path / "path")
+    torch.save(
+        {"state_dict": {f"module.{name}": weight for name, weight in model.state_dict().items()}}, tmp_path / "a.pt"
+    )
+    words = ("--model", "timm:test_vit", "--weights", tmp_path / "a.pt", "--macs", "0.6", "--multiple-of", "1")
+    text = said(capsys, path, *words, "--threads", "1", "--out", tmp_path / "small", f"paths.store={tmp_path / 'none'}")
+    assert "weights: a.pt of timm:test_vit" in text
+    assert "latency (ms)" in text
+    expected = spp.compact(model, spp.SolutionPath.load(path).masks(macs=0.6))
+    images = torch.randn(2, 3, 160, 160)
+    assert torch.allclose(spp.load(tmp_path / "small")(images), expected.eval()(images), atol=1e-5)
+    assert str(tmp_path) not in (tmp_path / "small" / "origin.json").read_text()
+
+
+def test_a_path_of_the_store_is_cut_from_other_weights_of_its_network(finished, tmp_path, capsys):
+    root, sweep = finished
+    words = (sweep, "--macs", "0.5", "--multiple-of", "1", "--no-measure", f"paths.store={root}")
+    (ref,) = (ref for ref in Store(root).find_stages("") if ref.kind == "dense")
+    weights = load_file(Store(root).artifacts_dir(ref.kind, ref.key) / "model.safetensors")
+    head = next(name for name in weights if name.endswith("head.bias"))
+    save_file({**weights, head: weights[head] + 1}, tmp_path / "other.safetensors")
+    said(capsys, *words, "--weights", tmp_path / "other.safetensors", "--out", tmp_path / "a")
+    assert torch.equal(spp.load(tmp_path / "a").state_dict()[head], weights[head] + 1)
+    assert list(json.loads((tmp_path / "a" / "origin.json").read_text())["stages"]) == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--model", "timm:test_vit2", "--weights", "of_vit2.safetensors"], "costs more or less than that of --model"),
+        (["--model", "timm:test_vit3", "--weights", "of_vit3.safetensors"], "units in 'blocks.0.attn.qk', and the"),
+        (["--model", "timm:test_vit", "--weights", "none.pt"], "--weights: there is no file 'none.pt'"),
+        (["--model", "timm:test_vit"], "--weights: there are none"),
+        (["--model", "tests.no:thing"], "there is no module 'tests.no'"),
+        (["--model", "timm:test_vit", "--weights", "other.safetensors"], "the unknown"),
+        (["--model", "timm:test_vit", "--finetune"], "--finetune: it is not allowed with --model"),
+        (
+            ["--model", "timm:test_vit", "--weights", "fitting.safetensors", "--repair", "8"],
+            "--repair: 8 is not allowed with --model",
+        ),
+        (["--weights", "fitting.safetensors"], "belongs to no stage"),
+    ],
+)
+def test_a_path_without_what_it_needs_is_refused_in_one_line(tmp_path, capsys, words, text):
+    model = small_vit()
+    path = searched(model, tmp_path / "path")
+    save_file(model.state_dict(), tmp_path / "fitting.safetensors")
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for name in ("vit2", "vit3"):
+        save_file(timm.create_model(f"test_{name}").state_dict(), tmp_path / f"of_{name}.safetensors")
+    given = [str(tmp_path / word) if word.endswith(".safetensors") else word for word in words]
+    line = complaint(capsys, path, "--macs", "0.6", *given, "--out", tmp_path / "a", f"paths.store={tmp_path / 'none'}")
+    assert text in line, line
+    assert not (tmp_path / "a").exists()

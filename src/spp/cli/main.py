@@ -209,6 +209,8 @@ def _extract(root: Path, arguments: argparse.Namespace) -> int:
         num_repair_samples=arguments.repair,
         finetunes=arguments.finetune,
         measures=not arguments.no_measure,
+        model=arguments.model,
+        weights=arguments.weights,
     )
     return extract(root, words, as_json=arguments.json)
 

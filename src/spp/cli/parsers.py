@@ -164,6 +164,10 @@ def _add_extract(extract: argparse.ArgumentParser) -> None:
     extract.add_argument("--multiple-of", type=int, metavar="N", help=text)
     extract.add_argument("--out", type=Path, default=Path("extracted"), metavar="DIR", help="folder for the model")
     extract.add_argument("--force", action="store_true", help="overwrite a model that is there")
+    text = "of a path's file that belongs to no stage: timm:NAME, my.module:make_model, or a folder of transformers"
+    extract.add_argument("--model", metavar="MODEL", help=text)
+    text = "a checkpoint of the dense model, whose weights are cut instead of the store's; of timm also pretrained"
+    extract.add_argument("--weights", metavar="FILE", help=text)
     extract.add_argument("--no-measure", action="store_true", help="leave accuracy and speed unmeasured")
 
 

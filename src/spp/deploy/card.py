@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES, flops_unit
+
 _UNKNOWN_LICENCE = "not recorded; ask where the weights came from"
 
 
@@ -76,8 +78,10 @@ def _summary(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
 
 def _numbers(origin: Mapping[str, Any], measured: Sequence[MeasuredValue]) -> list[str]:
     dense = origin.get("dense", {})
+    unit = flops_unit(dense.get("macs", origin["macs"]))
+    flops = (_number(each["macs"] / FLOPS_SCALES[unit]) if each else "" for each in (origin, dense))
     rows = [
-        ("multiply-adds (G)", _number(origin["macs"] / 1e9), _number(dense["macs"] / 1e9) if dense else "", ""),
+        (f"multiply-adds ({unit})", *flops, ""),
         ("parameters (M)", _number(origin["params"] / 1e6), _number(dense["params"] / 1e6) if dense else "", ""),
         *((row.name, _number(row.value), _number(row.dense), f"{row.count} {row.of}") for row in measured),
     ]

@@ -11,12 +11,14 @@ from torch import Tensor
 from spp.deploy.card import MeasuredValue
 from spp.deploy.finetuned import finetune_member
 from spp.deploy.folder import refuse_used, write_folder
-from spp.deploy.quality import open_measured_data
+from spp.deploy.given_path import GivenPath
+from spp.deploy.quality import OpenedData, open_measured_data
 from spp.deploy.source import facts_of
 from spp.deploy.timing import Circumstances, latency
 from spp.dynamics.budget import OutOfReachError
 from spp.plan.numbers import format_size
-from spp.stages.extract import CutMember, OpenedPath
+from spp.stages.extract import OpenedPath
+from spp.stages.member_source import CutMember, MemberSource
 from spp.store.store import Store
 from spp.structure.compact import compact
 from spp.structure.cost import Cost, count_cost
@@ -45,6 +47,10 @@ class ExtractRequest:
             stays as cut.
         finetunes: whether the member is trained on first, by the recipe of the sweep that its path is from.
         measures: whether accuracy and speed are measured.
+        model: the network of a path's file that the store does not know: timm:NAME, my.module:make_model, or a folder
+            of transformers; None: the store knows it.
+        weights: a checkpoint of the dense network instead of what the store, the factory or the folder has; with a
+            model of timm also "pretrained".
     """
 
     source: str
@@ -57,8 +63,16 @@ class ExtractRequest:
     num_repair_samples: int = 0
     finetunes: bool = False
     measures: bool = True
+    model: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
+        given = "--model" if self.model is not None else "--weights" if self.weights is not None else ""
+        if self.finetunes and given:
+            raise ValueError(
+                f"--finetune: it is not allowed with {given}, as a sweep trains its own weights; allowed: one of the "
+                f"two; say model.weights=FILE in a sweep, or leave --finetune out"
+            )
         if self.finetunes and self.kind == LATENCY:
             raise ValueError(
                 f"--{LATENCY}: {self.size:g} is not allowed with --finetune; allowed: --macs, --params, --units; "
@@ -102,8 +116,8 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
             the folder is in use.
     """
     refuse_used(request.out, request.force)
-    opened = OpenedPath(store, request.source)
-    if request.finetunes:
+    opened = _open_source(store, request)
+    if request.finetunes and isinstance(opened, OpenedPath):
         opened.select(request.kind, request.size, request.multiple_of or 1)  # what is out of reach is refused at once
         finetune_member(store, opened.ref.key, request.kind, request.size, request.multiple_of)
         opened = OpenedPath(store, opened.ref.key)  # with the stages that are new
@@ -128,7 +142,18 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
     )
 
 
-def _member(opened: OpenedPath, request: ExtractRequest) -> CutMember:
+def _open_source(store: Store, request: ExtractRequest) -> MemberSource:
+    if request.model is not None:
+        return GivenPath(request.source, request.model, request.weights)
+    if request.weights is None:
+        return OpenedPath(store, request.source)
+    file = Path(request.weights)
+    if not file.is_file():
+        raise ValueError(f"--weights: there is no file {request.weights!r}; allowed: a checkpoint's file; correct it")
+    return OpenedPath(store, request.source, file)
+
+
+def _member(opened: MemberSource, request: ExtractRequest) -> CutMember:
     if request.kind != LATENCY:
         finetuned = opened.finetuned(request.kind, request.size, request.multiple_of)
         return finetuned or _cut(opened, request, _masks(opened, request.kind, request.size, request.multiple_of))
@@ -144,12 +169,12 @@ def _member(opened: OpenedPath, request: ExtractRequest) -> CutMember:
     return _cut(opened, request, masks)
 
 
-def _cut(opened: OpenedPath, request: ExtractRequest, masks: dict[str, Tensor]) -> CutMember:
+def _cut(opened: MemberSource, request: ExtractRequest, masks: dict[str, Tensor]) -> CutMember:
     member = opened.cut(masks)
     return opened.repaired(member, request.num_repair_samples) if request.num_repair_samples else member
 
 
-def _masks(opened: OpenedPath, kind: str, size: float, multiple_of: int | None) -> dict[str, Tensor]:
+def _masks(opened: MemberSource, kind: str, size: float, multiple_of: int | None) -> dict[str, Tensor]:
     """The units of a member; widths that nobody has set are rounded, unless trained weights would be lost by that."""
     if multiple_of is not None:
         return opened.select(kind, size, multiple_of)
@@ -205,14 +230,10 @@ def fastest_fitting(
     return best
 
 
-def _measure(opened: OpenedPath, member: CutMember, where: Circumstances) -> tuple[list[MeasuredValue], str]:
+def _measure(opened: MemberSource, member: CutMember, where: Circumstances) -> tuple[list[MeasuredValue], str]:
     """Accuracy where the data are, and speed, beside the dense network; and why there is no accuracy."""
     rows: list[MeasuredValue] = []
-    problem = "the dense network of this path was not measured"
-    try:
-        found = open_measured_data(opened.store, opened.dense_key)
-    except ValueError as error:
-        found, problem = None, str(error)
+    found, problem = _open_data(opened)
     if found is not None:
         data, dense_metrics = found
         values = data.measure(member.network)
@@ -234,6 +255,19 @@ def _measure(opened: OpenedPath, member: CutMember, where: Circumstances) -> tup
     return rows, problem
 
 
+def _open_data(opened: MemberSource) -> tuple[tuple[OpenedData, dict[str, dict[str, Any]]] | None, str]:
+    """The data on which the dense network was measured, and what came out; or why there are none."""
+    if not isinstance(opened, OpenedPath):
+        return None, "no data are known where --model names the network"
+    try:
+        found = open_measured_data(opened.store, opened.dense_key)
+    except ValueError as error:
+        return None, str(error)
+    if found is not None and opened.given is not None:
+        return (found[0], {}), ""  # what was measured is the store's dense network
+    return found, "the dense network of this path was not measured"
+
+
 def _origin(member: CutMember, request: ExtractRequest) -> dict[str, Any]:
     # Of a path that was named by its file only the last part: where it lies is nobody's business who gets the folder.
     command = ["spp", "extract", Path(request.source).name, f"--{request.kind}", format_size(request.size)]
@@ -243,9 +277,13 @@ def _origin(member: CutMember, request: ExtractRequest) -> dict[str, Any]:
         command += ["--repair", str(request.num_repair_samples)]
     if request.finetunes:
         command.append("--finetune")
+    if request.model is not None:
+        command += ["--model", Path(request.model).name]
+    if request.weights is not None:
+        command += ["--weights", Path(request.weights).name]
     return {
         "command": shlex.join(command),
-        "method": member.method,
+        **({"method": member.method} if member.method else {}),
         "budget": {"kind": request.kind, "value": request.size},
         "weights": member.weights,
         "stages": member.keys,

@@ -65,9 +65,14 @@ def open_network(word: str) -> NamedNetwork:
         return NamedNetwork(where.resolve().name, _of_transformers(where, stock).eval())
     if (where / CONFIG_FILE).is_file():
         return _member(where)
-    if ":" in word and os.sep not in word:
+    if is_factory(word):
         return NamedNetwork(word, _made_by_factory(word).cpu().eval())
     raise ValueError(f"MODEL: {word!r} is no such network; allowed: {ALLOWED}; correct it")
+
+
+def is_factory(word: str) -> bool:
+    """Whether a word names a factory, my.module:make_model."""
+    return ":" in word and os.sep not in word and not word.startswith(TIMM)
 
 
 def _member(folder: Path) -> NamedNetwork:

@@ -21,15 +21,24 @@ _NUM_SHOWN = 3
 
 
 def load_given(model: nn.Module, config: ModelConfig, file: str) -> None:
-    """Load the checkpoint whose hash a config names as its `weights`; a head that is to be new begins anew.
-
-    Weights of a network of timm may be for another image size or number of channels.
+    """Load the checkpoint whose hash a config names as its `weights`, see `load_checkpoint`.
 
     Raises:
         ValueError: one line, if it is another one by now, cannot be read, or does not fit.
     """
     if f"sha256:{sha256_of(Path(file))}" != config.weights:
         raise ValueError(f"model.weights: {file!r} has changed since it was planned; allowed: the same file; run again")
+    load_checkpoint(model, config, file)
+
+
+def load_checkpoint(model: nn.Module, config: ModelConfig, file: str) -> None:
+    """Load a checkpoint as a config says, whatever its `weights`; a head that is to be new begins anew.
+
+    Weights of a network of timm may be for another image size or number of channels.
+
+    Raises:
+        ValueError: one line, if it cannot be read, or does not fit.
+    """
     weights = without_wrappers(read_checkpoint(Path(file), ema=config.ema), model.state_dict().keys())
     if config.has_new_head:
         weights = with_new_head(model, weights)

@@ -6,6 +6,15 @@ import re
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _PATTERN = re.compile(r"^\s*([+-]?\d*\.?\d+(?:e[+-]?\d+)?)\s*([kmgt%]?)\s*$", re.IGNORECASE)
 
+FLOPS_SCALES = {"G": 1e9, "M": 1e6}
+"""How many multiply-adds one of a unit is."""
+_SMALLEST_IN_G = 1e8
+
+
+def flops_unit(dense_macs: float) -> str:
+    """In which unit multiply-adds are written, G or M, by those of the largest network that is shown."""
+    return "M" if dense_macs < _SMALLEST_IN_G else "G"
+
 
 def parse_size(text: str | float, field: str) -> float:
     """Read a size: a fraction in (0, 1], a percentage, or an absolute number with an optional k, M, G or T.

@@ -1,11 +1,12 @@
 """What members have in common: workload, combination, budget; and how the numbers of several are written."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeVar
 
-from spp.plan.numbers import format_size
+from spp.plan.numbers import flops_unit, format_size
 from spp.record.metrics import AFTER, DENSE, MetricInfo, values_of
 from spp.record.record import PathSource, RequestedMember
 from spp.record.rows import Row
@@ -13,12 +14,6 @@ from spp.record.settings import differing_settings, leaves
 from spp.report.table import Cell
 
 Key = TypeVar("Key")
-
-SMALLEST_IN_G = 1e8
-"""Multiply-adds of a dense network from which on FLOPs are written in G."""
-
-FLOPS_SCALES = {"G": 1e9, "M": 1e6}
-"""How many multiply-adds one of a unit is."""
 
 
 class Workload(NamedTuple):
@@ -44,9 +39,9 @@ class Workload(NamedTuple):
         return f"{self.model} on {self.data}"
 
 
-def flops_unit(rows: Sequence[Row]) -> str:
+def flops_unit_of(rows: Sequence[Row]) -> str:
     """In which unit the multiply-adds of members are written, G or M: by their largest dense network."""
-    return "M" if rows and max(row["dense_macs"] for row in rows) < SMALLEST_IN_G else "G"
+    return flops_unit(max((row["dense_macs"] for row in rows), default=math.inf))
 
 
 class Combination(NamedTuple):

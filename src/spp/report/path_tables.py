@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES, flops_unit
+
 KINDS = {"qk": "query-key", "vo": "value", "mlp": "MLP"}
 NO_MEMBERS = "No member of this path was measured, so nothing is said of what members reach."
 
@@ -19,11 +21,12 @@ def basis_lines(shown: Shown) -> list[str]:
 def size_table(shown: Shown, sizes: Sequence[Shown]) -> list[tuple[str, ...]]:
     """Rows of text with their head: costs, the share of each kind of units that is kept, and what is expected."""
     kinds = [kind for kind in KINDS if any(layer["kind"] == kind for layer in shown["layers"])]
-    heads = ("FLOPs %", "G", "parameters", "units", *(f"{KINDS[kind]} %" for kind in kinds))
+    unit = flops_unit(shown["dense"]["macs"])
+    heads = ("FLOPs %", unit, "parameters", "units", *(f"{KINDS[kind]} %" for kind in kinds))
     expected = [f"{each['metric']} ({number})" for number, each in enumerate(shown["members"], 1)]
     rows = [(*heads, *expected)]
     for size in sizes:
-        cells = (f"{100 * size['share']:.1f}", f"{size['macs'] / 1e9:.4g}", f"{size['params']:,}")
+        cells = (f"{100 * size['share']:.1f}", f"{size['macs'] / FLOPS_SCALES[unit]:.4g}", f"{size['params']:,}")
         kept = (f"{100 * kept_share(shown, size, kind):.0f}" for kind in kinds)
         rows.append((*cells, f"{size['num_units']:,}", *kept, *map(expected_text, size["expected"])))
     return rows

@@ -14,13 +14,14 @@ from spp.data.loaders import open_data
 from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
-from spp.models.build import masks_per_head, with_config
+from spp.models.build import config_of, masks_per_head, with_config
 from spp.models.config import ModelConfig
-from spp.models.weights import WEIGHTS_FILE, load_weights
+from spp.models.weights import WEIGHTS_FILE, load_checkpoint, load_weights
 from spp.plan.config import RepairConfig, RuntimeConfig
 from spp.plan.spec import StageRef
 from spp.stages.devices import find_device
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member
+from spp.stages.member_source import CutMember, MemberSource
 from spp.stages.repair import repair_batches
 from spp.store.marker import verified
 from spp.store.store import Store
@@ -44,50 +45,28 @@ class _CutFamily:
 SEARCH_KINDS = ("update", "search")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CutMember:
-    """A member that was cut from a path, not yet written anywhere.
-
-    Attributes:
-        network: the compact network, on the CPU, in evaluation mode.
-        masks: the units of the dense network that it kept, by pair.
-        architecture: of the dense network, see spp.models.build.
-        runtime: where to find the factory of one's own network.
-        dense: cost of the dense network.
-        weights: whose weights it has, in words.
-        keys: of the stages that it comes from, by kind.
-        method: that found the path.
-    """
-
-    network: nn.Module
-    masks: dict[str, Tensor]
-    architecture: dict[str, Any]
-    runtime: dict[str, Any]
-    dense: Cost
-    weights: str
-    keys: dict[str, str]
-    method: str
-
-
-class OpenedPath:
+class OpenedPath(MemberSource):
     """A finished path with all that members can be cut from: the dense network, and the members of its families.
 
     Args:
         store: where the path's stages are.
         source: a path's file or folder, the folder of its stage, the key of one, or the name of a sweep of `store`.
+        weights: a checkpoint of the dense network that members are cut from instead of what the store has.
 
     Raises:
         ValueError: if there is no such path, or its weights are not in the store.
     """
 
-    def __init__(self, store: Store, source: str) -> None:
+    def __init__(self, store: Store, source: str, weights: Path | None = None) -> None:
         self.store = store
         self.ref, self._folder, self._refs = _find_path(store, source)
         self.path = open_path(verified(self._folder / FILE_NAME_OF_PATH).parent)
         searched_with = store.spec(self.ref.kind, self.ref.key)["config"]
         families = _families(store, self.ref.key, self._refs)
         selection = families[0].selection if families else {"name": searched_with["method"]["name"]}
-        self._families = [family for family in families if family.selection == selection]
+        # What a walk or a finetuning has trained goes back to the store's weights, not to those that are given.
+        self._families = [] if weights else [family for family in families if family.selection == selection]
+        self.given = weights
         self._seed = searched_with["seed"]
         self._config = config_class(selection["name"]).from_spec(selection, "method")
         self._method = load_method(selection["name"])
@@ -170,7 +149,7 @@ class OpenedPath:
             weights = f"{donor.name} of prune {donor.parents[1].name}, the nearest larger one"
         else:
             small, keys = compact(self.dense_network(), masks), {}
-            weights = f"{self._trained.kind} {self._trained.key}"
+            weights = f"{self._trained.kind} {self._trained.key}" if self.given is None else self.given.name
         self._method.finish_member(self._config, small, self._seed)
         return self._member(small, masks, weights, keys)
 
@@ -202,8 +181,11 @@ class OpenedPath:
         return dense.eval()
 
     def _load(self, architecture: Mapping[str, Any], made_by: StageRef) -> nn.Module:
-        """A network of an architecture with the weights that a stage has left."""
+        """A network of an architecture with the weights that a stage has left, or those that are given instead."""
         network = build_untrained(architecture, self._runtime)
+        if self.given is not None:
+            load_checkpoint(network, config_of(architecture), str(self.given))
+            return network
         file = self.store.artifacts_dir(made_by.kind, made_by.key) / WEIGHTS_FILE
         load_weights(network, load_file(verified(file)), f"the {made_by.kind} stage")
         return network
@@ -214,6 +196,7 @@ class OpenedPath:
         return self.ref if (self._folder / WEIGHTS_FILE).exists() else StageRef("dense", self.dense_key)
 
     def _member(self, network: nn.Module, masks: dict[str, Tensor], weights: str, keys: dict[str, str]) -> CutMember:
+        of_dense = {"dense": self.dense_key} if self.given is None else {}
         return CutMember(
             network=network.eval(),
             masks=masks,
@@ -221,7 +204,7 @@ class OpenedPath:
             runtime=self._runtime,
             dense=self.dense,
             weights=weights,
-            keys={"dense": self.dense_key, self.ref.kind: self.ref.key, **keys},
+            keys={**of_dense, self.ref.kind: self.ref.key, **keys},
             method=self.method,
         )
 
@@ -244,10 +227,11 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
         key = str(open_path(folder).meta["provenance"].get("stage", ""))
         kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None) if key else None
         if kind is None:
-            remedy = "give paths.store=DIR" if key else "or write it from Python: spp.save_member(model, masks, DIR)"
+            remedy = "give paths.store=DIR, or" if key else "give"
             raise ValueError(
                 f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
-                f"not known; allowed: a path inside the store; {remedy}"
+                f"not known; allowed: a path of the store, or one with its network; {remedy} --model timm:NAME "
+                "--weights FILE"
             )
         return StageRef(kind, key), folder, store.find_stages("")
     stages = store.read_plan(source).stages.values()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spp.cli.columns import in_columns
+from spp.plan.numbers import FLOPS_SCALES, flops_unit
 from spp.store.benchmarks import keep_benchmark
 from spp.text import visible
 
@@ -98,11 +99,12 @@ def _lines(plain: Mapping[str, Any]) -> list[str]:
     machine = plain["machine"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     lines = [f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}{gpu}", ""]
+    unit = flops_unit(max((each["macs"] for each in plain["networks"]), default=0))
     sizes = [
-        (each["name"], each["dense"] or "", f"{each['macs'] / 1e9:.4g}", f"{each['params']:,}")
+        (each["name"], each["dense"] or "", f"{each['macs'] / FLOPS_SCALES[unit]:.4g}", f"{each['params']:,}")
         for each in plain["networks"]
     ]
-    lines += in_columns([("network", "cut from", "FLOPs (G, multiply-adds)", "parameters"), *sizes], num_left=2)
+    lines += in_columns([("network", "cut from", f"FLOPs ({unit}, multiply-adds)", "parameters"), *sizes], num_left=2)
     lines += ["", *in_columns([_HEADS, *map(_cells, plain["rows"])], num_left=3)]
     lines += [f"{runtime} is not measured: {reason}" for runtime, reason in plain["skipped"].items()]
     return lines

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spp.cli.sweeps import full_name
-from spp.plan.numbers import format_size
+from spp.plan.numbers import FLOPS_SCALES, flops_unit, format_size
 from spp.store.store import Store
 from spp.text import visible
 
@@ -30,12 +30,14 @@ class Words:
     num_repair_samples: int
     finetunes: bool
     measures: bool
+    model: str | None
+    weights: str | None
 
 
 def extract(root: Path, words: Words, *, as_json: bool) -> int:
     """Write the folder of the model, and say what it costs and does."""
     store = Store(root)
-    source = full_name(store, words.source)
+    source = words.source if words.model is not None else full_name(store, words.source)
     from spp.deploy import extract as worker
     from spp.deploy.timing import Circumstances
 
@@ -50,6 +52,8 @@ def extract(root: Path, words: Words, *, as_json: bool) -> int:
         num_repair_samples=words.num_repair_samples,
         finetunes=words.finetunes,
         measures=words.measures,
+        model=words.model,
+        weights=words.weights,
     )
     made = worker.extract(store, request)
     if as_json:
@@ -83,12 +87,9 @@ def _table(made: "Extracted") -> str:
 
 
 def _sizes(macs: float, dense_macs: float, params: int, dense_params: int) -> list[tuple[str, str, str, str]]:
+    unit = flops_unit(dense_macs)
+    before, after = (f"{value / FLOPS_SCALES[unit]:.4g}" for value in (dense_macs, macs))
     return [
-        (
-            "FLOPs (G, multiply-adds)",
-            f"{dense_macs / 1e9:.4g}",
-            f"{macs / 1e9:.4g}",
-            f"{100 * macs / dense_macs:.1f} %",
-        ),
+        (f"FLOPs ({unit}, multiply-adds)", before, after, f"{100 * macs / dense_macs:.1f} %"),
         ("parameters", f"{dense_params:,}", f"{params:,}", f"{100 * params / dense_params:.1f} %"),
     ]

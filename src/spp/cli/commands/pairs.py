@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spp.cli.columns import in_columns
+from spp.plan.numbers import FLOPS_SCALES, flops_unit
 
 
 def pairs(word: str, *, as_json: bool) -> int:
@@ -54,7 +55,11 @@ def _lines(plain: Mapping[str, Any]) -> list[str]:
     num_units = sum(row["num_units"] for row in plain["pairs"])
     lines = in_columns([heads, *rows], num_left=2)
     lines += ["", f"{len(rows)} pairs, {num_units:,} units"]
-    for what, name, scale in (("multiply-adds (G)", "macs", 1e9), ("parameters (M)", "params", 1e6)):
+    unit = flops_unit(plain["macs"])
+    for what, name, scale in (
+        (f"multiply-adds ({unit})", "macs", FLOPS_SCALES[unit]),
+        ("parameters (M)", "params", 1e6),
+    ):
         of, whole = plain[f"unit_{name}"], plain[name]
         lines.append(f"{what}: {of / scale:.4g} of {whole / scale:.4g} are the units' ({100 * of / whole:.1f} %)")
     lines += ["", "left alone:"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.cli.columns import in_columns
 from spp.cli.sweeps import full_name
-from spp.plan.numbers import format_size
+from spp.plan.numbers import FLOPS_SCALES, flops_unit, format_size
 from spp.report.path_tables import basis_lines, leaving_table, size_table, width_table
 from spp.store.store import Store
 from spp.text import visible
@@ -90,9 +90,10 @@ def _plain(view: "PathView") -> dict[str, Any]:
 
 def _lines(plain: Mapping[str, Any], wanted: tuple[str, float] | None) -> list[str]:
     dense = plain["dense"]
+    unit = flops_unit(dense["macs"])
     lines = [
         f"{plain['kind']} {plain['key']}, method {plain['method']}; the dense network has "
-        f"{dense['macs'] / 1e9:.4g} G multiply-adds, {dense['params']:,} parameters, {dense['num_units']:,} units",
+        f"{dense['macs'] / FLOPS_SCALES[unit]:.4g} {unit} multiply-adds, {dense['params']:,} parameters, {dense['num_units']:,} units",
         "",
         *in_columns(size_table(plain, plain["sizes"]), num_left=0),
         *basis_lines(plain),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from spp.plan.numbers import FLOPS_SCALES
 from spp.record.metrics import AFTER, DENSE, MetricInfo, counts_text, values_of
 from spp.record.rows import Row
-from spp.report.groups import FLOPS_SCALES, Workload, dense_rows, flops_unit, tasks_to_name
+from spp.report.groups import Workload, dense_rows, flops_unit_of, tasks_to_name
 from spp.report.palette import Series, method_order
 
 
@@ -95,7 +96,7 @@ def panels(rows: Sequence[Row]) -> dict[Panel, list[Row]]:
     for row in rows:
         panel = Panel(Workload.of(row), row["budget_kind"], task_words[row["task"]])
         found.setdefault(panel, []).append(row)
-    return {panel._replace(flops_unit=flops_unit(members)): members for panel, members in found.items()}
+    return {panel._replace(flops_unit=flops_unit_of(members)): members for panel, members in found.items()}
 
 
 def by_series(rows: Iterable[Row]) -> dict[Series, list[Row]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES, flops_unit
 from spp.report.html.page import document, html_head
 from spp.report.html.text import element, paragraphs, text
 from spp.report.palette import BLUE, ORANGE, PURPLE, VERMILION
@@ -19,10 +20,11 @@ def path_page(shown: Shown) -> str:
         shown: what `spp path show --json` prints.
     """
     dense = shown["dense"]
+    unit = flops_unit(dense["macs"])
     tiles = {
         "method": shown["method"],
         shown["kind"]: shown["key"],
-        "FLOPs (G, multiply-adds)": f"{dense['macs'] / 1e9:.4g}",
+        f"FLOPs ({unit}, multiply-adds)": f"{dense['macs'] / FLOPS_SCALES[unit]:.4g}",
         "parameters": f"{dense['params']:,}",
         "units": f"{dense['num_units']:,}",
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
+from spp.plan.numbers import FLOPS_SCALES
 from spp.record.metrics import (
     AFTER,
     BEFORE,
@@ -19,14 +20,13 @@ from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
-    FLOPS_SCALES,
     Group,
     Workload,
     by_workload,
     dense_cell,
     dense_groups,
     devices_text,
-    flops_unit,
+    flops_unit_of,
     group_rows,
     metric_cell,
     num_searches,
@@ -66,7 +66,7 @@ def tables(record: Record, published: Published) -> list[Table]:
         title = ", ".join([workload.title, *words])
         todo = missing_todos(record, missing, published)
         metric, places = headline(rows), metric_places(rows)
-        columns, legend = _columns(metric, places, flops_unit(rows)), (_legend(rows, metric),)
+        columns, legend = _columns(metric, places, flops_unit_of(rows)), (_legend(rows, metric),)
         made.append(Table(name, title, columns, _rows(rows, metric, places), legend, todo, member_data(rows)))
     return made
 
@@ -96,7 +96,7 @@ def _columns(metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]], unit:
 def _rows(
     rows: Sequence[Row], metric: MetricInfo, places: Sequence[tuple[MetricInfo, str]]
 ) -> tuple[tuple[Cell, ...], ...]:
-    scale = FLOPS_SCALES[flops_unit(rows)]
+    scale = FLOPS_SCALES[flops_unit_of(rows)]
     dense = (_dense(name, found, metric, places, scale) for name, found in dense_groups(rows).items())
     return (*dense, *(_cells(group, members, metric, places, scale) for group, members in group_rows(rows).items()))
 

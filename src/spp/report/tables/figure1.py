@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES
 from spp.record.metrics import MetricInfo, counts_text, headline, values_of
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.groups import (
-    FLOPS_SCALES,
     Group,
     by_combination,
     by_task,
@@ -18,7 +18,7 @@ from spp.report.groups import (
     dense_groups,
     devices_text,
     duration,
-    flops_unit,
+    flops_unit_of,
     group_rows,
     metric_cell,
     metric_columns,
@@ -55,7 +55,7 @@ def _table(name: str, title: str, task: str, rows: Sequence[Row], record: Record
     of_combination = by_combination(rows)
     groups = group_rows(rows)
     lines = [_tidy(group, members, of_combination[group.combination], metric) for group, members in groups.items()]
-    unit = flops_unit(rows)
+    unit = flops_unit_of(rows)
     cells = _dense_cells(rows, metric, unit)
     cells += [_cells(group, groups[group], line, metric, unit) for group, line in zip(groups, lines, strict=True)]
     open_ = list(missing_todos(record, [member for member in record.missing if member.task == task], published))

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES
 from spp.record.metrics import AFTER, DENSE, MetricInfo, metrics_of, values_of
 from spp.record.record import Record
 from spp.record.rows import Row
 from spp.report.drawing import file_stem
 from spp.report.footnotes import Footnotes
 from spp.report.groups import (
-    FLOPS_SCALES,
     Workload,
     by_workload,
     dense_groups,
-    flops_unit,
+    flops_unit_of,
     group_rows,
     metric_cell,
 )
@@ -63,7 +63,7 @@ def _recalls(record: Record, published: Published) -> Iterator[Table]:
         missing = [member for member in record.missing if Workload.of_source(member) == workload]
         lines = [("dense", "", found, DENSE) for found in dense_groups(rows).values()]
         lines += [(group.combination.label, group.budget, found, AFTER) for group, found in group_rows(rows).items()]
-        infos, unit = metrics_of(rows), flops_unit(rows)
+        infos, unit = metrics_of(rows), flops_unit_of(rows)
         yield Table(
             file_stem(TASK, workload.model, workload.data),
             f"Recalls: {workload.title}",

@@ -1,0 +1,126 @@
+"""A path's file with a network that it fits, where no stage of a store knows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+from torch import Tensor, nn
+
+from spp.deploy.named import TIMM, is_factory, open_network
+from spp.dynamics.ranking import open_path
+from spp.factory import find_factory
+from spp.models.checkpoints import read_checkpoint, without_wrappers
+from spp.models.config import PRETRAINED, TRAIN, ModelConfig
+from spp.models.new_head import converted, head_parameters
+from spp.models.timm import build as build_of_timm
+from spp.models.weights import WEIGHTS_FILE, load_weights
+from spp.stages.member_source import CutMember, MemberSource
+from spp.structure.compact import compact
+from spp.structure.cost import count_cost
+from spp.structure.find import example_inputs, find_pairs
+from spp.structure.wrappers import unwrapped
+
+
+class GivenPath(MemberSource):
+    """A path and a network, both as somebody brings them.
+
+    Args:
+        source: the path's file or folder.
+        model: the network: timm:NAME, my.module:make_model, or the folder of a model of transformers.
+        weights: a checkpoint's file, or "pretrained": those that timm publishes; None: those that the factory's network
+            or the folder has.
+
+    Raises:
+        ValueError: one line, if there is no such path or network, nobody says its weights, or the path is of another.
+    """
+
+    def __init__(self, source: str, model: str, weights: str | None) -> None:
+        self.path = open_path(source)
+        self._network = _open_dense(model, weights).eval()
+        self.dense = count_cost(self._network, example_inputs(self._network))
+        self._refuse_another(source)
+        self._weights = model if weights is None else f"{Path(weights).name} of {model}"
+        own = is_factory(model)
+        self._runtime = {"folder": str(find_factory(model, "--model").folder)} if own else {}
+        origin = PRETRAINED if weights == PRETRAINED else TRAIN
+        name = {"factory": model} if own else {"name": model.removeprefix(TIMM)}
+        self._architecture = {"model": {**name, "weights": origin}}
+
+    def dense_network(self) -> nn.Module:
+        return self._network
+
+    def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
+        macs, params, units = (size if kind == each else None for each in ("macs", "params", "units"))
+        return self.path.rounded_to(multiple_of).masks(macs=macs, params=params, units=units)
+
+    def cut(self, masks: dict[str, Tensor]) -> CutMember:
+        return CutMember(
+            network=compact(self._network, masks).eval(),
+            masks=masks,
+            architecture=self._architecture,
+            runtime=self._runtime,
+            dense=self.dense,
+            weights=self._weights,
+            keys={},
+            method="",
+        )
+
+    def repaired(self, member: CutMember, num_samples: int) -> CutMember:
+        raise ValueError(
+            f"--repair: {num_samples} is not allowed with --model, as no data are known; allowed: 0; leave it out, or "
+            "use spp.repair and spp.save_member"
+        )
+
+    def _refuse_another(self, source: str) -> None:
+        found = {pair.name: pair for pair in find_pairs(self._network, per_head=self._is_per_head)}
+        for pair in self.path.pairs:
+            own = found.get(pair.name)
+            problem = (
+                f"has a pair {pair.name!r}, which the network of --model has not"
+                if own is None
+                else f"has {pair.size} units in {pair.name!r}, and the network of --model {own.size}"
+                if (own.size, own.num_heads) != (pair.size, pair.num_heads)
+                else "is of a network or an input size that costs more or less than that of --model"
+                if (own.macs_per_unit, self.dense) != (pair.macs_per_unit, pair.model_cost or self.dense)
+                else ""
+            )
+            if problem:
+                raise ValueError(f"PATH_OR_SWEEP: {source!r} {problem}; allowed: a path of this network; name its own")
+
+    @property
+    def _is_per_head(self) -> bool:
+        return any(pair.per_head for pair in self.path.pairs)
+
+
+def _open_dense(model: str, weights: str | None) -> nn.Module:
+    if weights == PRETRAINED:
+        name = model.removeprefix(TIMM)
+        published = timm.get_pretrained_cfg(name) if model.startswith(TIMM) else None
+        if published is None:
+            raise ValueError(
+                f"--weights: pretrained is not allowed with --model {model}; allowed: a checkpoint's file; give one"
+            )
+        return build_of_timm(ModelConfig(name=name, weights=PRETRAINED), {}, published.num_classes, {})
+    if weights is None and is_factory(model):
+        return unwrapped(open_network(model).network)
+    file = Path(model) / WEIGHTS_FILE if weights is None else Path(weights)
+    if not file.is_file():
+        what = "are none" if weights is None else f"is no file {weights!r}"
+        raise ValueError(
+            f"--weights: there {what}; allowed: the file of a checkpoint, or pretrained of timm; give --weights FILE"
+        )
+    network = unwrapped(open_network(model).network)
+    given = without_wrappers(read_checkpoint(file), network.state_dict().keys())
+    if model.startswith(TIMM):
+        network = _with_classes_of(given, model.removeprefix(TIMM), network)
+        given = converted(network, given)
+    load_weights(network, given, str(file))
+    return network
+
+
+def _with_classes_of(weights: Mapping[str, Tensor], name: str, network: nn.Module) -> nn.Module:
+    """The network of timm with as many outputs as the head of these weights has."""
+    head = next((weights[name] for name in head_parameters(network) if name in weights), None)
+    if head is None or len(head) == len(network.get_parameter(head_parameters(network)[0])):
+        return network
+    return timm.create_model(name, num_classes=len(head))
