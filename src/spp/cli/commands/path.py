@@ -91,9 +91,10 @@ def _plain(view: "PathView") -> dict[str, Any]:
 def _lines(plain: Mapping[str, Any], wanted: tuple[str, float] | None) -> list[str]:
     dense = plain["dense"]
     unit = flops_unit(dense["macs"])
+    flops = f"{dense['macs'] / FLOPS_SCALES[unit]:.4g} {unit}"
     lines = [
         f"{plain['kind']} {plain['key']}, method {plain['method']}; the dense network has "
-        f"{dense['macs'] / FLOPS_SCALES[unit]:.4g} {unit} multiply-adds, {dense['params']:,} parameters, {dense['num_units']:,} units",
+        f"{flops} multiply-adds, {dense['params']:,} parameters, {dense['num_units']:,} units",
         "",
         *in_columns(size_table(plain, plain["sizes"]), num_left=0),
         *basis_lines(plain),
