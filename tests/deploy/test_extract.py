@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import ViTConfig, ViTForImageClassification
 
 import spp
 from spp.cli.main import main
@@ -207,3 +208,16 @@ def test_a_path_without_what_it_needs_is_refused_in_one_line(tmp_path, capsys, w
     line = complaint(capsys, path, "--macs", "0.6", *given, "--out", tmp_path / "a", f"paths.store={tmp_path / 'none'}")
     assert text in line, line
     assert not (tmp_path / "a").exists()
+
+
+def test_a_path_is_cut_from_the_folder_of_a_model_of_transformers(tmp_path, capsys):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 32}
+    model = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8, num_labels=3)).eval()
+    model.save_pretrained(tmp_path / "hf")
+    path = searched(model, tmp_path / "path")
+    words = ("--model", tmp_path / "hf", "--params", "0.6", "--multiple-of", "1", "--no-measure")
+    said(capsys, path, *words, "--out", tmp_path / "small", f"paths.store={tmp_path / 'none'}")
+    expected = spp.compact(model, spp.SolutionPath.load(path).masks(params=0.6)).eval()
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.allclose(spp.load(tmp_path / "small")(images).logits, expected(images).logits, atol=1e-5)

@@ -113,3 +113,20 @@ def test_wrong_words_are_one_line(shown, words, line, capsys):
     assert main(["path", "show", sweep, *words, f"paths.store={root}"]) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert said.startswith(f"spp: {line}")
+
+
+def test_a_path_that_no_stage_has_made_is_shown_by_its_file(shown, told, tmp_path, capsys):
+    root, _, _ = shown
+    shutil.copy(
+        Store(root).artifacts_dir(told["kind"], told["key"]) / "path.safetensors", tmp_path / "mine.safetensors"
+    )
+    words = ["path", "show", str(tmp_path / "mine.safetensors"), "--macs", "0.4", f"paths.store={tmp_path / 'none'}"]
+    assert main([*words, "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    sizes = [{name: value for name, value in size.items() if name != "expected"} for size in alone["sizes"]]
+    assert sizes == [{name: value for name, value in size.items() if name != "expected"} for size in told["sizes"]]
+    assert (alone["layers"], alone["members"]) == (told["layers"], [])
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith(
+        "file mine.safetensors, method that is not recorded; the dense network has"
+    )

@@ -7,21 +7,19 @@ import timm
 from torch import Tensor, nn
 
 from spp.deploy.named import TIMM, is_factory, open_network
-from spp.dynamics.ranking import open_path
 from spp.factory import find_factory
 from spp.models.checkpoints import read_checkpoint, without_wrappers
 from spp.models.config import PRETRAINED, TRAIN, ModelConfig
 from spp.models.new_head import converted, head_parameters
 from spp.models.timm import build as build_of_timm
-from spp.models.weights import WEIGHTS_FILE, load_weights
-from spp.stages.member_source import CutMember, MemberSource
+from spp.models.weights import load_weights
+from spp.stages.member_source import CutMember, PathFile
 from spp.structure.compact import compact
-from spp.structure.cost import count_cost
-from spp.structure.find import example_inputs, find_pairs
+from spp.structure.find import find_pairs
 from spp.structure.wrappers import unwrapped
 
 
-class GivenPath(MemberSource):
+class GivenPath(PathFile):
     """A path and a network, both as somebody brings them.
 
     Args:
@@ -35,9 +33,8 @@ class GivenPath(MemberSource):
     """
 
     def __init__(self, source: str, model: str, weights: str | None) -> None:
-        self.path = open_path(source)
+        super().__init__(source)
         self._network = _open_dense(model, weights).eval()
-        self.dense = count_cost(self._network, example_inputs(self._network))
         self._refuse_another(source)
         self._weights = model if weights is None else f"{Path(weights).name} of {model}"
         own = is_factory(model)
@@ -48,10 +45,6 @@ class GivenPath(MemberSource):
 
     def dense_network(self) -> nn.Module:
         return self._network
-
-    def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
-        macs, params, units = (size if kind == each else None for each in ("macs", "params", "units"))
-        return self.path.rounded_to(multiple_of).masks(macs=macs, params=params, units=units)
 
     def cut(self, masks: dict[str, Tensor]) -> CutMember:
         return CutMember(
@@ -81,7 +74,7 @@ class GivenPath(MemberSource):
                 else f"has {pair.size} units in {pair.name!r}, and the network of --model {own.size}"
                 if (own.size, own.num_heads) != (pair.size, pair.num_heads)
                 else "is of a network or an input size that costs more or less than that of --model"
-                if (own.macs_per_unit, self.dense) != (pair.macs_per_unit, pair.model_cost or self.dense)
+                if (own.macs_per_unit, own.model_cost) != (pair.macs_per_unit, self.dense)
                 else ""
             )
             if problem:
@@ -101,9 +94,9 @@ def _open_dense(model: str, weights: str | None) -> nn.Module:
                 f"--weights: pretrained is not allowed with --model {model}; allowed: a checkpoint's file; give one"
             )
         return build_of_timm(ModelConfig(name=name, weights=PRETRAINED), {}, published.num_classes, {})
-    if weights is None and is_factory(model):
-        return unwrapped(open_network(model).network)
-    file = Path(model) / WEIGHTS_FILE if weights is None else Path(weights)
+    if weights is None and not model.startswith(TIMM):
+        return unwrapped(open_network(model, has_weights=True).network)
+    file = Path(weights or "")
     if not file.is_file():
         what = "are none" if weights is None else f"is no file {weights!r}"
         raise ValueError(

@@ -44,8 +44,12 @@ class NamedNetwork:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_network(word: str) -> NamedNetwork:
+def open_network(word: str, *, has_weights: bool = False) -> NamedNetwork:
     """The network of a word; one of timm or of a factory has weights at random.
+
+    Args:
+        word: see `ALLOWED`.
+        has_weights: whether one of transformers gets the weights of its folder, or some at random, too.
 
     Raises:
         ValueError: one line, if there is no such folder, network or factory.
@@ -62,7 +66,7 @@ def open_network(word: str) -> NamedNetwork:
     where = Path(word)
     stock = _stock_config(where / CONFIG_FILE)
     if stock is not None:
-        return NamedNetwork(where.resolve().name, _of_transformers(where, stock).eval())
+        return NamedNetwork(where.resolve().name, _of_transformers(where, stock, has_weights).eval())
     if (where / CONFIG_FILE).is_file():
         return _member(where)
     if is_factory(word):
@@ -112,14 +116,18 @@ def _stock_config(file: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) and "model_type" in config and "spp" not in config else None
 
 
-def _of_transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
-    """With weights at random, of the class that the folder names, as stock transformers has it."""
+def _of_transformers(folder: Path, config: dict[str, Any], has_weights: bool) -> nn.Module:
+    """Of the class that the folder names, as stock transformers has it."""
     require_transformers()
     import transformers
 
     name = (config.get("architectures") or [""])[0]
     try:
-        stock: nn.Module = getattr(transformers, name)(transformers.AutoConfig.from_pretrained(folder))
+        kind = getattr(transformers, name)
+        if has_weights:
+            stock: nn.Module = kind.from_pretrained(folder, local_files_only=True)
+        else:
+            stock = kind(transformers.AutoConfig.from_pretrained(folder))
     except Exception as error:
         reason = reason_of(error)
         raise ValueError(

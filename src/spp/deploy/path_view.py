@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from spp.dynamics.budget import OutOfReachError, sizes_of
 from spp.record.prediction import Treatment, recorded_treatments
-from spp.stages.extract import OpenedPath
+from spp.stages.extract import OpenedPath, is_of_no_stage
+from spp.stages.member_source import MemberSource, PathFile
 from spp.store.store import Store
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05)
@@ -55,8 +57,8 @@ class PathView:
     """What there is to know of a path.
 
     Attributes:
-        kind: of its search's stage.
-        key: of that.
+        kind: of its search's stage; "file": no stage of the store made it.
+        key: of that; of a file its name.
         method: that found it.
         dense: the member that lacks nothing.
         layers: those of which units leave first come first.
@@ -80,30 +82,37 @@ def view_path(store: Store, source: str, wanted: tuple[str, float] | None = None
 
     Args:
         store: where its stages are.
-        source: see `OpenedPath`.
+        source: see `OpenedPath`; or the file of a path that is of no stage.
         wanted: kind and size of one more member.
 
     Raises:
         ValueError: one line, if there is no such path, or the size is out of reach.
     """
-    opened = OpenedPath(store, source)
+    opened: MemberSource
+    if is_of_no_stage(store, source):
+        opened, kind, key, method = PathFile(source), "file", Path(source).name, "that is not recorded"
+        treatments = []
+    else:
+        opened = found = OpenedPath(store, source)
+        kind, key, method = found.ref.kind, found.ref.key, found.method
+        treatments = recorded_treatments(store, key)
     chosen = None if wanted is None else _dish(opened, opened.select(*wanted, 1))
     full = {pair.name: pair.size for pair in opened.path.pairs}
     dense = Dish(macs=opened.dense.macs, params=opened.dense.params, num_units=sum(full.values()), share=1, widths=full)
     dishes = [_dish(opened, masks) for masks in _along(opened)]
     return PathView(
-        kind=opened.ref.kind,
-        key=opened.ref.key,
-        method=opened.method,
+        kind=kind,
+        key=key,
+        method=method,
         dense=dense,
         layers=_layers(opened),
         dishes=dishes,
         chosen=chosen,
-        treatments=recorded_treatments(store, opened.ref.key),
+        treatments=treatments,
     )
 
 
-def _along(opened: OpenedPath) -> list[dict[str, Tensor]]:
+def _along(opened: MemberSource) -> list[dict[str, Tensor]]:
     """Masks of the sizes in SHARES that can be reached, and of the smallest where some cannot."""
     found = []
     for share in SHARES:
@@ -121,7 +130,7 @@ def _along(opened: OpenedPath) -> list[dict[str, Tensor]]:
     return found
 
 
-def _dish(opened: OpenedPath, masks: Mapping[str, Tensor]) -> Dish:
+def _dish(opened: MemberSource, masks: Mapping[str, Tensor]) -> Dish:
     sizes = sizes_of(opened.path.cost_of(masks), masks)
     return Dish(
         macs=sizes["macs"],
@@ -132,7 +141,7 @@ def _dish(opened: OpenedPath, masks: Mapping[str, Tensor]) -> Dish:
     )
 
 
-def _layers(opened: OpenedPath) -> list[Layer]:
+def _layers(opened: MemberSource) -> list[Layer]:
     """The pairs, first those that lose half of their units while the member is largest."""
     lowest, highest = opened.path.budget_range("macs")
     gone: dict[str, list[tuple[float, int]]] = {pair.name: [] for pair in opened.path.pairs}

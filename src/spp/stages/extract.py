@@ -224,16 +224,14 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
         return named[0], store.artifacts_dir(named[0].kind, named[0].key), store.find_stages("")
     if where.exists() or "/" in source or where.suffix == ".safetensors":
         folder = where / "artifacts" if (where / "artifacts").is_dir() else where
-        key = str(open_path(folder).meta["provenance"].get("stage", ""))
-        kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None) if key else None
-        if kind is None:
-            remedy = "give paths.store=DIR, or" if key else "give"
+        ref = _stage_of(store, folder)
+        if ref is None:
             raise ValueError(
                 f"PATH_OR_SWEEP: {source!r} belongs to no stage of the store {str(store.root)!r}, so its weights are "
-                f"not known; allowed: a path of the store, or one with its network; {remedy} --model timm:NAME "
-                "--weights FILE"
+                "not known; allowed: a path of the store, or one with its network; give paths.store=DIR, or --model "
+                "timm:NAME --weights FILE"
             )
-        return StageRef(kind, key), folder, store.find_stages("")
+        return ref, folder, store.find_stages("")
     stages = store.read_plan(source).stages.values()
     done = [stage.ref for stage in stages if _has_path(store, stage.ref)]
     if len(done) != 1:
@@ -242,6 +240,24 @@ def _find_path(store: Store, source: str) -> tuple[StageRef, Path, list[StageRef
         options = ", ".join(folders) or "a sweep whose update or search is done, with one order for all budgets"
         raise ValueError(f"PATH_OR_SWEEP: {source!r} {what}; allowed: {options}; give one of them")
     return done[0], store.artifacts_dir(done[0].kind, done[0].key), [stage.ref for stage in stages]
+
+
+def is_of_no_stage(store: Store, source: str) -> bool:
+    """Whether a source is a path's file, or its folder, that no stage of a store has made.
+
+    Raises:
+        ValueError: one line, if the file is damaged.
+    """
+    where = Path(source)
+    is_file = where.is_file() or (where / FILE_NAME_OF_PATH).is_file()
+    return is_file and _stage_of(store, where) is None
+
+
+def _stage_of(store: Store, folder: Path) -> StageRef | None:
+    """The stage of a store that a path's file, or its folder, was written by."""
+    key = str(open_path(folder).meta["provenance"].get("stage", ""))
+    kind = next((kind for kind in SEARCH_KINDS if store.is_done(kind, key)), None) if key else None
+    return None if kind is None else StageRef(kind, key)
 
 
 def _has_path(store: Store, ref: StageRef) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spp.dynamics.path import SolutionPath
-from spp.dynamics.ranking import Ranking
+from spp.dynamics.ranking import Ranking, open_path
 from spp.structure.cost import Cost
 
 
@@ -82,3 +82,25 @@ class MemberSource:
     def is_trained(self, masks: Mapping[str, Tensor]) -> bool:
         """Whether there are trained weights for these units."""
         return False
+
+
+class PathFile(MemberSource):
+    """A path's file by itself: what its members cost can be said, but there is no network to cut them from.
+
+    Raises:
+        ValueError: one line, if there is none, or its pairs do not know what their network costs.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.path = open_path(source)
+        cost = self.path.pairs[0].model_cost
+        if cost is None:
+            raise ValueError(
+                f"PATH_OR_SWEEP: {source!r} does not say what its network costs; allowed: a path of pairs from "
+                "spp.find_pairs; search again with those"
+            )
+        self.dense = cost
+
+    def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
+        macs, params, units = (size if kind == each else None for each in ("macs", "params", "units"))
+        return self.path.rounded_to(multiple_of).masks(macs=macs, params=params, units=units)
