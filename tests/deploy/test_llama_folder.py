@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import spp
+from spp.deploy.source import facts_of
 
 transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
 
@@ -103,3 +104,18 @@ def test_an_altered_file_is_refused(llama, tmp_path):
     (folder / "config.json").write_text((folder / "config.json").read_text().replace("40", "41", 1))
     with pytest.raises(ValueError, match=r"config.json' was altered"):
         spp.load(folder)
+
+
+def test_the_tokenizer_of_a_given_model_comes_with_its_members(llama, tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "tokenizer.json").write_text("{}")
+    (tmp_path / "given" / "other.json").write_text("{}")
+    architecture = {"model": {"name": "llama", "kwargs": {}, "weights": "sha256:0"}, "samples": {}}
+    facts = facts_of(architecture, origin={}, runtime={"pretrained_folder": str(tmp_path / "given")})
+    small = spp.compact(llama, uniform(llama))
+    spp.save_member(small, tmp_path / "small", tokenizer_files=facts.tokenizer_files)
+    assert (tmp_path / "small" / "tokenizer.json").read_text() == "{}"
+    assert not (tmp_path / "small" / "other.json").exists()
+    (tmp_path / "small" / "tokenizer.json").write_text("{ }")
+    with pytest.raises(ValueError, match=r"tokenizer\.json' was altered"):
+        spp.load(tmp_path / "small")

@@ -101,6 +101,7 @@ def test_it_is_reported_extracted_timed_and_in_table_7(store, tmp_path, capsys):
     folder = str(tmp_path / "small")
     assert main(["extract", store.latest(), "--macs", "0.6", "--repair", "16", "--out", folder, place]) == 0
     told = json.loads((tmp_path / "small" / "origin.json").read_text())
+    assert {"tokenizer.json", "tokenizer_config.json"} <= set(told["sha256"])
     assert (told["method"], told["budget"]) == ("spp", {"kind": "macs", "value": 0.6})
     timing = ["--runtimes", "eager", "--batch", "1", "--threads", "1", "--device", "cpu", "--seconds", "0.1"]
     assert main(["benchmark", folder, *timing, "--keep", place]) == 0

@@ -4,14 +4,15 @@ import importlib.util
 import json
 
 import pytest
+import torch
+import transformers
 
 import spp
 from spp.cli.main import main
+from spp.deploy.quality import open_measured_data
 from spp.stages.member import load_member
 from spp.store.store import Store
 from spp.structure.find import example_inputs, find_pairs
-
-pytest.importorskip("transformers", reason="transformers is not installed; install the extra llm")
 
 SHORT = ["debug=fast", "logger=off", "repair=none", "prune.epochs=0", "finetune.epochs=0"]
 MICRO = [
@@ -62,7 +63,30 @@ def test_a_member_is_extracted_into_a_folder(root, tmp_path, capsys):
     (dense,) = summaries(root, "dense")
     assert spp.count_cost(network, example_inputs(network)).macs <= 0.6 * dense["macs"]
     assert list(network.config.id2label.values()) == dense["architecture"]["samples"]["class_names"]
-    assert "tokenizer: words of the training texts" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_the_folder_of_a_member_makes_the_tokens_that_the_chain_made(root, tmp_path):
+    words = ["--macs", "0.6", "--no-measure", "--out", str(tmp_path / "small"), f"paths.store={root}"]
+    assert main(["extract", str(Store(root).latest()), *words]) == 0
+    again = ["--format", "safetensors", "--out", str(tmp_path / "again")]
+    assert main(["export", str(tmp_path / "small"), *again]) == 0
+    (dense,) = (ref for ref in Store(root).find_stages("") if ref.kind == "dense")
+    data = open_measured_data(Store(root), dense.key)[0].data
+    texts = [row.texts[0] for row in data._sentences.rows["test"]]
+    assert max(map(len, texts)) > 24 * 8  # some are cut
+    for name in ("small", "again"):
+        made = transformers.AutoTokenizer.from_pretrained(tmp_path / name)(
+            texts, truncation=True, padding=True, return_tensors="pt"
+        )
+        first = 0
+        for inputs, _ in data.test_dataloader():
+            for key, values in inputs.items():
+                own = made[key][first : first + len(values), : values.shape[1]]
+                assert torch.equal(own, values[:, : own.shape[1]]), key
+                assert not values[:, own.shape[1] :].any()
+            first += len(values)
+        assert first == len(texts)
+        assert "AutoTokenizer" in (tmp_path / name / "README.md").read_text()
 
 
 @pytest.mark.parametrize("method", ["dsp", "upop", "leap", "taylor"])

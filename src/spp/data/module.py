@@ -3,7 +3,7 @@
 import signal
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,11 @@ class DataModule(ABC):
     @abstractmethod
     def facts(self) -> DataFacts:
         """What networks and tasks must know of the data."""
+
+    @property
+    def tokenizer_files(self) -> Mapping[str, bytes]:
+        """What makes tokens of texts, by name of the file in which transformers looks for it; {} of other samples."""
+        return {}
 
     @abstractmethod
     def split(self) -> tuple[Indices, Indices]:

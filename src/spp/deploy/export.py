@@ -83,7 +83,7 @@ def export(
         ValueError: one line, if the member cannot be read, onnx is not installed, or the file does not run or its
             outputs differ; nothing is left of it then.
     """
-    member = open_member(where, runtime)
+    member = open_member(where, runtime, data)
     if form == "safetensors":
         return Exported(out, None, write_folder(out, member.network, member.facts, force=force))
     names = list(example_inputs(member.network))

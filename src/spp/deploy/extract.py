@@ -13,7 +13,7 @@ from spp.deploy.finetuned import finetune_member
 from spp.deploy.folder import refuse_used, write_folder
 from spp.deploy.given_path import GivenPath
 from spp.deploy.quality import OpenedData, open_measured_data
-from spp.deploy.source import facts_of
+from spp.deploy.source import facts_of, has_texts
 from spp.deploy.timing import Circumstances, latency
 from spp.dynamics.budget import OutOfReachError
 from spp.plan.numbers import format_size
@@ -122,13 +122,15 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
         finetune_member(store, opened.ref.key, request.kind, request.size, request.multiple_of)
         opened = OpenedPath(store, opened.ref.key)  # with the stages that are new
     member = _member(opened, request)
-    measured, not_measured = ([], "") if not request.measures else _measure(opened, member, request.where)
+    found, problem = _open_data(opened) if request.measures or has_texts(member.architecture) else (None, "")
+    measured = _measure(opened, member, request.where, found) if request.measures else []
     facts = facts_of(
         member.architecture,
         origin=_origin(member, request),
         dense=member.dense,
         measured=measured,
         runtime=member.runtime,
+        data=None if found is None else found[0],
     )
     write_folder(request.out, member.network, facts, force=request.force)
     return Extracted(
@@ -138,7 +140,7 @@ def extract(store: Store, request: ExtractRequest) -> Extracted:
         num_units=sum(int(mask.sum()) for mask in member.masks.values()),
         weights=member.weights,
         measured=measured,
-        not_measured=not_measured,
+        not_measured=problem if request.measures else "",
     )
 
 
@@ -230,10 +232,14 @@ def fastest_fitting(
     return best
 
 
-def _measure(opened: MemberSource, member: CutMember, where: Circumstances) -> tuple[list[MeasuredValue], str]:
-    """Accuracy where the data are, and speed, beside the dense network; and why there is no accuracy."""
+def _measure(
+    opened: MemberSource,
+    member: CutMember,
+    where: Circumstances,
+    found: tuple[OpenedData, dict[str, dict[str, Any]]] | None,
+) -> list[MeasuredValue]:
+    """Accuracy where the data are, and speed, beside the dense network."""
     rows: list[MeasuredValue] = []
-    found, problem = _open_data(opened)
     if found is not None:
         data, dense_metrics = found
         values = data.measure(member.network)
@@ -246,13 +252,12 @@ def _measure(opened: MemberSource, member: CutMember, where: Circumstances) -> t
                     name=f"{value['label']}{unit}", value=value["value"], dense=dense, count=value["count"], of=of
                 )
             )
-        problem = ""
     small, dense_time = latency(member.network, where), latency(opened.dense_network(), where)
     member.network.cpu()
     name = f"latency (ms), {where.label}"
     runs = small.num_runs
     rows.append(MeasuredValue(name=name, value=small.median_ms, dense=dense_time.median_ms, count=runs, of="runs"))
-    return rows, problem
+    return rows
 
 
 def _open_data(opened: MemberSource) -> tuple[tuple[OpenedData, dict[str, dict[str, Any]]] | None, str]:
@@ -265,7 +270,7 @@ def _open_data(opened: MemberSource) -> tuple[tuple[OpenedData, dict[str, dict[s
         return None, str(error)
     if found is not None and opened.given is not None:
         return (found[0], {}), ""  # what was measured is the store's dense network
-    return found, "the dense network of this path was not measured"
+    return found, "" if found is not None else "the dense network of this path was not measured"
 
 
 def _origin(member: CutMember, request: ExtractRequest) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class MemberFacts:
         dense: cost of the network that it was cut from, where known.
         measured: what it was measured to do, for the card.
         origin: further entries of origin.json: keys of stages, the command, the budget, whose weights.
+        tokenizer_files: what makes tokens of texts, by name of the file.
     """
 
     class_names: Sequence[str] | None = None
@@ -75,6 +76,7 @@ class MemberFacts:
     dense: Cost | None = None
     measured: Sequence[MeasuredValue] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @overload
@@ -254,7 +256,9 @@ def _write(folder: Path, small: nn.Module, facts: MemberFacts) -> None:
     if transformers_folder.is_written(small):
         names = transformers_folder.write(folder, small, facts.class_names)
         origin = _write_origin(folder, small, facts, names)
-        card = transformers_folder.card(small, origin, facts.measured, facts.licence, facts.preprocessing)
+        card = transformers_folder.card(
+            small, origin, facts.measured, facts.licence, facts.preprocessing, bool(facts.tokenizer_files)
+        )
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         return
     config = _config(small, facts)  # first: it refuses what cannot be built again
@@ -268,7 +272,9 @@ def _write(folder: Path, small: nn.Module, facts: MemberFacts) -> None:
 
 
 def _write_origin(folder: Path, small: nn.Module, facts: MemberFacts, names: Sequence[str]) -> dict[str, Any]:
-    """Write where the member comes from, with the hashes of these files."""
+    """Write where the member comes from, with the hashes of these files and of the tokenizer's, which it writes."""
+    for name, content in facts.tokenizer_files.items():
+        (folder / name).write_bytes(content)
     cost = count_cost(small, example_inputs(small))
     origin: dict[str, Any] = {
         "spp": __version__,
@@ -277,7 +283,7 @@ def _write_origin(folder: Path, small: nn.Module, facts: MemberFacts, names: Seq
         "params": cost.params,
         **({} if facts.dense is None else {"dense": {"macs": facts.dense.macs, "params": facts.dense.params}}),
         **facts.origin,
-        "sha256": {name: _sha256(folder / name) for name in names},
+        "sha256": {name: _sha256(folder / name) for name in (*names, *facts.tokenizer_files)},
     }
     (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return origin

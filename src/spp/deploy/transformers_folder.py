@@ -72,6 +72,7 @@ def card(
     measured: Sequence[MeasuredValue],
     licence: str | None,
     preprocessing: Mapping[str, Any],
+    has_tokenizer: bool,
 ) -> str:
     """The README.md of such a folder; `preprocessing` says how the data made inputs of texts."""
     numbers, source = numbers_and_origin(origin, measured, licence)
@@ -93,7 +94,9 @@ def card(
         f'(`{class_name}.from_pretrained(".")`), with heads of zeros in the place of those that are gone: the same '
         "outputs, but only the MLPs are smaller.",
     ]
-    if kind == "BERT" and "tokenizer" in preprocessing:
+    if has_tokenizer:
+        usage += ["", '`transformers.AutoTokenizer.from_pretrained(".")` makes its tokens of texts.']
+    elif kind == "BERT" and "tokenizer" in preprocessing:
         usage += ["", f"Texts: at most {preprocessing['length']} tokens; tokenizer: {preprocessing['tokenizer']}."]
     return "\n".join([*head, "---", f"# {kind}, pruned", "", *numbers, "", *usage, "", *source, ""])
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from spp.data.captions.sources import digit_scenes
@@ -210,3 +211,13 @@ def test_padding_is_behind_the_end(scenes):
         end = row.index(LAST)
         assert row[0] == FIRST
         assert set(row[end + 1 :]) <= {PADDING}
+
+
+def test_words_are_cut_alike_by_the_files_that_transformers_reads(tmp_path):
+    captions = ["A two top left", "don't STOP; the Größe_2 of naïve cafés?", "", "  ÀÉ x-y 3.5  a two "]
+    tokenizer = WordTokenizer(["a", "two", "don't", "größe_2", "naïve", "cafés", "àé", "5"])
+    for name, content in tokenizer.files.items():
+        (tmp_path / name).write_bytes(content)
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert read(captions)["input_ids"] == tokenizer.encode_all(captions)
+    assert (read.bos_token_id, read.eos_token_id, read.pad_token_id) == (FIRST, LAST, PADDING)

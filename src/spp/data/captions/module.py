@@ -101,6 +101,10 @@ class CaptionData(DataModule):
         return WordTokenizer((w for e in entries for c in e.captions for w in words_of(c)) if words is None else words)
 
     @property
+    def tokenizer_files(self) -> Mapping[str, bytes]:
+        return self.tokenizer.files
+
+    @property
     def num_skipped(self) -> int | None:
         """Entries, captions and different broken images that were left out or replaced so far."""
         if self._on_error == "fail":

@@ -1,6 +1,7 @@
 """From a caption to tokens: the words of the training captions, or the tokenizer that lies beside the weights."""
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -37,6 +38,11 @@ class CaptionTokenizer(ABC):
     def encode_all(self, captions: Sequence[str]) -> list[list[int]]:
         """The tokens of every caption."""
 
+    @property
+    @abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """The tokenizer as transformers.AutoTokenizer reads it, by name of the file."""
+
 
 class WordTokenizer(CaptionTokenizer):
     """Every word is a token; those that are not known are one.
@@ -54,6 +60,22 @@ class WordTokenizer(CaptionTokenizer):
     def encode_all(self, captions: Sequence[str]) -> list[list[int]]:
         return [[FIRST, *(self._numbers.get(word, UNKNOWN) for word in words_of(each)), LAST] for each in captions]
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+        special = {"pad_token": "<pad>", "bos_token": "<s>", "unk_token": "<unk>", "eos_token": "</s>"}
+        vocabulary = dict(zip(special.values(), (PADDING, FIRST, UNKNOWN, LAST), strict=True)) | self._numbers
+        tokenizer: Any = Tokenizer(models.WordLevel(vocabulary, unk_token=special["unk_token"]))
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD.pattern), "removed", invert=True)
+        first, last = special["bos_token"], special["eos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}", special_tokens=[(first, FIRST), (last, LAST)]
+        )
+        about = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
+        return {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(about).encode()}
+
 
 class FolderTokenizer(CaptionTokenizer):
     """A tokenizer of transformers.
@@ -69,6 +91,7 @@ class FolderTokenizer(CaptionTokenizer):
         import transformers
 
         files_of(folder)
+        self._folder = folder
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         self._tokenizer.model_max_length = 10**12  # captions that are too long are named, not cut
         self.vocab_size = len(self._tokenizer)
@@ -78,6 +101,10 @@ class FolderTokenizer(CaptionTokenizer):
     def encode_all(self, captions: Sequence[str]) -> list[list[int]]:
         tokens: list[list[int]] = self._tokenizer(list(captions))["input_ids"]
         return tokens
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in files_of(self._folder)}
 
 
 def words_of(caption: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Sentences as batches of tokens."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from spp.data.files import limit_train
 from spp.data.module import DataModule, Positions, WholeTensors, position_of
 from spp.data.sampling import Draw
 from spp.data.sentences.source import Sentences
-from spp.data.sentences.tokens import Tokens, learn_words, open_tokenizer, tokenize
+from spp.data.sentences.tokens import Tokens, files_of_tokenizer, learn_words, open_tokenizer, tokenize
 from spp.data.split import Indices, stratified_split
 from spp.model_files import ModelFiles
 
@@ -75,6 +75,10 @@ class SentenceData(DataModule):
             preprocessing={"tokenizer": self._texts.name, "length": length, "num_truncated": truncated},
         )
 
+    @property
+    def tokenizer_files(self) -> Mapping[str, bytes]:
+        return self._texts.tokenizer_files
+
     def split(self) -> tuple[Indices, Indices]:
         if "validation" in self._sentences.rows:
             return np.arange(self._num_train), np.arange(len(self._sentences.rows["validation"]))
@@ -119,6 +123,10 @@ class _Texts:
     @property
     def vocab_size(self) -> int:
         return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def tokenizer_files(self) -> Mapping[str, bytes]:
+        return files_of_tokenizer(self._tokenizer, self._length)
 
     def of(self, split: str) -> Tokens:
         return _tokens(self._where, self._length, split, self._texts[split], self._texts["train"])

@@ -1,6 +1,7 @@
 """From sentences to tokens: by the tokenizer.json of a pretrained model, or by the words of the training texts."""
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -94,6 +95,21 @@ def learn_words(texts: Sequence[tuple[str, ...]]) -> Any:
         special_tokens=[(name, vocabulary[name]) for name in (first, last)],
     )
     return tokenizer
+
+
+def files_of_tokenizer(tokenizer: Any, length: int) -> dict[str, bytes]:
+    """A tokenizer as transformers.AutoTokenizer reads it, by name of the file; longer texts it cuts as `tokenize` does.
+
+    Args:
+        tokenizer: of the package tokenizers.
+        length: the most tokens of a text, special ones included.
+    """
+    tokenizer.enable_truncation(length, strategy="longest_first")
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    known = {name: token for name, token in special.items() if tokenizer.token_to_id(token) is not None}
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **known}
+    about["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    return {TOKENIZER_FILE: tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(about, indent=1).encode()}
 
 
 def tokenize(tokenizer: Any, texts: Sequence[tuple[str, ...]], length: int) -> Tokens:
