@@ -9,7 +9,8 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from spp.deploy.card import MeasuredValue
-from spp.deploy.folder import MemberFacts, load, read_origin
+from spp.deploy.facts import MemberFacts
+from spp.deploy.folder import load, read_origin
 from spp.deploy.quality import OpenedData
 from spp.models.build import config_of
 from spp.models.config import PRETRAINED
