@@ -152,6 +152,45 @@ def own_classes(made_once, own_classes_words, digits_weights):
     )
 
 
+def _byte_tokenizer(transformers):
+    """Of bytes, which begins every text with a token of its own, so that it knows 257."""
+    import tokenizers
+
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<s>": 0, **{letter: number + 1 for number, letter in enumerate(alphabet)}}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<s>")
+
+
+@pytest.fixture(scope="session")
+def given_language_model():
+    """make("llama" | "opt", folder, **changes): save a language model with random weights and a tokenizer of bytes."""
+    transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
+    own = {
+        "llama": {"intermediate_size": 48, "num_key_value_heads": 2, "initializer_range": 0.2},
+        "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24, "dropout": 0.1, "pad_token_id": 1, "init_std": 0.2},
+    }
+
+    def make(kind, folder, **changes):
+        sizes = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        further = {"max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            config = transformers.AutoConfig.for_model(kind, **{**sizes, **further, **own[kind], **changes})
+            model = transformers.AutoModelForCausalLM.from_config(config)
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):
+                    torch.nn.init.normal_(parameter, std=0.1)
+        model.save_pretrained(folder, max_shard_size="20KB")
+        _byte_tokenizer(transformers).save_pretrained(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def signals_at(monkeypatch):
     """Send this process SIGUSR2 at some of the boundaries, counted over all restarts, while submitit's handler

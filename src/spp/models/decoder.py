@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from spp.models.causal import build_from
 from spp.models.pretrained import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, shards_of, weight_map_of
+from spp.text import reason_of
 
 INPUTS: Mapping[str, Mapping[str, str]] = {
     "llama": {
@@ -51,23 +52,18 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
-        files = shards_of(folder)
-        try:
-            if (folder / INDEX_FILE).is_file():
-                self.file_of = {name: folder / file for name, file in weight_map_of(folder).items()}
-            else:
-                with safe_open(folder / SINGLE_FILE, framework="pt") as file:
-                    self.file_of = dict.fromkeys(file.keys(), folder / SINGLE_FILE)
-        except Exception as error:
-            raise ValueError(
-                f"model.weights: {str(files[0])!r} cannot be read ({error}); allowed: safetensors; download it again"
-            ) from None
+        shards_of(folder)
+        if (folder / INDEX_FILE).is_file():
+            self.file_of = {name: folder / file for name, file in weight_map_of(folder).items()}
+        else:
+            with _opened(folder / SINGLE_FILE) as file:
+                self.file_of = dict.fromkeys(file.keys(), folder / SINGLE_FILE)
 
     def shapes(self, names: Mapping[str, str]) -> dict[str, torch.Size]:
         """The shapes of the weights with these names, under the keys that `names` has for them; none is read."""
         found = {}
         for key, name in names.items():
-            with safe_open(self.file_of[name], framework="pt") as weights:
+            with _opened(self.file_of[name]) as weights:
                 found[key] = torch.Size(weights.get_slice(name).get_shape())
         return found
 
@@ -87,7 +83,7 @@ class Shards:
             by_file.setdefault(self.file_of[name], []).append(key)
         found = {}
         for file, keys in by_file.items():
-            with safe_open(file, framework="pt") as weights:
+            with _opened(file) as weights:
                 found.update({key: weights.get_tensor(names[key]) for key in keys})
         return found
 
@@ -166,20 +162,24 @@ class DecoderModel:
         """
         layer = self._layers[0]
         names = {name: f"{self._stored_prefix}.{index}.{name}" for name in layer.state_dict()}
-        weights = self.shards.read(names)
-        for name, weight in weights.items():
-            if not bool(weight.isfinite().all()):
-                raise ValueError(
-                    f"model.weights: {names[name]!r} holds numbers that are not finite; allowed: finite numbers; "
-                    "download the model again"
-                )
-        self._load(layer, weights)
+        self._load(layer, self.shards.read(names))
+        for name, weight in layer.state_dict().items():
+            self._check_finite(names[name], weight)
         return layer
 
     def linears(self, layer: nn.Module) -> dict[str, nn.Linear]:
         """The linears of a decoder layer by name."""
         found = {name: layer.get_submodule(name) for name in self.inputs}
         return {name: module for name, module in found.items() if isinstance(module, nn.Linear)}
+
+    def layer_bytes(self) -> int:
+        """What a decoder layer takes on the device."""
+        return sum(parameter.nbytes for parameter in self._layers[0].parameters())
+
+    def input_widths(self) -> dict[str, int]:
+        """Features of the inputs of a layer's linears, by the names of the inputs."""
+        linears = self.linears(self._layers[0])
+        return {source: linears[name].in_features for name, source in self.inputs.items()}
 
     @torch.no_grad()
     def run_layer(self, layer: nn.Module, hidden: Tensor) -> Tensor:
@@ -247,12 +247,36 @@ class DecoderModel:
         parameters = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
         for key, weight in weights.items():
             _copy(parameters[key], weight, key)
+            self._check_finite(names[key], parameters[key])
         self._model.tie_weights()
+
+    def _check_finite(self, name: str, weight: Tensor) -> None:
+        if not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"model.weights: {name!r} holds numbers that are not finite in {self.dtype}; allowed: finite numbers; "
+                "use a wider model.dtype, or download the model again"
+            )
 
     def _load(self, layer: nn.Module, weights: Mapping[str, Tensor]) -> None:
         own = layer.state_dict()
         for name, weight in weights.items():
             _copy(own[name], weight, name)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A file of weights.
+
+    Raises:
+        ValueError: one line, if it, or a weight in it, cannot be read.
+    """
+    try:
+        with safe_open(file, framework="pt") as weights:
+            yield weights
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"model.weights: {str(file)!r} cannot be read ({reason_of(error)}); allowed: safetensors; download it again"
+        ) from None
 
 
 class _LayersReachedError(Exception):

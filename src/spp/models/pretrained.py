@@ -9,6 +9,7 @@ from typing import Any
 
 from spp.models.config import PACKAGE
 from spp.remembered import read_remembered, write_remembered
+from spp.text import reason_of
 
 SINGLE_FILE, INDEX_FILE, CONFIG_FILE = "model.safetensors", "model.safetensors.index.json", "config.json"
 TOKENIZER_FILES = (
@@ -57,7 +58,7 @@ def find_pretrained(model_type: str, weights: str, cache: Path | None) -> tuple[
             f"model.weights: {weights!r} is no such folder; allowed: train, {PACKAGE}NAME, or {_FOLDER}; "
             "download the model first, and name its folder"
         )
-    found = json.loads((folder / CONFIG_FILE).read_text()).get("model_type")
+    found = _read_json(folder / CONFIG_FILE).get("model_type")
     if found != model_type:
         raise ValueError(
             f"model.name: {model_type!r} does not fit {weights!r}, which holds the model_type {found!r}; allowed: "
@@ -109,9 +110,37 @@ def shards_of(folder: Path) -> list[Path]:
 
 
 def weight_map_of(folder: Path) -> Mapping[str, str]:
-    """Which shard each weight is in, as the index of a model in several files says."""
-    weight_map: Mapping[str, str] = json.loads((folder / INDEX_FILE).read_text())["weight_map"]
+    """Which shard each weight is in, as the index of a model in several files says.
+
+    Raises:
+        ValueError: one line, if the index says nothing of the kind.
+    """
+    weight_map = _read_json(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise _unreadable(folder / INDEX_FILE, "it has no weight_map")
     return weight_map
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    """What a file of a model says.
+
+    Raises:
+        ValueError: one line, if it is not JSON, or no object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, reason_of(error)) from None
+    if not isinstance(found, dict):
+        raise _unreadable(file, "it is no object of JSON")
+    return found
+
+
+def _unreadable(file: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"model.weights: {str(file)!r} cannot be read ({reason}); allowed: the file as transformers saves it; download "
+        "it again"
+    )
 
 
 def _file_of_package(name: str) -> Path:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from spp.models.pretrained import TOKENIZER_FILES
+from spp.text import reason_of
 
 NUM_BYTES = 256
 
@@ -39,7 +40,7 @@ def open_tokenizer(folder: Path | None) -> Tokenizer:
     """The tokenizer in the folder of a pretrained model; None: bytes.
 
     Raises:
-        ValueError: one line, if there is none.
+        ValueError: one line, if there is none, or it cannot be read.
     """
     if folder is None:
         return Tokenizer("bytes", byte_tokens, byte_tokens, None, None)
@@ -50,7 +51,13 @@ def open_tokenizer(folder: Path | None) -> Tokenizer:
         )
     import transformers
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"model.weights: the tokenizer in {str(folder)!r} cannot be read ({reason_of(error)}); allowed: one that "
+            "transformers reads; download its files again"
+        ) from None
     # A whole text is longer than what the model sees at once, and is cut into windows afterwards.
     tokenizer.model_max_length = 10**12
     empty: list[int] = tokenizer.encode("")

@@ -66,16 +66,14 @@ def working_type(weight: Tensor) -> torch.dtype:
     return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
-def check_finite(name: str, what: str, *tensors: Tensor) -> None:
-    """Refuse NaN and infinity.
+def check_finite(name: str, what: str, *tensors: Tensor, remedy: str) -> None:
+    """Refuse NaN and infinity in `what`, and propose `remedy`.
 
     Raises:
         ValueError: one line with the name of the linear, or of the linears of an input.
     """
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise ValueError(
-            f"{name}: {what} hold NaN or infinity; allowed: finite numbers; look at what comes before this linear"
-        )
+        raise ValueError(f"{name}: {what} hold NaN or infinity; allowed: finite numbers; {remedy}")
 
 
 def prepare_input(
@@ -102,7 +100,7 @@ def prepare_input(
         )
     seen = [stats.gram] if "gram" in stats.needs else []
     seen += [stats.norms] if stats.needs & {"norms", "batches"} else []
-    check_finite(name, "the statistics of its input", *seen)
+    check_finite(name, "the statistics of its input", *seen, remedy="look at what comes before this linear")
     return PreparedInput(stats, weight.device, None, damping, shrinkage, name, working_type(weight))
 
 

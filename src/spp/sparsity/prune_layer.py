@@ -72,7 +72,7 @@ def prune_linears(
     patterns = {name: Pattern.from_config(axes, shares[name]) for name in weights}
     for name, weight in weights.items():
         patterns[name].check(name, weight.shape[1])
-        check_finite(name, "its weights", weight)
+        check_finite(name, "its weights", weight, remedy="look at the model's files")
     results: dict[str, LinearResult] = {}
     for names in _linears_pruned_together(weights, input_of, axes):
         source = input_of[names[0]]
@@ -124,7 +124,7 @@ def _prune(
     if weight is None and axes.update in ("obs", "least_squares"):
         weight = update_kept(problem.weight, choice.mask, problem.known_input, axes.update, LAYER_TOLERANCE)
     if weight is not None:
-        check_finite(name, "its updated weights", weight)
+        check_finite(name, "its updated weights", weight, remedy="use more damping")
     mask = choice.mask
     dense = problem.weight
     if order is not None:

@@ -1,6 +1,7 @@
 """A language model as stages open it: layer by layer, its activations for all windows in host memory or on disk."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -14,8 +15,10 @@ from spp.models.decoder import DecoderModel
 from spp.models.given import folder_of
 from spp.models.pretrained import check_unchanged
 from spp.stages.context import StageRun
+from spp.stages.finite import NotFiniteError
 from spp.store.store import Store
 from spp.structure.cost import Cost
+from spp.temporary import remove, temporary
 
 TOKENS_PER_BATCH = 2048
 """Tokens that go through a layer at once; sums over batches depend on it in their last bits."""
@@ -104,25 +107,37 @@ class HostBuffer:
     Attributes:
         values: the tensor.
         num_bytes: that they take.
-        file: that holds them; None: they are in memory.
+        place: where they are, in words.
+
+    Raises:
+        OSError: the disk has no room for the file.
     """
 
     def __init__(self, what: str, shape: Sequence[int], dtype: torch.dtype, folder: Path) -> None:
         self.num_bytes = prod(shape) * dtype.itemsize
-        self.file: Path | None = None
-        if self.num_bytes > MAX_MEMORY_SHARE * _available_bytes():
-            self.file = folder / f"{what}-{id(self):x}.bin"
-            self.values = torch.from_file(str(self.file), shared=True, size=prod(shape), dtype=dtype).view(*shape)
-        else:
+        is_in_memory = self.num_bytes <= MAX_MEMORY_SHARE * _available_bytes()
+        self.place = "in memory" if is_in_memory else "on disk"
+        _log.info("%s of %s take %.2f GB %s", what, tuple(shape), self.num_bytes / 1e9, self.place)
+        if is_in_memory:
             self.values = torch.empty(*shape, dtype=dtype)
-        place = "in memory" if self.file is None else f"in {self.file}"
-        _log.info("%s of %s take %.2f GB %s", what, tuple(shape), self.num_bytes / 1e9, place)
+        else:
+            self.values = _in_file(shape, dtype, folder)
 
     def close(self) -> None:
         """Give back what they take."""
         del self.values
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
+
+
+def _in_file(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
+    """A tensor in a file that has no name any more, so that nothing is left of it, however the process ends."""
+    file = temporary(folder)
+    try:
+        with open(file, "xb") as created:
+            # A process that writes to a part of a file for which there is no room is killed.
+            os.posix_fallocate(created.fileno(), 0, prod(shape) * dtype.itemsize)
+        return torch.from_file(str(file), shared=True, size=prod(shape), dtype=dtype).view(*shape)
+    finally:
+        remove(file)
 
 
 class Activations:
@@ -165,10 +180,20 @@ class Activations:
         for where in self.places():
             yield self.model.run_layer(layer, self.hidden[where].to(self.model.device))
 
-    def advance(self, layer: nn.Module) -> None:
-        """Go through a layer."""
+    def advance(self, layer: nn.Module, index: int) -> None:
+        """Go through a layer.
+
+        Raises:
+            NotFiniteError: one line with the name of the layer, if a number that it puts out is NaN or infinite.
+        """
         for where in self.places():
-            self.hidden[where] = self.model.run_layer(layer, self.hidden[where].to(self.model.device)).cpu()
+            outputs = self.model.run_layer(layer, self.hidden[where].to(self.model.device))
+            if not bool(outputs.isfinite().all()):
+                raise NotFiniteError(
+                    f"layers.{index}: its outputs hold NaN or infinity in {self.model.dtype}; allowed: finite numbers; "
+                    "use model.dtype=bfloat16 or float32, or look at the weights"
+                )
+            self.hidden[where] = outputs.cpu()
 
     def logits(self) -> Iterator[tuple[Tensor, Tensor]]:
         """After the last layer: logits and tokens batch by batch, on the device."""
@@ -198,7 +223,7 @@ def walk(
     for index in range(model.num_layers):
         layer = model.load_layer(index)
         change(index, layer)
-        activations.advance(layer)
+        activations.advance(layer, index)
         after(index)
 
 

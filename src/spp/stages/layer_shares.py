@@ -68,7 +68,7 @@ def _outliers(stage: StageRun, model: DecoderModel, windows: Tensor) -> tuple[di
             }
             sizes[str(index)], weights = _sizes(model.linears(layer))
             figures[str(index)] = sum(weights[name] * share for name, share in found.items())
-            activations.advance(layer)
+            activations.advance(layer, index)
             stage.progress(index + 1, model.num_layers, "layers", "looking for outliers")
     finally:
         activations.close()
@@ -85,7 +85,7 @@ def _curves(stage: StageRun, model: DecoderModel, windows: Tensor) -> tuple[dict
     try:
         for index in range(num_layers):
             inputs.values[index] = flow.hidden
-            flow.advance(model.load_layer(index))
+            flow.advance(model.load_layer(index), index)
             stage.progress(index + 1, 2 * num_layers, "layers", "forward, for gradients")
         for where in flow.places():
             loss = partial(_sum_of_losses, flow.windows[where].to(model.device))

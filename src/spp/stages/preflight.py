@@ -27,6 +27,7 @@ from spp.plan.setup import PointSetup, Setup
 from spp.stages.distillation import Distillation
 from spp.stages.finite import tensors_of
 from spp.stages.opening import describe_dense, encoder_of
+from spp.stages.preflight_language import check_language_fit
 from spp.stages.teacher import build_teacher
 from spp.structure.attention_weights import attention_points
 from spp.structure.find import find_pairs
@@ -126,14 +127,20 @@ class _Preflight:
         return self._refused[question]
 
     def _check_one_shot(self, setup: OneShotSetup) -> None:
-        model = setup.model.plain()
-        if setup.model.weights == TRAIN and self._is_new("language", setup.data.plain(), setup.runtime.data, model):
+        model, network = setup.model.plain(), None
+        lengths = [setup.data.plain(), setup.calibration.length]
+        if not self._is_new(
+            "language", setup.runtime.data, model, setup.runtime.model, setup.sparsity.plain(), lengths
+        ):
+            return
+        if setup.model.weights == TRAIN:
             data = _open_data(setup)
             _check_recipe(setup, "dense", setup.dense, data)
             with torch.random.fork_rng():
                 task = _open_task(setup, data)
                 network = build(describe_dense(setup.model, data, task, setup.runtime.model), setup.runtime.model)
             _check_fit(network, data, task)
+        check_language_fit(setup, network)
 
     def _is_new(self, *question: Any) -> bool:
         line = canonical_json(question)

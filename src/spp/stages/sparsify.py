@@ -5,6 +5,7 @@ sees what it will see in the member. After each layer there is a checkpoint. A s
 finished layers back and sends the activations through them, which gives the same bytes.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from spp.stages.tokens import load_windows
 
 HEADS_INPUT = "heads"
 """The input that the values of the attention make."""
+
+_log = logging.getLogger(__name__)
 
 
 def run(stage: StageRun) -> dict[str, Any]:
@@ -64,6 +67,8 @@ class _Sparsification:
         """The number of weights in the linears of all layers, and of those that stay."""
         stage, model = self.stage, self.model
         activations = Activations(model, windows, stage.artifacts.parent)
+        stage.progress(0, model.num_layers, "layers", self._sizes(activations))
+        _log.info("%s", self._sizes(activations))
         num_weights = num_kept = 0
         began = time.monotonic()
         try:
@@ -74,7 +79,7 @@ class _Sparsification:
                     self._prune(index, layer, activations, file)
                 num_kept += apply_layer(model.linears(layer), file)
                 num_weights += sum(linear.weight.numel() for linear in model.linears(layer).values())
-                activations.advance(layer)
+                activations.advance(layer, index)
                 if index >= self.num_done:
                     stage.save_at_boundary({"num_layers": index + 1})
                     left = (time.monotonic() - began) / (index + 1) * (model.num_layers - index - 1)
@@ -82,6 +87,17 @@ class _Sparsification:
         finally:
             activations.close()
         return num_weights, num_kept
+
+    def _sizes(self, activations: Activations) -> str:
+        """What a layer takes at least; the factors of one input at a time come on top of its statistics."""
+        widths = self.model.input_widths() if self.needs else {}
+        num_sums = sum(width * width if "gram" in self.needs else width for width in widths.values())
+        parts = {
+            "a layer": self.model.layer_bytes(),
+            "statistics of its inputs": 4 * num_sums,
+            f"activations {activations.buffer.place}": activations.buffer.num_bytes,
+        }
+        return ", ".join(f"{what} {num_bytes / 1e9:.2g} GB" for what, num_bytes in parts.items() if num_bytes)
 
     def _prune(self, index: int, layer: nn.Module, activations: Activations, file: Path) -> None:
         model, began = self.model, time.monotonic()

@@ -1,8 +1,11 @@
 """The table of language models where nothing was run: published values with their sources, and no command invented."""
 
+import pytest
+
 from spp.report.figures import perplexity
 from spp.report.published import load_published
 from spp.report.tables import llm
+from spp.sparsity.config import SparsityConfig
 
 PUBLISHED = load_published()
 
@@ -54,6 +57,53 @@ def test_members_in_other_numbers_are_other_rows(make_record, make_row):
     single["config"] = {**single["config"], "dtype": "float32"}
     (table,) = llm.tables(make_record(half, single), PUBLISHED)
     assert [row[-1].text for row in table.rows[:4]] == ["float16", "float32", "float16", "float32"]
+
+
+def test_what_differs_in_any_setting_is_a_row_of_its_own_and_only_equal_windows_are_paired(make_record, make_row):
+    def member(number, losses, axes=(), method="wanda", **changes):
+        row = make_language_row(make_row, key=f"k{number}", method=method, window_losses=losses, **changes)
+        row["config"] = {**row["config"], "sparsity": {**row["config"]["sparsity"], **dict(axes)}}
+        row["config"]["method"] = {"name": method}
+        return row
+
+    short = {"protocol": {"length": 4096, "num_windows": 3}}
+    rows = [
+        member(0, [2.0, 2.1], method="ria"),
+        member(1, [2.1, 2.3], {"update": "obs", "damping": 0.1}),
+        member(2, [2.3, 2.7], {"update": "obs"}),
+        member(3, [1.0, 1.2, 1.4], {"update": "obs"}, **short),
+        member(4, [1.5, 1.6], {"permutation": "assignment", "shared_permutation": False}, method="magnitude"),
+        member(5, [1.5, 1.6], {"allocation": "owl", "allocation_cap": 0.05}, method="ri"),
+    ]
+    (table,) = llm.tables(make_record(*rows), PUBLISHED)
+    ours = [row for row in table.rows if row[9].text != "not run" and row[2].text != "dense"]
+    assert len(ours) == 6
+    assert {row[2].text for row in ours} == {
+        "ria", "wanda (damping=0.1)", "wanda", "magnitude (shared_permutation=False)", "ri (allocation_cap=0.05)",
+    }  # fmt: skip
+    paired = {
+        row["num_windows"]: row["difference_to_ria"]
+        for row in table.data
+        if row.get("settings") == "" and row["method"] == "wanda"
+    }
+    assert paired == {83: pytest.approx(0.45), 3: None}
+    assert len(perplexity.draw(make_record(*rows), PUBLISHED)) == 2
+
+
+def test_dense_networks_of_one_name_that_were_trained_otherwise_are_told_apart(make_record, make_row):
+    rows = [
+        make_language_row(make_row, key=f"k{epochs}{seed}", seed=seed, dense_config={"recipe": {"epochs": epochs}})
+        for epochs in (1, 4)
+        for seed in (0, 1)
+    ]
+    (table,) = llm.tables(make_record(*rows), PUBLISHED)
+    assert [row[0].text for row in table.rows[2:4]] == ["llama2_7b (recipe.epochs=1)", "llama2_7b (recipe.epochs=4)"]
+    assert {row["num_seeds"] for row in table.data if "num_seeds" in row} == {2}
+
+
+def test_usual_settings_are_the_defaults_of_the_axes():
+    axes = SparsityConfig()
+    assert {name: getattr(axes, name) for name in llm.USUAL} == llm.USUAL
 
 
 def test_the_figure_has_a_line_for_each_method_and_hollow_markers_for_patterns(make_record, make_row):

@@ -84,6 +84,6 @@ def update_weights(
     known = prepare_input("weight", weight, stats, damping)
     require(known is not None, "stats", stats, "InputStats with tokens", "add calibration inputs first")
     assert known is not None
-    check_finite("weight", "its entries", weight)
+    check_finite("weight", "its entries", weight, remedy="look at where it comes from")
     updated = update_kept(weight.to(working_type(weight)), mask.to(weight.device), known, how)
     return updated.to(weight.dtype)

@@ -16,15 +16,16 @@ from spp.report.tables.llm import METRIC, Axes, by_axes, rows_of
 
 @house_style()
 def draw(record: Record, published: Published) -> list[Drawing]:
-    """One drawing for each model, text, calibration, length of windows and numbers."""
-    panels: dict[tuple[str, str, str, int, str], dict[Axes, list[Row]]] = {}
+    """One drawing for each model, text, calibration, length and number of windows, and numbers."""
+    panels: dict[tuple[str, str, str, int, int, str], dict[Axes, list[Row]]] = {}
     for axes, rows in by_axes(rows_of(record)).items():
-        panels.setdefault((axes.model, axes.text, axes.calibration, axes.length, axes.dtype), {})[axes] = rows
+        panel = (axes.model, axes.text, axes.calibration, axes.length, axes.num_windows, axes.dtype)
+        panels.setdefault(panel, {})[axes] = rows
     return [_drawing(panel, groups) for panel, groups in panels.items()]
 
 
-def _drawing(panel: tuple[str, str, str, int, str], groups: Mapping[Axes, Sequence[Row]]) -> Drawing:
-    model, text, calibration, length, dtype = panel
+def _drawing(panel: tuple[str, str, str, int, int, str], groups: Mapping[Axes, Sequence[Row]]) -> Drawing:
+    model, text, calibration, length, num_windows, dtype = panel
     lines: dict[Series, dict[float, list[float]]] = {}
     patterns: dict[Series, list[tuple[str, float, float]]] = {}
     data: list[Mapping[str, Any]] = []
@@ -64,17 +65,21 @@ def _drawing(panel: tuple[str, str, str, int, str], groups: Mapping[Axes, Sequen
     title = f"Perplexity of {model} on {text}"
     figure.suptitle(title)
     caption = (
-        f"Perplexity (lower is better, logarithmic) on {all_rows[0]['protocol']['num_windows']} windows of {length} "
+        f"Perplexity (lower is better, logarithmic) on {num_windows} windows of {length} "
         f"tokens over the share of the weights in the decoder layers that went; calibrated on {calibration}, in "
         f"{dtype}. Hollow markers are N:M. The dotted level is the dense network."
     )
     return Drawing(
-        file_stem("perplexity", f"{model}-{text}-{calibration}-{length}-{dtype}"), title, figure, caption, tuple(data)
+        file_stem("perplexity", f"{model}-{text}-{calibration}-{num_windows}x{length}-{dtype}"),
+        title,
+        figure,
+        caption,
+        tuple(data),
     )
 
 
 def _series(axes: Axes) -> Series:
-    """What one line stands for: the method, and the axes that are not as usual."""
+    """What one line stands for: the method, its own settings, and the axes that are not as usual."""
     unusual = {"permutation": "none", "update": "none", "allocation": "uniform"}
     words = [getattr(axes, name) for name, usual in unusual.items() if getattr(axes, name) != usual]
-    return Series(axes.method, None, " ".join([*words, axes.group]))
+    return Series(axes.method, None, " ".join([*words, axes.group, *axes.settings.split()]))

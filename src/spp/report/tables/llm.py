@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from spp.record.metrics import DENSE, value_of
 from spp.record.record import Record
 from spp.record.rows import Row
+from spp.record.settings import differing_settings, leaves
 from spp.report.groups import devices_text, spread
 from spp.report.missing import missing_todos
 from spp.report.published import Published, PublishedPerplexity
@@ -23,6 +24,8 @@ GATES: Mapping[tuple[str, int], float] = {
 """Perplexity of dense models on the raw test text of WikiText-2 by the length of windows: a harness that misses it is
 wrong."""
 GATE_TOLERANCE = 0.01
+USUAL: Mapping[str, float | bool] = {"damping": 0.01, "allocation_cap": 0.1, "shared_permutation": True}
+"""Further settings of the pruning, which a row names where they are others."""
 
 COLUMNS = (
     Column("model", is_number=False),
@@ -74,20 +77,22 @@ class Axes(NamedTuple):
     calibration: str
     length: int
     dtype: str
+    num_windows: int
 
     @classmethod
-    def of(cls, row: Row) -> "Axes":
-        """The axes of a row."""
+    def of(cls, row: Row, dense: str = "") -> "Axes":
+        """The axes of a row; `dense` tells its dense network from others of the same name."""
         axes, drawn, protocol = row["config"]["sparsity"], row["calibration"], row["protocol"]
         is_pattern = axes.get("keep") is not None
         pattern = f"{axes['keep']}:{axes['of']}" if is_pattern else f"{100 * axes['sparsity']:g} %"
         own = {name: value for name, value in row["config"]["method"].items() if name != "name"}
-        shrinkage = {"shrinkage": axes["shrinkage"]} if axes.get("shrinkage") else {}
+        own |= {"shrinkage": axes["shrinkage"]} if axes.get("shrinkage") else {}
+        own |= {name: axes[name] for name, usual in USUAL.items() if axes.get(name, usual) != usual}
         return cls(
-            row["model"],
+            f"{row['model']} ({dense})" if dense else row["model"],
             row["data"],
             row["method"],
-            " ".join(f"{name}={value}" for name, value in {**own, **shrinkage}.items()),
+            " ".join(f"{name}={value}" for name, value in own.items()),
             pattern,
             axes["group"],
             axes["permutation"],
@@ -96,6 +101,7 @@ class Axes(NamedTuple):
             f"{drawn['name']}, {drawn['num_windows']} x {drawn['length']}",
             protocol["length"],
             row["config"]["dtype"],
+            protocol["num_windows"],
         )
 
     @property
@@ -104,9 +110,9 @@ class Axes(NamedTuple):
         return (self.method, self.permutation, self.update, self.allocation) == (REFERENCE, "none", "none", "uniform")
 
     @property
-    def setting(self) -> tuple[str, str, str, str, int, str]:
+    def setting(self) -> tuple[str, str, str, str, int, str, int]:
         """What has to be the same where two are compared."""
-        return self.model, self.text, self.pattern, self.calibration, self.length, self.dtype
+        return self.model, self.text, self.pattern, self.calibration, self.length, self.dtype, self.num_windows
 
 
 def rows_of(record: Record) -> list[Row]:
@@ -116,10 +122,20 @@ def rows_of(record: Record) -> list[Row]:
 
 def by_axes(rows: Sequence[Row]) -> dict[Axes, list[Row]]:
     """The members of every combination of axes, one per seed, in the order of their first appearance."""
+    dense = _words_of_dense(rows)
     found: dict[Axes, list[Row]] = {}
     for row in rows:
-        found.setdefault(Axes.of(row), []).append(row)
+        found.setdefault(Axes.of(row, dense[row["key"]]), []).append(row)
     return found
+
+
+def _words_of_dense(rows: Sequence[Row]) -> dict[str, str]:
+    """By key of a row the settings in which its dense network differs from others of its name and text."""
+    named: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        settings = {name: str(value) for name, value in leaves(row["dense_config"]) if not name.startswith("data.")}
+        named.setdefault((row["model"], row["data"]), {})[row["key"]] = settings
+    return {key: words for group in named.values() for key, words in differing_settings(group).items()}
 
 
 def tables(record: Record, published: Published) -> list[Table]:
@@ -129,7 +145,7 @@ def tables(record: Record, published: Published) -> list[Table]:
     used: set[PublishedPerplexity] = set()
     lines: list[tuple[Cell, ...]] = []
     data: list[Mapping[str, Any]] = []
-    for (model, text, length, _), rows in _dense(groups).items():
+    for (model, text, length, _, _), rows in _dense(groups).items():
         value = _published(published, model, "dense", "", length, _is_raw(rows))
         used |= {value} if value else set()
         lines.append(_dense_line(model, text, length, rows, value))
@@ -150,10 +166,10 @@ def tables(record: Record, published: Published) -> list[Table]:
     return [table, *llm_zero_shot.tables(groups)]
 
 
-def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int, str], list[Row]]:
-    found: dict[tuple[str, str, int, str], list[Row]] = {}
+def _dense(groups: Mapping[Axes, Sequence[Row]]) -> dict[tuple[str, str, int, str, int], list[Row]]:
+    found: dict[tuple[str, str, int, str, int], list[Row]] = {}
     for axes, rows in groups.items():
-        found.setdefault((axes.model, axes.text, axes.length, axes.dtype), []).extend(rows)
+        found.setdefault((axes.model, axes.text, axes.length, axes.dtype, axes.num_windows), []).extend(rows)
     return found
 
 
@@ -246,7 +262,7 @@ def _published_line(value: PublishedPerplexity) -> tuple[Cell, ...]:
 
 def _gates(groups: Mapping[Axes, Sequence[Row]]) -> Iterator[str]:
     """A sentence for each dense model of which it is known what a right harness measures."""
-    for (model, text, length, _), rows in _dense(groups).items():
+    for (model, text, length, _, _), rows in _dense(groups).items():
         wanted = GATES.get((model, length)) if _is_raw(rows) else None
         ours = _perplexities(rows[:1], DENSE)
         is_whole = rows[0]["data_config"].get("num_windows") is None
