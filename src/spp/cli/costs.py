@@ -35,7 +35,6 @@ def expected_costs(
     # Twice where something was not known at first: a process of its own answers all questions together.
     while True:
         refused = _refused(planned, sizes, {stage.key for stage in missing})
-        budgets_out_of_reach(planned, sizes)
         found = Estimator(store, specs.of, sizes.size_of, search_cost).estimate(missing)
         if not sizes.ask():
             break
@@ -46,7 +45,14 @@ def expected_costs(
 
 def budgets_out_of_reach(planned: Planned, sizes: NetworkSizes) -> dict[str, dict[float, str]]:
     """By name of the point, the budgets that its method cannot serve although others can, and why."""
-    found = {name: sizes.out_of_reach(setup) for name, setup in planned.setups.items() if isinstance(setup, Setup)}
+    setups = {name: setup for name, setup in planned.setups.items() if isinstance(setup, Setup)}
+    found = {name: sizes.out_of_reach(setup) for name, setup in setups.items()}
+    if sizes.has_questions:
+        for setup in setups.values():  # what the estimates will ask, as one process answers all of it
+            sizes.size_of(setup.model.identity(), setup.data.identity())
+            sizes.refusal(setup)
+        sizes.ask()
+        found = {name: sizes.out_of_reach(setup) for name, setup in setups.items()}
     return {name: budgets for name, budgets in found.items() if budgets}
 
 

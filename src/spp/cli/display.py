@@ -18,6 +18,8 @@ from spp.store.store import Store
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 5.0
+PLAIN_LINE_SHARE = 0.05
+"""Of the time that a stage has run: a line waits at least as long, so that the log of hours stays readable."""
 
 _GLYPHS = {
     What.CACHED: "[green]=[/]",
@@ -111,8 +113,11 @@ class RunDisplay:
                 unit=progress.unit,
                 message=escape(progress.message),
             )
-        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
-            self._last_line = time.monotonic()
+            return
+        now = time.monotonic()
+        so_far = now - self._running.get(stage.key, now)
+        if now - self._last_line >= max(PLAIN_LINE_SECONDS, PLAIN_LINE_SHARE * so_far):
+            self._last_line = now
             share = f"{progress.done:.0f}/{progress.total:.0f} {progress.unit}  {progress.message}"
             self.console.print(f"    {escape(_title(stage)):<37} {escape(share)}")
 

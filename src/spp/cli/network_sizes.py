@@ -65,6 +65,11 @@ class NetworkSizes:
         answer = self._answer({**question, "selection": {"method": method.selection_settings(), **wanted}})
         return {} if answer is None else dict(answer.get("out_of_reach", ()))
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether something was wanted that is not known."""
+        return bool(self._open)
+
     def ask(self) -> bool:
         """Find out what was not known; whether there was anything."""
         if not self._open:

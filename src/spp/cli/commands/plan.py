@@ -36,13 +36,10 @@ def plan(words: Sequence[str], multirun: bool, config_dirs: Sequence[str] = (), 
     planned = plan_sweep(compose_points(words, multirun, config_dirs), may_lack_data=True)
     check_fits(planned.plan, planned.cluster)
     store, sizes = Store(planned.store), NetworkSizes()
+    reachable, left_out = leave_out(planned, budgets_out_of_reach(planned, sizes))
+    planned = replace(planned, plan=reachable)
     states = _states_of(planned, store)
     costs = expected_costs(planned, store, states, sizes)
-    reachable, left_out = leave_out(planned, budgets_out_of_reach(planned, sizes))
-    if left_out:
-        planned = replace(planned, plan=reachable)
-        states = _states_of(planned, store)
-        costs = expected_costs(planned, store, states, sizes)
     rows = plan_rows(planned, states, costs)
     totals = plan_totals(planned, rows)
     if as_json:
