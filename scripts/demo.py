@@ -11,7 +11,7 @@ from spp.cli.main import main
 from spp.cli.store_place import store_root
 from spp.cli.sweeps import find_sweep
 
-WORDS = ["pipeline=spp", "model=vit_micro", "data=digits", "budget=macs", "num_threads=2"]
+WORDS = ["data=digits"]
 
 
 def demo() -> int:

@@ -161,7 +161,7 @@ def runners(store: Store, sweep: str) -> list[Process]:
 def full_name(store: Store, source: str) -> str:
     """The name of the sweep that `source` begins; whatever else it is, a path or a stage, stays as it is."""
     is_path = Path(source).exists() or "/" in source or source.endswith(".safetensors")
-    if is_path or store.find_stages(source) or not store.list_sweeps():
+    if is_path or store.find_stages(source):
         return source
     return find_sweep(store.root, source)
 

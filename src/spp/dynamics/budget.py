@@ -119,7 +119,8 @@ def absolute_size(
         field = field or kind
         share, most = math.ceil(1e4 * lowest / dense) / 1e4, math.floor(1e4 * highest / dense) / 1e4
         raise OutOfReachError(
-            f"{field}: {value:g} cannot be reached; allowed: {math.ceil(lowest)} to {math.floor(highest)}, or"
+            f"{field}: {value:,.12g} cannot be reached; allowed: {math.ceil(lowest):,} to "
+            f"{math.floor(highest):,}, or"
             f" {share:g} to {most:g} of the dense model, at min_units={min_units};"
             f" use {field}={min(max(share, 0.5), most):g}"
         )

@@ -43,7 +43,7 @@ def benchmark(root: Path, words: BenchmarkWords, *, as_json: bool) -> int:
         raise ValueError("--batch: 0 is not allowed; allowed: 1 or more; use 1,32")
     if words.figure is not None and words.figure.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--figure: {str(words.figure)!r} is not allowed; allowed: a .png, .pdf or .svg; name one")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # of torch's profiler, which tells of its every start
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # of torch's profiler, which tells of its every start
     import torch
 
     from spp.deploy import benchmark as worker

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spp.cli.columns import in_columns
-from spp.plan.numbers import FLOPS_SCALES, flops_unit
+from spp.plan.numbers import FLOPS_SCALES, flops_unit, format_size
 
 
 def pairs(word: str, *, as_json: bool) -> int:
@@ -40,7 +40,7 @@ def pairs(word: str, *, as_json: bool) -> int:
 
 
 def _lines(plain: Mapping[str, Any]) -> list[str]:
-    heads = ("pair", "kind", "units", "heads", "parameters each", "M multiply-adds each")
+    heads = ("pair", "kind", "units", "heads", "parameters each", "multiply-adds each")
     rows = [
         (
             row["name"],
@@ -48,7 +48,7 @@ def _lines(plain: Mapping[str, Any]) -> list[str]:
             str(row["num_units"]),
             str(row["num_heads"]),
             f"{row['params_per_unit']:,}",
-            f"{row['macs_per_unit'] / 1e6:.4g}",
+            format_size(row["macs_per_unit"]),
         )
         for row in plain["pairs"]
     ]

@@ -204,7 +204,10 @@ def _print_totals(console: Console, totals: Mapping[str, Any], *, submitted: boo
         on_cpu = human_time(3600 * totals["cpu_hours"])
         parts = [f"{totals['gpu_hours']:.2f} GPU-hours"] if totals["gpu_hours"] else []
         parts += [f"{on_cpu} on the CPU"] if totals["cpu_hours"] or not parts else []
-        console.print(f"estimated {' and '.join(parts)}, one stage after the other{unsure}", soft_wrap=True)
+        if unknown == totals["num_missing"]:
+            console.print("what they cost is not known", soft_wrap=True)
+        else:
+            console.print(f"estimated {' and '.join(parts)}, one stage after the other{unsure}", soft_wrap=True)
 
 
 def _range_text(seconds: Sequence[float | None]) -> str:
