@@ -109,7 +109,8 @@ def _tracked() -> set[Path] | None:
     """The files of the checkout that git knows; None where there is no checkout. Says which others are left out."""
     try:
         known = git.tracked()
-        left_out = git.untracked() if known is not None else []
+        # Choices of conf/ are composed before: no worker misses them.
+        left_out = [name for name in git.untracked() if not name.startswith("conf/")] if known is not None else []
     except (OSError, subprocess.SubprocessError):
         return None
     if left_out:
