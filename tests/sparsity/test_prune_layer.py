@@ -7,7 +7,7 @@ from spp.methods.weights.registry import load_weight_method, read_weight_method
 from spp.sparsity.config import SparsityConfig
 from spp.sparsity.importance import relative_importance_of_activations
 from spp.sparsity.permutation import TiedHeads, value_rows
-from spp.sparsity.prune_layer import prune_linears, statistics_needed
+from spp.sparsity.prune_layer import prune_and_forget, prune_linears, statistics_needed
 from spp.sparsity.statistics import InputStats
 
 WIDTH, HIDDEN, HEADS = 16, 24, TiedHeads(num_groups=2, repeats=2)
@@ -121,13 +121,26 @@ def test_each_linear_may_have_a_share_of_its_own_and_the_axes_have_the_share_of_
     assert all(float(r.mask.double().mean()) == 0.75 for r in prune(weights, stats, sparsity=0.25).values())
 
 
+def test_input_by_input_it_is_the_same_and_no_statistics_are_left(calibrated):
+    weights, stats, _ = calibrated
+    config = read_weight_method({"name": "sparsegpt"})
+    axes, method = config.resolve(SparsityConfig()), load_weight_method(config)
+    together, left = prune(weights, stats, method="sparsegpt", heads={"values": HEADS}), dict(stats)
+    apart = prune_and_forget(weights, left, INPUT_OF, method, axes, 0.5, {"values": HEADS})
+    assert left == {}
+    assert list(apart) == list(weights)
+    assert all(torch.equal(apart[name].weight, together[name].weight) for name in weights)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_weights_are_worked_on_in_single_and_not_changed(calibrated, dtype):
     _, stats, _ = calibrated
     weights = make_layer(dtype)
     before = {name: weight.clone() for name, weight in weights.items()}
     results = prune(weights, stats, method="sparsegpt")
-    assert all(result.weight.dtype == torch.float32 for result in results.values())
+    single = prune({name: weight.float() for name, weight in weights.items()}, stats, method="sparsegpt")
+    for name, result in results.items():
+        assert torch.equal(result.weight, single[name].weight.to(dtype))
     assert all(torch.equal(weights[name], before[name]) for name in weights)
 
 

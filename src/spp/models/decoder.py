@@ -67,8 +67,9 @@ class Shards:
                 found[key] = torch.Size(weights.get_slice(name).get_shape())
         return found
 
-    def read(self, names: Mapping[str, str]) -> dict[str, Tensor]:
-        """The weights with these names, under the keys that `names` has for them; a file is opened once.
+    def read(self, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+        """One after the other the weights with these names, with the keys that `names` has for them; a file is opened
+        once.
 
         Raises:
             ValueError: one line, if one is missing.
@@ -81,11 +82,10 @@ class Shards:
                     "again"
                 )
             by_file.setdefault(self.file_of[name], []).append(key)
-        found = {}
         for file, keys in by_file.items():
             with _opened(file) as weights:
-                found.update({key: weights.get_tensor(names[key]) for key in keys})
-        return found
+                for key in keys:
+                    yield key, weights.get_tensor(names[key])
 
 
 class DecoderModel:
@@ -162,9 +162,9 @@ class DecoderModel:
         """
         layer = self._layers[0]
         names = {name: f"{self._stored_prefix}.{index}.{name}" for name in layer.state_dict()}
-        self._load(layer, self.shards.read(names))
-        for name, weight in layer.state_dict().items():
-            self._check_finite(names[name], weight)
+        own = layer.state_dict()
+        for name, weight in self.shards.read(names):
+            self._copy(own[name], weight, names[name])
         return layer
 
     def linears(self, layer: nn.Module) -> dict[str, nn.Linear]:
@@ -243,24 +243,29 @@ class DecoderModel:
             for key, name in stored.items()
             if not (key.rpartition(".")[0] in tied and name not in self.shards.file_of)
         }
-        weights = self.shards.read(names)
         parameters = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
-        for key, weight in weights.items():
-            _copy(parameters[key], weight, key)
-            self._check_finite(names[key], parameters[key])
+        for key, weight in self.shards.read(names):
+            self._copy(parameters[key], weight, names[key])
         self._model.tie_weights()
 
-    def _check_finite(self, name: str, weight: Tensor) -> None:
-        if not bool(weight.isfinite().all()):
+    @torch.no_grad()
+    def _copy(self, own: Tensor, weight: Tensor, name: str) -> None:
+        """Take a weight over.
+
+        Raises:
+            ValueError: one line, if it has another shape, or is not finite in the numbers of the model.
+        """
+        if own.shape != weight.shape:
+            raise ValueError(
+                f"model.weights: {name!r} has the shape {tuple(weight.shape)} and not {tuple(own.shape)}; allowed: "
+                f"weights that fit {CONFIG_FILE}; download the model again"
+            )
+        own.copy_(weight)
+        if not bool(own.isfinite().all()):
             raise ValueError(
                 f"model.weights: {name!r} holds numbers that are not finite in {self.dtype}; allowed: finite numbers; "
                 "use a wider model.dtype, or download the model again"
             )
-
-    def _load(self, layer: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        own = layer.state_dict()
-        for name, weight in weights.items():
-            _copy(own[name], weight, name)
 
 
 @contextmanager
@@ -295,13 +300,3 @@ def _returns(layer: nn.Module, hidden: Tensor) -> Iterator[None]:
         yield
     finally:
         del layer.forward
-
-
-@torch.no_grad()
-def _copy(own: Tensor, weight: Tensor, name: str) -> None:
-    if own.shape != weight.shape:
-        raise ValueError(
-            f"model.weights: {name!r} has the shape {tuple(weight.shape)} and not {tuple(own.shape)}; allowed: weights "
-            f"that fit {CONFIG_FILE}; download the model again"
-        )
-    own.copy_(weight)

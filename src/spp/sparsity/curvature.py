@@ -17,6 +17,8 @@ MAX_DAMPING = 1.0
 """Fraction of the mean diagonal beyond which a matrix that cannot be factorised is refused."""
 _FIRST_DAMPING = 1e-3
 """What follows on no damping at all."""
+_REVERSED_AT_ONCE = 2**20
+"""Numbers that are copied at once where a matrix is turned around."""
 _SMALLEST_BLOCK = 256
 """Below this size a triangular matrix is inverted at once."""
 
@@ -62,14 +64,17 @@ class Curvature:
         self.damping_used = self.damping
         while True:
             # H = R R^T with an upper R, by a Cholesky factorisation from the last column to the first; then
-            # H^-1 = R^-T R^-1. That saves one of the published three factorisations.
-            lower, info = torch.linalg.cholesky_ex(self._damped().flip(0, 1))
-            if int(info) == 0 and bool(lower.diagonal().isfinite().all()):
-                upper: Tensor = lower.flip(0, 1)
-                del lower
+            # H^-1 = R^-T R^-1. That saves one of the published three factorisations, and all of it is done in the place
+            # of one matrix: of Llama-2-7B's widest input each further one takes 0.5 GB.
+            matrix = self._damped()
+            _reverse(matrix)
+            info = torch.zeros((), dtype=torch.int32, device=matrix.device)
+            torch.linalg.cholesky_ex(matrix.mT, out=(matrix.mT, info))
+            if int(info) == 0 and bool(matrix.diagonal().isfinite().all()):
+                _reverse(matrix)
+                upper = matrix.mT
                 _invert_upper(upper)
                 return upper
-            del lower
             self._damp_more()
 
     def _damped(self) -> Tensor:
@@ -127,6 +132,18 @@ def shrink(gram: Tensor, shrinkage: float) -> Tensor:
     shrunk = (1 - shrinkage) * gram
     shrunk.diagonal().copy_(gram.diagonal())
     return shrunk
+
+
+def _reverse(matrix: Tensor) -> None:
+    """Turn the order of rows and of columns around, in place: that of all numbers, as they follow each other."""
+    numbers = matrix.view(-1)
+    total, half = len(numbers), len(numbers) // 2
+    for start in range(0, half, _REVERSED_AT_ONCE):
+        stop = min(start + _REVERSED_AT_ONCE, half)
+        front, back = numbers[start:stop], numbers[total - stop : total - start]
+        kept = front.flip(0)
+        front.copy_(back.flip(0))
+        back.copy_(kept)
 
 
 def _invert_upper(upper: Tensor) -> None:

@@ -1,7 +1,7 @@
 """One-shot pruning of the linears of one decoder layer: order of the inputs, mask, update, as the axes say."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import torch
@@ -25,7 +25,7 @@ class LinearResult:
 
     Attributes:
         mask: (out, in) bool, True where the weight stays, in the order in which the inputs came.
-        weight: (out, in) fp32 or fp64, zeros where not mask; None where no weight moved.
+        weight: (out, in) of the type of the weights that came, zeros where not mask; None where no weight moved.
         permutation: (in,) int64: the columns of `mask[:, permutation]` hold N:M in consecutive groups; None: they do
             as they are.
         figures: relative_error of the outputs on the calibration tokens where the Gram matrix is known, that before
@@ -89,7 +89,27 @@ def prune_linears(
             problem = problems.pop(name)
             if order is not None:
                 problem = LinearProblem(problem.weight[:, order], known, problem.pattern)
-            results[name] = _prune(name, problem, method, axes, order)
+            results[name] = _prune(name, problem, method, axes, order, weights[name].dtype)
+    return {name: results[name] for name in weights}
+
+
+def prune_and_forget(
+    weights: Mapping[str, Tensor],
+    stats: MutableMapping[str, InputStats],
+    input_of: Mapping[str, str],
+    method: MaskChooser,
+    axes: SparsityConfig,
+    sparsity: float,
+    heads: Mapping[str, TiedHeads],
+) -> dict[str, LinearResult]:
+    """What `prune_linears` gives, in less memory: the widest input comes first, and `stats` loses each that is done."""
+    by_input: dict[str, dict[str, Tensor]] = {}
+    for name, weight in weights.items():
+        by_input.setdefault(input_of[name], {})[name] = weight
+    results: dict[str, LinearResult] = {}
+    for source, own in sorted(by_input.items(), key=lambda item: -next(iter(item[1].values())).shape[1]):
+        known = {source: stats.pop(source)} if source in stats else {}
+        results |= prune_linears(own, known, input_of, method, axes, sparsity, heads)
     return {name: results[name] for name in weights}
 
 
@@ -115,7 +135,12 @@ def _find_order(
 
 
 def _prune(
-    name: str, problem: LinearProblem, method: MaskChooser, axes: SparsityConfig, order: Tensor | None
+    name: str,
+    problem: LinearProblem,
+    method: MaskChooser,
+    axes: SparsityConfig,
+    order: Tensor | None,
+    dtype: torch.dtype,
 ) -> LinearResult:
     """Prune one linear in the order of its problem, and put the result back into the order that came."""
     began = time.perf_counter()
@@ -123,8 +148,6 @@ def _prune(
     weight = choice.weight if axes.update == "obs" else None
     if weight is None and axes.update in ("obs", "least_squares"):
         weight = update_kept(problem.weight, choice.mask, problem.known_input, axes.update, LAYER_TOLERANCE)
-    if weight is not None:
-        check_finite(name, "its updated weights", weight, remedy="use more damping")
     mask = choice.mask
     dense = problem.weight
     if order is not None:
@@ -132,6 +155,9 @@ def _prune(
         mask, dense, weight = mask[:, back], dense[:, back], None if weight is None else weight[:, back]
     figures = {**(choice.figures or {}), **_errors(dense, mask, weight, problem.input)}
     figures["seconds"] = time.perf_counter() - began
+    if weight is not None:
+        weight = weight.to(dtype)
+        check_finite(name, "its updated weights", weight, remedy="use more damping")
     return LinearResult(mask, weight, order, figures)
 
 

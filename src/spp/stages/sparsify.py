@@ -19,7 +19,7 @@ from spp.models.decoder import DecoderModel
 from spp.sparsity.config import SparsityConfig
 from spp.sparsity.permutation import TiedHeads
 from spp.sparsity.problem import MaskChooser
-from spp.sparsity.prune_layer import LinearResult, prune_linears, statistics_needed
+from spp.sparsity.prune_layer import LinearResult, prune_and_forget, statistics_needed
 from spp.stages.context import StageRun
 from spp.stages.language import Activations, model_folder, open_model
 from spp.stages.layer_shares import collect_statistics, layer_shares
@@ -104,7 +104,7 @@ class _Sparsification:
         linears = model.linears(layer)
         named = {name: f"layers.{index}.{name}" for name in linears}
         stats = collect_statistics(model, layer, activations, self.needs) if self.needs else {}
-        results = prune_linears(
+        results = prune_and_forget(
             {named[name]: linear.weight for name, linear in linears.items()},
             stats,
             {named[name]: source for name, source in model.inputs.items()},
