@@ -294,7 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import spp
 
     for module in pkgutil.walk_packages(spp.__path__, "spp."):
-        importlib.import_module(module.name)
+        with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
+            importlib.import_module(module.name)
     with tempfile.TemporaryDirectory() as store, contextlib.redirect_stdout(io.StringIO()):
         # What is only loaded at work has to be there as well before the process becomes somebody else.
         assert importlib.import_module("spp.cli.main").main([*RUN_HERE.split(), f"paths.store={store}"]) == 0

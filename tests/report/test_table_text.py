@@ -8,7 +8,7 @@ import pytest
 from spp.report.published import load_published
 from spp.report.reports import REPORTS
 from spp.report.table import Cell, Column, Table
-from spp.report.table_text import to_csv, to_latex, to_markdown
+from spp.report.table_text import to_csv, to_latex, to_markdown, to_terminal
 
 TABLE = Table(
     "name",
@@ -24,6 +24,26 @@ TABLE = Table(
 def test_a_row_has_a_cell_for_each_column():
     with pytest.raises(ValueError, match="has 1 cells; allowed: 2"):
         Table("name", "title", TABLE.columns, ((Cell(),),), ())
+
+
+def test_a_terminal_gets_columns_with_folded_heads():
+    columns = (Column("method", is_number=False), Column("KL to dense (nats)"), Column(""))
+    rows = ((Cell("spp"), Cell("0.5", marks="a"), Cell("1")), (Cell("taylor"), Cell("0.25"), Cell()))
+    table = Table("name", "A & B", columns, rows, ("a: differs.",), ("spp run x=1",))
+    assert to_terminal(table).splitlines() == [
+        "A & B",
+        "",
+        "          KL to",
+        "          dense",
+        "method   (nats)",
+        "spp     0.5 [a]  1",
+        "taylor     0.25",
+        "",
+        "a: differs.",
+        "",
+        "Not run:",
+        "- spp run x=1",
+    ]
 
 
 def test_markdown():

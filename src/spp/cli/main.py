@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, arguments = parse(argv)
     try:
         _refuse_bytes(argv)
-        return _dispatch(command, arguments)
+        code = _dispatch(command, arguments)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
+        return code
     except ValueError as error:
         complain(str(error))
         return EXIT_USAGE

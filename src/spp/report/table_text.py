@@ -1,8 +1,9 @@
-"""Tables as text: Markdown, LaTeX and csv."""
+"""Tables as text: for a terminal, as Markdown, LaTeX and csv."""
 
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 
 from spp.report.table import Cell, Table
@@ -46,6 +47,31 @@ def to_markdown(table: Table) -> str:
     parts = [f"## {_markdown(table.title)}", lines, *map(_one_line, table.legend)]
     if table.todo:
         parts.append("\n".join(["Not run:", "", *(f"- {_markdown(line)}" for line in table.todo)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_terminal(table: Table) -> str:
+    """The same for reading: columns as wide as their cells, with long heads on several lines."""
+    rows = [
+        [_one_line(f"{cell.text} [{cell.marks}]" if cell.marks else cell.text) for cell in row] for row in table.rows
+    ]
+    heads, widths = [], []
+    for place, column in enumerate(table.columns):
+        width = max(map(len, (*column.title.split(), *(row[place] for row in rows))), default=1)
+        heads.append(textwrap.wrap(column.title, width, break_on_hyphens=False) or [""])
+        widths.append(max(map(len, (*heads[-1], *(row[place] for row in rows)))))
+    height = max(map(len, heads))
+    lines = [*zip(*([""] * (height - len(head)) + head for head in heads), strict=True), *rows]
+    body = "\n".join(
+        "  ".join(
+            f"{text:>{width}}" if column.is_number else f"{text:<{width}}"
+            for text, width, column in zip(line, widths, table.columns, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+    parts = [_one_line(table.title), body, *map(_one_line, table.legend)]
+    if table.todo:
+        parts.append("\n".join(["Not run:", *(f"- {_one_line(line)}" for line in table.todo)]))
     return "\n\n".join(parts) + "\n"
 
 

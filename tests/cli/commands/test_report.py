@@ -1,6 +1,7 @@
 """spp report on a finished sweep, and on one that has not begun."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def test_report_writes_every_report_in_every_format(finished, tmp_path, capsys):
     root, sweep = finished
     text = output_of(capsys, "report", "all", sweep, "--out", tmp_path, f"paths.store={root}")
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {Path(line).name for line in text.splitlines() if line.startswith(str(tmp_path))}
+    lines = [Path(line).name for line in text.splitlines() if line.startswith(str(tmp_path))]
+    stems = [re.fullmatch(r"(.*)\.(?:\{(.*)\}|(\w+))", line).groups() for line in lines]
+    assert files == {f"{stem}.{suffix}" for stem, some, one in stems for suffix in (some or one).split(",")}
+    assert len(lines) == len({Path(file).stem for file in files})
     tables = {"table1", "retrieval", "llm", "cifar10", "table6", "table7", "table8", "cost", "stability"}
     tables |= {"figure1-summary", "figure2-summary", "family", "compare"}
     assert {f"{name}.{suffix}" for name in tables for suffix in ("md", "csv", "tex")} <= files

@@ -17,7 +17,7 @@ from spp.report.files import PICTURES, Files
 from spp.report.published import load_published
 from spp.report.reports import REPORTS as MAKERS
 from spp.report.reports import Drawings, Part, Report
-from spp.report.table_text import to_markdown
+from spp.report.table_text import to_markdown, to_terminal
 from spp.store.benchmarks import read_benchmarks
 from spp.store.store import Store
 from spp.text import visible
@@ -79,23 +79,38 @@ def _report(root: Path, request: ReportRequest, *, as_json: bool) -> int:
     folder = request.out or _folder(root) / place
     parts = [part for name in request.names if (part := _make(MAKERS[name], record, request)) is not None]
     parts = _with_drawings(parts, record, request) if request.draws else parts
+    as_text = to_terminal if sys.stdout.isatty() and request.only_format != "md" else to_markdown
     for part in () if as_json else parts:
         if request.name != "all" or part.report.name in PRINTED:
-            print("\n".join(to_markdown(table) for table in part.tables))
+            print("\n".join(as_text(table) for table in part.tables))
     files = Files(folder, request.formats, page_name="report" if request.name == "all" else request.name)
-    written = [str(file) for file in files.write(parts, record, load_published())]
+    written = files.write(parts, record, load_published())
     if as_json:
         print(
             json.dumps(
-                {"files": written, "num_members": len(record.rows), "missing": list(map(asdict, record.missing))},
+                {
+                    "files": list(map(str, written)),
+                    "num_members": len(record.rows),
+                    "missing": list(map(asdict, record.missing)),
+                },
                 indent=1,
             )
         )
         return 0
-    print("\n".join(map(visible, written)))
+    print("\n".join(map(visible, _by_stem(written))))
     for line in _not_there(record):
         print(f"spp: {visible(line)}", file=sys.stderr)
     return 0
+
+
+def _by_stem(files: Sequence[Path]) -> list[str]:
+    """The files, those that differ in their suffix alone on a line, as a shell understands it: table.{md,csv}."""
+    suffixes: dict[Path, list[str]] = {}
+    for file in files:
+        suffixes.setdefault(file.with_suffix(""), []).append(file.suffix[1:])
+    return [
+        f"{stem}.{some[0]}" if len(some) == 1 else f"{stem}.{{{','.join(some)}}}" for stem, some in suffixes.items()
+    ]
 
 
 def _not_there(record: Record) -> list[str]:
