@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +103,7 @@ def _report(root: Path, request: ReportRequest, *, as_json: bool) -> int:
     return 0
 
 
-def _by_stem(files: Sequence[Path]) -> list[str]:
+def _by_stem(files: Iterable[Path]) -> list[str]:
     """The files, those that differ in their suffix alone on a line, as a shell understands it: table.{md,csv}."""
     suffixes: dict[Path, list[str]] = {}
     for file in files:
