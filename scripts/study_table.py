@@ -51,6 +51,8 @@ def collect(store: Store, split: str) -> list[dict[str, Any]]:
     """One row per method, budget, seed, column and metric, each member once."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in read_record(store, store.list_sweeps()).rows:
+        if any(recipe.get("steps") is not None for recipe in row["recipes"].values()):
+            continue  # shorter searches are for scripts/search_steps.py
         for column, metrics in values(row, split):
             for metric in TITLES:
                 if metric in metrics:

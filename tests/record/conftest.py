@@ -49,7 +49,8 @@ def make_point() -> Callable[..., Point]:
             one = {} if is_walked else {"budget": budget}
             family = Stage(kind, {**shared, **one, "method": method, "recipe": {"epochs": 12}}, {"dense": dense})
             if is_walked:
-                family = Stage("prune", {**shared, "budget": budget}, {"dense": dense, "path": family})
+                chosen = {"method": {"name": method["name"], "score": "entry"}}
+                family = Stage("prune", {**shared, **chosen, "budget": budget}, {"dense": dense, "path": family})
             size = {"kind": "macs", "value": value}
             member = family
             if is_trained:

@@ -86,6 +86,8 @@ def test_a_trained_member_of_a_path(made, make_point):
     assert (row["search_seconds"], row["walk_seconds"], row["finetune_seconds"]) == (35.0, 5.0, 9.0)
     assert (row["batch_size"], row["lr"], row["num_train"], row["data_config"]["img_size"]) == (64, 0.01, 1350, 32)
     assert row["config"] == half.inputs["member"].config
+    search = half.inputs["member"].inputs["family"].inputs["path"]
+    assert row["method_config"] == {**search.config["method"], "score": "entry"}  # of the choice along its path, too
     assert row["path_key"] == row["search_key"] == record.paths[0].key
     assert reference.key not in {found["key"] for found in record.rows}
 

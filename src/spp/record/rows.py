@@ -136,7 +136,8 @@ class RowMaker:
             "measured_at": provenance.get("started_at"),
             "folder": str(self._facts.stage_dir(measure.kind, measure.key)),
             "config": dict(member.config),
-            "method_config": dict(lineage.search.config["method"]),
+            # What a search depends on, and what the choice of members along its path does.
+            "method_config": {**lineage.search.config["method"], **lineage.family.config["method"]},
             "recipes": _recipes(lineage),
         }
 
