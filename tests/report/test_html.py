@@ -306,3 +306,17 @@ def test_what_was_run_comes_first_and_what_was_not_is_folded_at_the_end():
     assert page.index("<details", places[3]) < places[4]
     title = page.split("<title>")[1].split("</title>")[0]
     assert all(word in title for word in (ROW["sweep"], ROW["model"], ROW["data"], ROW["git_commit"][:10]))
+
+
+def test_beside_what_was_run_a_table_that_only_quotes_is_folded_and_no_heading_stands_twice():
+    ran = Table("table1-b", "As Table 1", (Column("a"),), ((Cell("1"),),), ("`a`: <b>.",), data=({"key": "k", "a": 1},))
+    quoted = Table("table1", "Table 1", (Column("a"),), ((Cell("80"),),), (), data=({"published": 80.0},))
+    family = Table("family", REPORTS["family"].title, ran.columns, ran.rows, (), data=ran.data)
+    parts = [Part(REPORTS["table1"], [quoted, ran], []), Part(REPORTS["family"], [family], [])]
+    page = page_of([ROW], parts=parts)
+    section = page[page.index('id="report-table1"') :].split("</section>")[0]
+    assert section.index(">As Table 1<") < section.index("<details") < section.index(">Table 1<")
+    assert "<code>a</code>: &lt;b&gt;." in section
+    shown = page[page.index('id="report-family"') :].split("</section>")[0]
+    assert re.search(r'<h3 id="[^"]*" class="unseen">', shown)
+    assert 'class="unseen">' not in section.split("<details")[0]

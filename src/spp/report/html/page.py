@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from spp.report.html.tables import table_html
 from spp.report.html.text import copyable, element, json_for_script, paragraphs, text
 from spp.report.palette import Series, method_order
 from spp.report.published import Published, quality_name
+from spp.report.table import Table
 
 if TYPE_CHECKING:
     from spp.report.drawing import Drawing
@@ -38,6 +39,8 @@ def page(record: Record, published: Published, parts: "Sequence[Part]") -> str:
     script = '(() => {\n"use strict";\n' + "\n".join((FOLDER / name).read_text() for name in SCRIPTS) + "})();\n"
     paths, lost = paths_data(record.paths)
     data = json_for_script({**plot_data(record.rows, published), "paths": paths})
+    # In the order of the page, as a picture is shown where it first appears.
+    parts = sorted(parts, key=lambda part: (not _was_run(part), part.report.name not in FIRST))
     made = {part.report.name: section for part, section in zip(parts, _report_sections(parts), strict=True)}
     run = [part.report.name for part in parts if _was_run(part)]
     sections = [
@@ -105,9 +108,11 @@ def _days(rows: Sequence[Row]) -> str:
 
 def _was_run(part: "Part") -> bool:
     """Whether a report shows anything that was measured here."""
-    return bool(part.drawings) or any(
-        row.get(name) for table in part.tables for row in table.data for name in MEASURED_COLUMNS
-    )
+    return bool(part.drawings) or any(map(_is_measured, part.tables))
+
+
+def _is_measured(table: Table) -> bool:
+    return any(row.get(name) for row in table.data for name in MEASURED_COLUMNS)
 
 
 def _folded(sections: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
@@ -131,15 +136,17 @@ def _section(name: str, title: str, content: str) -> str:
 
 def _head(record: Record) -> str:
     rows = record.rows
+    seeds, devices, sweeps = ({row[name] for row in rows} for name in ("seed", "device", "sweep"))
+    commits = {row["git_commit"][:10] for row in rows if row["git_commit"]}
     tiles = {
         "members": str(len(rows)),
         "searches": str(len({row["search_key"] for row in rows})),
-        "seeds": _listed({row["seed"] for row in rows}),
-        "devices": _listed({row["device"] for row in rows}),
-        "sweeps": _listed({row["sweep"] for row in rows}, 3),
+        _noun(seeds, "seed"): _listed(seeds),
+        _noun(devices, "device"): _listed(devices),
+        _noun(sweeps, "sweep"): _listed(sweeps, 3),
         "measured": _days(rows),
         "source": record.source,
-        "commits": _listed({row["git_commit"][:10] for row in rows if row["git_commit"]}),
+        _noun(commits, "commit"): _listed(commits),
     }
     listed = "".join(element("div", element("dt", name) + element("dd", text(value))) for name, value in tiles.items())
     return element(
@@ -162,6 +169,10 @@ def _what(record: Record) -> str:
     workloads = [" for ".join([one.title, *tasks[one.task]]) for one in by_workload(record.rows)]
     words = f"{_count(len(methods), 'method')} ({', '.join(methods)}) on {_count(len(workloads), 'model')}: "
     return element("p", text(words + ", ".join(workloads) + "."), cls="lead")
+
+
+def _noun(values: Collection[object], noun: str) -> str:
+    return noun if len(values) == 1 else f"{noun}s"
 
 
 def _count(number: int, noun: str) -> str:
@@ -207,7 +218,11 @@ def _report_sections(parts: "Sequence[Part]") -> list[tuple[str, str, str]]:
     sections = []
     for report, tables, drawings in parts:
         name = f"report-{report.name}"
-        content = "".join(table_html(table, f"{name}-{number}") for number, table in enumerate(tables, 1))
+        # What was run comes first; a table that only quotes stands folded below it.
+        is_partial = any(map(_is_measured, tables))
+        quoted = [table for table in tables if is_partial and not _is_measured(table)]
+        shown = [table for table in tables if table not in quoted]
+        content = "".join(_table(table, report.title, f"{name}-{number}") for number, table in enumerate(shown, 1))
         for drawing in drawings:
             identity = (drawing.title, tidy_csv(drawing.data))
             if identity in places:
@@ -217,8 +232,21 @@ def _report_sections(parts: "Sequence[Part]") -> list[tuple[str, str, str]]:
             else:
                 places[identity] = f"figure-{len(places) + 1}"
                 content += _figure(drawing, places[identity])
+        content += "".join(
+            element(
+                "details",
+                element("summary", f"Not run: {text(table.title)}") + _table(table, table.title, place),
+                cls="todo",
+            )
+            for table, place in ((table, f"{name}-quoted-{number}") for number, table in enumerate(quoted, 1))
+        )
         sections.append((name, report.title, content or element("p", "Nothing is recorded for it.", cls="empty")))
     return sections
+
+
+def _table(table: Table, heading: str, name: str) -> str:
+    """The block of a table below a heading, which is not said twice."""
+    return table_html(table, name, is_titled=table.title != heading)
 
 
 def _figure(drawing: "Drawing", name: str) -> str:

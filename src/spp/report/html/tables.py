@@ -9,8 +9,11 @@ NUM_OPEN_COMMANDS = 3
 """A longer list of commands is folded."""
 
 
-def table_html(table: Table, name: str) -> str:
-    """The whole block of one table, whose title has the id `name`; sorting acts on `data-value` of the cells."""
+def table_html(table: Table, name: str, *, is_titled: bool = True) -> str:
+    """The whole block of one table, whose title has the id `name`; sorting acts on `data-value` of the cells.
+
+    `is_titled`: whether the title is seen; it is always read aloud.
+    """
     heads = "".join(_head(column) for column in table.columns)
     rows = "".join(
         element("tr", "".join(_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)))
@@ -24,7 +27,14 @@ def table_html(table: Table, name: str) -> str:
     if not table.rows:
         box = element("p", "No row yet.", cls="empty")
     legend = element("div", paragraphs(table.legend), cls="legend") if table.legend else ""
-    return element("div", element("h3", text(table.title), id=name) + box + legend + todo_html(table.todo), cls="table")
+    return element(
+        "div",
+        element("h3", text(table.title), id=name, cls=None if is_titled else "unseen")
+        + box
+        + legend
+        + todo_html(table.todo),
+        cls="table",
+    )
 
 
 def todo_html(lines: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -26,8 +27,9 @@ def text(value: object) -> str:
 
 
 def paragraphs(lines: Iterable[str], cls: str | None = None) -> str:
-    """Every line of text as a paragraph."""
-    return "".join(element("p", text(line), cls=cls) for line in lines)
+    """Every line of text as a paragraph, with what stands between backticks as code."""
+    coded = (re.sub(r"`([^`]+)`", r"<code>\1</code>", text(line)) for line in lines)
+    return "".join(element("p", line, cls=cls) for line in coded)
 
 
 def copyable(line: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from spp.plan.numbers import FLOPS_SCALES
 from spp.record.metrics import AFTER, DENSE, MetricInfo, counts_of, counts_text, headline, value_of, values_of
 from spp.record.rows import Row
 from spp.report.footnotes import Footnotes, differences
@@ -14,6 +15,7 @@ from spp.report.groups import (
     dense_groups,
     devices_text,
     epochs_text,
+    flops_unit_of,
     group_rows,
     metric_cell,
     num_searches,
@@ -37,8 +39,8 @@ TOLERANCE = 0.02
 """How far the achieved size may be from the published one, as a share of it."""
 
 
-def columns(metric: MetricInfo) -> tuple[Column, ...]:
-    """The columns of a table whose values have the unit and the samples of `metric`."""
+def columns(metric: MetricInfo, lines: "Sequence[Line]") -> tuple[Column, ...]:
+    """The columns of a table of some lines whose values have the unit and the samples of `metric`."""
     unit = f" ({metric.unit})" if metric.unit else ""
     return (
         Column("model", is_number=False),
@@ -46,7 +48,7 @@ def columns(metric: MetricInfo) -> tuple[Column, ...]:
         Column("metric", is_number=False),
         Column("budget asked", is_number=False),
         Column("params (M)"),
-        Column("FLOPs (G)"),
+        Column(f"FLOPs ({_flops_unit(lines)})"),
         Column("of dense (%)"),
         Column(f"ours{unit}"),
         Column(f"published{unit}"),
@@ -160,12 +162,20 @@ def _miss(value: PublishedValue, rows: Sequence[Row]) -> float:
     return float(abs(achieved / value.budget - 1))
 
 
+def _flops_unit(lines: Sequence[Line]) -> str:
+    """G or M; where published networks, which are large, are among the lines, G."""
+    if any(line.value is not None for line in lines):
+        return "G"
+    return flops_unit_of([row for line in lines for row in line.rows])
+
+
 def cells(lines: Sequence[Line], published: Published, notes: Footnotes) -> tuple[tuple[Cell, ...], ...]:
     """The lines as rows of a table with `columns`."""
-    return tuple(_cells(line, published, notes) for line in lines)
+    scale = FLOPS_SCALES[_flops_unit(lines)]
+    return tuple(_cells(line, published, notes, scale) for line in lines)
 
 
-def _cells(line: Line, published: Published, notes: Footnotes) -> tuple[Cell, ...]:
+def _cells(line: Line, published: Published, notes: Footnotes, scale: float) -> tuple[Cell, ...]:
     rows = line.rows
     marks = "" if line.is_dense or not rows else notes.marks(differences(rows, published))
     head = (Cell(line.model), Cell(line.method), Cell(line.metric.label), Cell(line.budget))
@@ -184,7 +194,7 @@ def _cells(line: Line, published: Published, notes: Footnotes) -> tuple[Cell, ..
         Cell() if line.is_dense or not rows else search_cost_cell(rows),
         Cell(devices_text(rows)),
     )
-    return (*head, *_size_cells(line), *values, *tail)
+    return (*head, *_size_cells(line, scale), *values, *tail)
 
 
 def _published_cell(value: PublishedValue | None, notes: Footnotes) -> Cell:
@@ -202,23 +212,23 @@ def _change(line: Line, difference: float) -> str:
     return line.metric.change_text(difference, mean(line.ours))
 
 
-def _size_cells(line: Line) -> tuple[Cell, Cell, Cell]:
+def _size_cells(line: Line, scale: float) -> tuple[Cell, Cell, Cell]:
     """Parameters, FLOPs, and the share of the dense model: ours, else as far as the source tells."""
     if not line.rows:
         value = line.value
         share = value.budget if value is not None and value.budget is not None and value.budget <= 1 else None
         return (
             _number(value.params if value else None, 1e6),
-            _number(value.macs if value else None, 1e9),
+            _number(value.macs if value else None, scale),
             Cell() if share is None else Cell(f"{100 * share:.1f}", 100 * share),
         )
     if line.is_dense:
         row = line.rows[0]
-        return _number(row["dense_params"], 1e6), _number(row["dense_macs"], 1e9), Cell("100.0", 100.0)
+        return _number(row["dense_params"], 1e6), _number(row["dense_macs"], scale), Cell("100.0", 100.0)
     kind = "params" if line.rows[0]["budget_kind"] == "params" else "macs"
     share = 100 * mean(row[kind] / row[f"dense_{kind}"] for row in line.rows)
     params, macs = (mean(row[name] for row in line.rows) for name in ("params", "macs"))
-    return _number(params, 1e6), _number(macs, 1e9), Cell(f"{share:.1f}", share)
+    return _number(params, 1e6), _number(macs, scale), Cell(f"{share:.1f}", share)
 
 
 def _number(value: float | None, scale: float) -> Cell:
@@ -273,4 +283,4 @@ def published_table(name: str, title: str, published: Published, reason: str) ->
     rows = cells(lines, published, notes)
     metric = lines[0].metric
     words = (reason, legend(metric)[0], *sources(lines), *notes.legend())
-    return Table(name, title, columns(metric), rows, words, (), tuple(tidy(lines)))
+    return Table(name, title, columns(metric, lines), rows, words, (), tuple(tidy(lines)))

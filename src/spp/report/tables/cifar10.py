@@ -48,4 +48,6 @@ def tables(record: Record, published: Published) -> list[Table]:
     cells = beside.cells(lines, published, notes)
     legend = (*beside.legend(HEADLINE), LEGEND, *([FORMULA] if open_ else []), *notes.legend())
     title = "CIFAR-10: masks against weights"
-    return [Table("cifar10", title, beside.columns(HEADLINE), cells, legend, tuple(open_), tuple(beside.tidy(lines)))]
+    return [
+        Table("cifar10", title, beside.columns(HEADLINE, lines), cells, legend, tuple(open_), tuple(beside.tidy(lines)))
+    ]

@@ -55,7 +55,7 @@ def _beside_published(record: Record, published: Published) -> Table:
     cells = beside.cells(lines, published, notes)
     legend = (COMMANDS, *beside.legend(lines[-1].metric), *beside.sources(lines), *notes.legend())
     title = "Retrieval: CLIP on COCO"
-    return Table(TASK, title, beside.columns(lines[-1].metric), cells, legend, (), tuple(beside.tidy(lines)))
+    return Table(TASK, title, beside.columns(lines[-1].metric, lines), cells, legend, (), tuple(beside.tidy(lines)))
 
 
 def _recalls(record: Record, published: Published) -> Iterator[Table]:

@@ -85,4 +85,4 @@ def _table(
     notes, metric = Footnotes(), lines[0].metric
     rows = beside.cells(lines, published, notes)
     legend = (*beside.legend(metric), *beside.sources(lines), *more, *([FORMULA] if todo else []), *notes.legend())
-    return Table(name, title, beside.columns(metric), rows, legend, tuple(todo), tuple(beside.tidy(lines)))
+    return Table(name, title, beside.columns(metric, lines), rows, legend, tuple(todo), tuple(beside.tidy(lines)))
