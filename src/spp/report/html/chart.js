@@ -1,6 +1,6 @@
 // A chart in SVG: scales, axes with a grid, lines and markers in the styles of the figures.
 
-const MARGIN = { top: 12, right: 24, bottom: 46, left: 54 };
+const MARGIN = { top: 12, right: 24, bottom: 46, left: 66 };
 
 // Round numbers that cover [low, high] in about `count` steps.
 function ticks(low, high, count) {
