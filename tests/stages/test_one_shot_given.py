@@ -192,6 +192,14 @@ def test_what_the_model_cannot_take_is_one_line_before_anything_runs(words, line
     assert not (tmp_path / "stages").exists()
 
 
+@pytest.mark.parametrize("word", ["budget.values=[0.3]", "budget=params"])
+def test_a_budget_is_refused_where_single_weights_go(word, folders, tmp_path, capsys):
+    assert run("llama", folders["llama"], tmp_path, "method=wanda", word) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"spp: {word.split('=')[0]}: ")
+    assert error.endswith("use sparsity.sparsity=0.5\n")
+
+
 def test_sizes_are_said_before_the_first_layer(folders, tmp_path, capsys, monkeypatch):
     said = []
     monkeypatch.setattr(Store, "write_progress", lambda self, kind, key, **words: said.append((kind, words)))

@@ -32,7 +32,7 @@ from spp.plan.batches import check_batches
 from spp.plan.cluster import ClusterConfig
 from spp.plan.graph import Plan, Point
 from spp.plan.keys import canonical_json
-from spp.plan.one_shot import CalibrationConfig, OneShotReaders, read_one_shot
+from spp.plan.one_shot import CalibrationConfig, OneShotReaders, OneShotSetup, read_one_shot
 from spp.plan.reading import Readers, check_fields, read_setup
 from spp.plan.setup import PointSetup
 from spp.record.variants import UNNAMED_WORDS
@@ -174,6 +174,8 @@ def _read_point(composed: ComposedPoint, readers: Readers, gpus: Sequence[str]) 
     default_gpus = 1 if cfg["accelerator"] == "gpu" or (cfg["accelerator"] != "cpu" and gpus) else 0
     readers = replace(readers, model=partial(read_model, cache=str(Path(cfg["paths"]["store"], "cache").absolute())))
     pipeline, setup = _read_setup(cfg, readers, default_gpus)
+    if isinstance(setup, OneShotSetup):
+        _refuse_budget(composed.overrides, setup.method.name)
     check_batches(setup, num_train_samples(setup.data))
     is_other_model = any(word.lstrip("+").startswith(_OTHER_MODEL) for word in composed.overrides)
     meta = {
@@ -203,6 +205,17 @@ def _read_setup(cfg: dict[str, Any], readers: Readers, default_gpus: int) -> tup
     unit_method = read_method(dict(cfg["method"]))
     pipeline = find_pipeline(cfg.get("pipeline"), unit_method)
     return pipeline, read_setup(cfg, unit_method, pipeline.recipes, readers, default_gpus)
+
+
+def _refuse_budget(words: Sequence[str], method: str) -> None:
+    """Refuse a size that would be passed over: of single weights the share that goes is asked for otherwise."""
+    for word in words:
+        field, _, value = word.lstrip("+~").partition("=")
+        if field.split(".")[0] == "budget":
+            raise ValueError(
+                f"{field}: {value!r} is not allowed with method={method}, which prunes single weights; allowed: "
+                "sparsity.sparsity, the share removed, or sparsity.keep and sparsity.of; use sparsity.sparsity=0.5"
+            )
 
 
 def _weight_settings(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,10 @@ def find_text(name: str, root: str | None, data: str) -> tuple[str | None, Ident
     """
     folder = Path(root) if root is not None else Path(data, name)
     found = str(folder.absolute()) if root is not None or folder.is_dir() else None
-    return found, {"name": name, **open_text(name, found, "calibration.name").fingerprint()}
+    try:
+        return found, {"name": name, **open_text(name, found, "calibration.name").fingerprint()}
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.root", "calibration.root")) from None
 
 
 def read_data(values: Mapping[str, Any], cache: str) -> tuple[DataConfig, dict[str, Any]]:

@@ -80,6 +80,14 @@ def test_a_text_to_calibrate_with_is_found_beside_the_other_data(lines, tmp_path
     assert find_text("pydocs", None, str(tmp_path / "all"))[0] is None
 
 
+@pytest.mark.parametrize("root", [None, "nowhere"])
+@pytest.mark.parametrize("name", ["c4", "textfiles"])
+def test_what_is_missing_of_a_text_to_calibrate_with_names_the_field_of_that(name, root, tmp_path):
+    with pytest.raises(ValueError, match=r"^calibration.root: [^\n]*$") as caught:
+        find_text(name, root and str(tmp_path / root), str(tmp_path))
+    assert "data.root" not in str(caught.value)
+
+
 def test_a_text_needs_the_length_of_a_window():
     with pytest.raises(ValueError, match=r"^data.length: None is not allowed for pydocs; "):
         read_data({"name": "pydocs"}, "cache")
