@@ -96,7 +96,7 @@ WRONG = [
     (["run", "dense.augment.crop=round"], ["augment.crop", "'round'", "pad4"]),
     (["extract", "some/path.safetensors", "--macs", "0.5"], ["some/path.safetensors", "does not exist"]),
     (["plan", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
-    (["extract", "no-such-sweep", "--macs", "0.5"], ["no-such-sweep"]),
+    (["extract", "no-such-sweep", "--macs", "0.5"], ["paths.store", "holds no sweep"]),
     (["extract", "no-such-sweep", "--macs", "120%"], ["--macs", "120%", "allowed"]),
     (["extract", "no-such-sweep"], ["--macs, --params, --units, --latency-ms", "exactly one"]),
     (["status"], ["paths.store", "holds no sweep"]),

@@ -144,16 +144,20 @@ function drawPlot(box, state, pinned) {
   const apart = Math.min(3, 24 / shown.length); // pixels, so that the bars of several do not hide each other
   const shiftOf = (found) => (found[0]?.series.published ? 0 : (shown.indexOf(found) - (shown.length - 1) / 2) * apart);
   for (const found of [...shown].reverse()) drawSeries(chart, state, found, largest, shiftOf(found));
-  for (const level of dense) drawDense(chart, metric, level);
+  for (const level of dense) drawDense(chart, metric, level, xs.map(chart.x));
   state.points = points;
   followPointer(chart, state, pinned);
 }
 
-function drawDense(chart, metric, level) {
-  const [left, y] = [MARGIN.left, chart.y(level)];
+// Its words stand in the widest gap between points.
+function drawDense(chart, metric, level, places) {
+  const [left, right, y] = [MARGIN.left, chart.width - MARGIN.right, chart.y(level)];
+  const edges = [left, ...places, right].sort((a, b) => a - b);
+  const gaps = edges.slice(1).map((edge, index) => [edge - edges[index], (edge + edges[index]) / 2]);
+  const [, middle] = gaps.reduce((widest, gap) => (gap[0] > widest[0] ? gap : widest));
   chart.layer.append(
-    svg("line", { class: "dense", x1: left, x2: chart.width - MARGIN.right, y1: y, y2: y }),
-    svg("text", { class: "halo", x: left + 4, y: y - 5 }, `dense ${level.toFixed(metric.digits - 1)}`),
+    svg("line", { class: "dense", x1: left, x2: right, y1: y, y2: y }),
+    svg("text", { class: "halo", x: middle, y: y - 5, "text-anchor": "middle" }, `dense ${level.toFixed(metric.digits - 1)}`),
   );
 }
 
