@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"{what}; allowed: a folder that can be read and written; choose another")
         return EXIT_USAGE
     except KeyboardInterrupt:
-        complain("interrupted; what is finished stays, the same words go on from there")
+        complain("interrupted; finished stages and the last checkpoints stay, the same words go on from there")
         return EXIT_FAILED
 
 
