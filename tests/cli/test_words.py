@@ -18,7 +18,7 @@ WRONG = [
     (["run", "budget.values=[120%]"], ["budget.values", "120%", "allowed"]),
     (["run", "budget.values=[1.2]"], ["budget.values", "1.2", "allowed"]),
     (["run", "budget.values=[0.001]"], ["budget.values", "0.001", "allowed"]),
-    (["run", "budget.values=[900G]"], ["budget.values", "9e+11", "allowed"]),
+    (["run", "budget.values=[900G]"], ["budget.values", "900,000,000,000", "allowed"]),
     (["run", "budget=flops:[0.5]"], ["budget", "'flops'", "macs"]),
     (["run", "method.lam=-1"], ["method.lam", "-1", "allowed"]),
     (["run", "method=vit_slim", "method.tokens=70"], ["method.tokens", "70", "up to 1"]),
