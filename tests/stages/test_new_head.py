@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import spp
 from spp.models.weights import WEIGHTS_FILE
 from spp.stages.worker import run_stage
 
@@ -23,6 +24,19 @@ def test_the_chain_ends_in_members_for_the_own_classes(own_classes):
     assert summary["architecture"]["num_outputs"] == 3
     assert summary["architecture"]["samples"]["class_names"] == ["bright", "dark", "grey"]
     assert member.store.is_done("finetune", member.key)
+
+
+def test_members_of_given_weights_have_the_head_of_these(own_classes, tmp_path):
+    from spp.cli.main import main
+
+    dense = own_classes["dense"]
+    weights = load_file(dense.store.artifacts_dir("dense", dense.key) / WEIGHTS_FILE)
+    save_file(weights, tmp_path / "trained_on.safetensors")
+    words = ["--weights", str(tmp_path / "trained_on.safetensors"), "--macs", "0.6", "--no-measure"]
+    place = [f"paths.store={dense.store.root}", "--out", str(tmp_path / "small")]
+    assert main(["extract", str(dense.store.latest()), *words, *place]) == 0
+    member = spp.load(tmp_path / "small").state_dict()
+    assert all(torch.equal(member[name], weights[name]) for name in ("head.weight", "head.bias"))
 
 
 def test_while_the_head_trains_alone_the_rest_stands_still(own_classes, own_classes_words, digits_weights, tmp_path):

@@ -15,7 +15,7 @@ from spp.dynamics.ranking import open_path
 from spp.dynamics.storage import FILE_NAME as FILE_NAME_OF_PATH
 from spp.methods.registry import config_class, load_method
 from spp.models.build import config_of, masks_per_head, with_config
-from spp.models.config import ModelConfig
+from spp.models.config import KEPT_HEAD, ModelConfig
 from spp.models.weights import WEIGHTS_FILE, load_checkpoint, load_weights
 from spp.plan.config import RepairConfig, RuntimeConfig
 from spp.plan.spec import StageRef
@@ -184,7 +184,9 @@ class OpenedPath(MemberSource):
         """A network of an architecture with the weights that a stage has left, or those that are given instead."""
         network = build_untrained(architecture, self._runtime)
         if self.given is not None:
-            load_checkpoint(network, config_of(architecture), str(self.given))
+            # Of these weights the head is trained, whatever those of the store began with.
+            config = replace(config_of(architecture), head=KEPT_HEAD, ema=True)
+            load_checkpoint(network, config, str(self.given))
             return network
         file = self.store.artifacts_dir(made_by.kind, made_by.key) / WEIGHTS_FILE
         load_weights(network, load_file(verified(file)), f"the {made_by.kind} stage")
