@@ -7,15 +7,24 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import spp
 from spp.cli.main import main
 from spp.cli.points import compose_points
 from spp.cli.sweep_plan import plan_sweep
 from spp.deploy.extract import fastest_fitting
+from spp.dynamics.ranking import Ranking
 from spp.record.record import read_record
 from spp.store.store import Store
+from spp.structure.tokens import drop_tokens, kept_tokens
 
 
 def said(capsys, *words):
@@ -183,7 +192,7 @@ def test_a_path_of_the_store_is_cut_from_other_weights_of_its_network(finished, 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--model", "timm:test_vit2", "--weights", "of_vit2.safetensors"], "costs more or less than that of --model"),
+        (["--model", "timm:test_vit2", "--weights", "of_vit2.safetensors"], "cost more or less than those of --model"),
         (["--model", "timm:test_vit3", "--weights", "of_vit3.safetensors"], "units in 'blocks.0.attn.qk', and the"),
         (["--model", "timm:test_vit", "--weights", "none.pt"], "--weights: there is no file 'none.pt'"),
         (["--model", "timm:test_vit"], "--weights: there are none"),
@@ -195,6 +204,7 @@ def test_a_path_of_the_store_is_cut_from_other_weights_of_its_network(finished, 
             "--repair: 8 is not allowed with --model",
         ),
         (["--weights", "fitting.safetensors"], "belongs to no stage"),
+        (["--model", "timm:test_vit.no_tag", "--weights", "pretrained"], "--weights: pretrained is not allowed with"),
     ],
 )
 def test_a_path_without_what_it_needs_is_refused_in_one_line(tmp_path, capsys, words, text):
@@ -221,3 +231,56 @@ def test_a_path_is_cut_from_the_folder_of_a_model_of_transformers(tmp_path, caps
     expected = spp.compact(model, spp.SolutionPath.load(path).masks(params=0.6)).eval()
     images = torch.randn(2, 3, 16, 16)
     assert torch.allclose(spp.load(tmp_path / "small")(images).logits, expected(images).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_folder_of_a_member_has_the_tokenizer_of_its_model_and_does_not_say_where_that_lay(kind, tmp_path, capsys):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 32}
+    model = (
+        BertForSequenceClassification(BertConfig(**sizes, vocab_size=50, num_labels=3))
+        if kind == "bert"
+        else LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50, num_key_value_heads=3, max_position_embeddings=64))
+    )
+    model.eval().save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_text("{}")
+    words = ("--model", tmp_path / "hf", "--params", "0.9", "--multiple-of", "1", "--no-measure")
+    path = searched(model, tmp_path / "path")
+    text = said(capsys, path, *words, "--out", tmp_path / "small", f"paths.store={tmp_path / 'none'}")
+    assert "weights: hf\n" in text
+    assert ("README.md" in text) == (tmp_path / "small" / "README.md").exists()
+    assert (tmp_path / "small" / "tokenizer.json").read_text() == "{}"
+    assert not [each.name for each in (tmp_path / "small").iterdir() if str(tmp_path).encode() in each.read_bytes()]
+
+
+def test_a_path_without_some_tokens_is_shown_and_cut_without_them(tmp_path, capsys):
+    name = "vit_tiny_patch16_224"
+    model = timm.create_model(name, num_classes=3).eval()
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    dense = spp.count_cost(model, torch.zeros(1, 3, 224, 224))
+    kept = {"blocks.4": list(range(140))}
+    drop_tokens(model, kept)
+    pairs = spp.find_pairs(model)
+    scores = {pair.name: torch.rand(pair.size) for pair in pairs}
+    path = Ranking.from_scores(scores, pairs, tokens=kept, dense=dense).save(tmp_path / "path")
+    assert main(["path", "show", str(path), "--json", f"paths.store={tmp_path / 'none'}"]) == 0
+    assert json.loads(capsys.readouterr().out)["dense"]["macs"] == dense.macs
+    words = ("--model", f"timm:{name}", "--weights", tmp_path / "weights.safetensors", "--macs", "0.6", "--no-measure")
+    said(capsys, path, *words, "--out", tmp_path / "small", f"paths.store={tmp_path / 'none'}")
+    small, origin = spp.load(tmp_path / "small"), json.loads((tmp_path / "small" / "origin.json").read_text())
+    assert kept_tokens(small)["blocks.4"] == kept["blocks.4"]
+    assert origin["dense"]["macs"] == dense.macs
+    assert 0.5 * dense.macs < origin["macs"] <= 0.6 * dense.macs
+
+
+def test_weights_that_cannot_be_fetched_are_named_by_the_word_that_takes_their_file(tmp_path, capsys, monkeypatch):
+    def unreachable():
+        raise OSError("no network")
+
+    monkeypatch.setattr("spp.models.timm.try_to_load_from_cache", lambda *place: None)
+    monkeypatch.setattr("spp.models.timm.get_session", unreachable)
+    path = searched(small_vit(), tmp_path / "path")
+    words = ("--macs", "0.6", "--model", "timm:test_vit", "--weights", "pretrained")
+    line = complaint(capsys, path, *words, "--out", tmp_path / "a", f"paths.store={tmp_path / 'none'}")
+    assert line.startswith("spp: --weights: the weights of test_vit cannot be fetched here (no network)")
+    assert line.endswith("say --weights test_vit.safetensors")

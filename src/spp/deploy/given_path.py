@@ -16,6 +16,7 @@ from spp.models.weights import load_weights
 from spp.stages.member_source import CutMember, PathFile
 from spp.structure.compact import compact
 from spp.structure.find import find_pairs
+from spp.structure.tokens import drop_tokens
 from spp.structure.wrappers import unwrapped
 
 
@@ -35,10 +36,16 @@ class GivenPath(PathFile):
     def __init__(self, source: str, model: str, weights: str | None) -> None:
         super().__init__(source)
         self._network = _open_dense(model, weights).eval()
+        self._drop_tokens(source)
         self._refuse_another(source)
-        self._weights = model if weights is None else f"{Path(weights).name} of {model}"
+        named = model if model.startswith(TIMM) else Path(model).name
+        self._weights = named if weights is None else f"{Path(weights).name} of {named}"
         own = is_factory(model)
-        self._runtime = {"folder": str(find_factory(model, "--model").folder)} if own else {}
+        self._runtime = {}
+        if own:
+            self._runtime = {"folder": str(find_factory(model, "--model").folder)}
+        elif not model.startswith(TIMM):
+            self._runtime = {"pretrained_folder": model}
         origin = PRETRAINED if weights == PRETRAINED else TRAIN
         name = {"factory": model} if own else {"name": model.removeprefix(TIMM)}
         self._architecture = {"model": {**name, "weights": origin}}
@@ -64,6 +71,15 @@ class GivenPath(PathFile):
             "use spp.repair and spp.save_member"
         )
 
+    def _drop_tokens(self, source: str) -> None:
+        """Leave out of the network the tokens that no member of the path sees."""
+        if not self.path.tokens:
+            return
+        try:
+            drop_tokens(self._network, self.path.tokens)
+        except ValueError:
+            raise _another(source, "leaves out tokens that the network of --model has not, or needs") from None
+
     def _refuse_another(self, source: str) -> None:
         found = {pair.name: pair for pair in find_pairs(self._network, per_head=self._is_per_head)}
         for pair in self.path.pairs:
@@ -73,27 +89,25 @@ class GivenPath(PathFile):
                 if own is None
                 else f"has {pair.size} units in {pair.name!r}, and the network of --model {own.size}"
                 if (own.size, own.num_heads) != (pair.size, pair.num_heads)
-                else "is of a network or an input size that costs more or less than that of --model"
-                if (own.macs_per_unit, own.model_cost) != (pair.macs_per_unit, self.dense)
+                else "is of a network, an input size or classes that cost more or less than those of --model"
+                if (own.macs_per_unit, own.model_cost) != (pair.macs_per_unit, pair.model_cost)
                 else ""
             )
             if problem:
-                raise ValueError(f"PATH_OR_SWEEP: {source!r} {problem}; allowed: a path of this network; name its own")
+                raise _another(source, problem)
 
     @property
     def _is_per_head(self) -> bool:
         return any(pair.per_head for pair in self.path.pairs)
 
 
+def _another(source: str, problem: str) -> ValueError:
+    return ValueError(f"PATH_OR_SWEEP: {source!r} {problem}; allowed: a path of this network; name its own")
+
+
 def _open_dense(model: str, weights: str | None) -> nn.Module:
     if weights == PRETRAINED:
-        name = model.removeprefix(TIMM)
-        published = timm.get_pretrained_cfg(name) if model.startswith(TIMM) else None
-        if published is None:
-            raise ValueError(
-                f"--weights: pretrained is not allowed with --model {model}; allowed: a checkpoint's file; give one"
-            )
-        return build_of_timm(ModelConfig(name=name, weights=PRETRAINED), {}, published.num_classes, {})
+        return _published(model)
     if weights is None and not model.startswith(TIMM):
         return unwrapped(open_network(model, has_weights=True).network)
     file = Path(weights or "")
@@ -109,6 +123,24 @@ def _open_dense(model: str, weights: str | None) -> nn.Module:
         given = converted(network, given)
     load_weights(network, given, str(file))
     return network
+
+
+def _published(model: str) -> nn.Module:
+    """The network of timm with the weights that timm has for it."""
+    name = model.removeprefix(TIMM)
+    try:
+        published = timm.get_pretrained_cfg(name) if model.startswith(TIMM) else None
+    except RuntimeError:  # of its weights none have this tag
+        published = None
+    if published is None:
+        raise ValueError(
+            f"--weights: pretrained is not allowed with --model {model}; allowed: a checkpoint's file; give one"
+        )
+    try:
+        return build_of_timm(ModelConfig(name=name, weights=PRETRAINED), {}, published.num_classes, {})
+    except ValueError as error:
+        said = str(error).replace("model.weights=", "--weights ").replace("model.weights", "--weights")
+        raise ValueError(said) from None
 
 
 def _with_classes_of(weights: Mapping[str, Tensor], name: str, network: nn.Module) -> nn.Module:

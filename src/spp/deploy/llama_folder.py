@@ -50,6 +50,7 @@ def write_llama(folder: Path, model: nn.Module) -> tuple[str, ...]:
     stock = stock_config(model)
     config: dict[str, Any] = json.loads((model.config if stock is None else stock).to_json_string())  # type: ignore[operator, union-attr]
     config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    config.pop("_name_or_path", None)  # where it was read
     files: tuple[str, ...] = (WEIGHTS_FILE, CONFIG_FILE)
     if stock is None:
         names = {auto: f"{Path(MODELING_FILE).stem}.{name}" for auto, name in _REMOTE.items()}

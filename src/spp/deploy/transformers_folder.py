@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spp.structure.modeling_transformers import Linears
 
 WEIGHTS_FILE, CONFIG_FILE, MODELING_FILE = "model.safetensors", "config.json", "modeling_transformers.py"
+_WHERE_READ = "_name_or_path"
+"""Under which a configuration knows the folder that it is from, which is nobody's business who gets the member."""
 _MODULES = ("transformers.models.clip.", "transformers.models.bert.")
 """Where the classes of these networks are."""
 
@@ -204,9 +206,9 @@ def _config(small: Any, sizes: Mapping[str, Mapping[str, Any]], *, is_padded: bo
         hidden = [entry["hidden"] for name, entry in sizes.items() if "hidden" in entry and name.startswith(prefix)]
         dense_hidden[prefix] = tower["intermediate_size"]
         tower["intermediate_size"] = max(1, *hidden)
-    plain = {
-        name: value for name, value in config.items() if name not in ("dtype", "torch_dtype", "transformers_version")
-    }
+        tower.pop(_WHERE_READ, None)
+    left_out = ("dtype", "torch_dtype", "transformers_version", _WHERE_READ)
+    plain = {name: value for name, value in config.items() if name not in left_out}
     own = {"format": 1, "modules": sizes, "padded": is_padded, "dense_hidden": dense_hidden}
     return {**plain, "architectures": [class_of(small)], "spp": own}
 

@@ -93,13 +93,13 @@ class PathFile(MemberSource):
 
     def __init__(self, source: str) -> None:
         self.path = open_path(source)
-        cost = self.path.pairs[0].model_cost
-        if cost is None:
+        dense = self.path.meta["dense"]
+        if dense is None:
             raise ValueError(
                 f"PATH_OR_SWEEP: {source!r} does not say what its network costs; allowed: a path of pairs from "
                 "spp.find_pairs; search again with those"
             )
-        self.dense = cost
+        self.dense = Cost(dense["macs"], dense["params"])
 
     def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
         macs, params, units = (size if kind == each else None for each in ("macs", "params", "units"))

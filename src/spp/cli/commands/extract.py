@@ -66,7 +66,8 @@ def extract(root: Path, words: Words, *, as_json: bool) -> int:
     print(f"asked:   {words.kind} {format_size(words.size)}")
     print(f"weights: {made.weights}")
     print(f"folder:  {visible(str(made.folder))}")
-    print(f"load:    spp.load({str(made.folder)!r}), or without spp as its README.md says")
+    alone = ", or without spp as its README.md says" if (made.folder / "README.md").is_file() else ""
+    print(f"load:    spp.load({str(made.folder)!r}){alone}")
     print(_table(made))
     if made.not_measured:
         print(f"accuracy is not measured: {made.not_measured}")
