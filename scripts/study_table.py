@@ -18,7 +18,12 @@ from spp.report.drawing import TEXT_WIDTH, Drawing, house_style, legend_below, n
 from spp.report.palette import Series, method_order, styles
 from spp.store.store import Store
 
-TITLES = {"top1": "top-1 (%)", "accuracy": "accuracy (%)", "kl": "KL to the dense network (nats)"}
+TITLES = {
+    "top1": "top-1 (%)",
+    "accuracy": "accuracy (%)",
+    "mean_recall": "mean recall (%)",
+    "kl": "KL to the dense network (nats)",
+}
 """The metrics that the tables have, as far as the record has them."""
 CUT, REPAIRED = "cut", "repaired"
 USUAL_SETTINGS = {"drive": "loss", "refine": None, "num_cuts": 1, "within": "score"}
@@ -153,6 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=("test", "val"), default="test")
     words = parser.parse_args(argv)
     rows = collect(Store(words.store), words.split)
+    if not rows:
+        parser.error(f"store: {str(words.store)!r} has no finished member with one of {', '.join(TITLES)}")
     with words.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
