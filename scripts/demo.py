@@ -1,6 +1,6 @@
 """The demo of the README: one search on the UCI digits, a family of five, its table and its Figure 2.
 
-Command: make demo. Minutes on two CPU cores; a second call finds everything done.
+Command: make demo. Minutes on one CPU core; a second call finds everything done.
 """
 
 import contextlib

@@ -198,6 +198,8 @@ def test_a_path_of_the_store_is_cut_from_other_weights_of_its_network(finished, 
         (["--model", "timm:test_vit"], "--weights: there are none"),
         (["--model", "tests.no:thing"], "there is no module 'tests.no'"),
         (["--model", "timm:test_vit", "--weights", "other.safetensors"], "the unknown"),
+        (["--model", "timm:test_vit", "--weights", "text.safetensors"], "--weights: "),
+        (["--model", "timm:test_vit", "--weights", "text.pt"], "text.pt' cannot be read (it is no checkpoint)"),
         (["--model", "timm:test_vit", "--finetune"], "--finetune: it is not allowed with --model"),
         (
             ["--model", "timm:test_vit", "--weights", "fitting.safetensors", "--repair", "8"],
@@ -214,7 +216,9 @@ def test_a_path_without_what_it_needs_is_refused_in_one_line(tmp_path, capsys, w
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     for name in ("vit2", "vit3"):
         save_file(timm.create_model(f"test_{name}").state_dict(), tmp_path / f"of_{name}.safetensors")
-    given = [str(tmp_path / word) if word.endswith(".safetensors") else word for word in words]
+    for name in ("text.pt", "text.safetensors"):
+        (tmp_path / name).write_text("hello")
+    given = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in words]
     line = complaint(capsys, path, "--macs", "0.6", *given, "--out", tmp_path / "a", f"paths.store={tmp_path / 'none'}")
     assert text in line, line
     assert not (tmp_path / "a").exists()

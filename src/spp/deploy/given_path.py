@@ -13,7 +13,7 @@ from spp.models.config import PRETRAINED, TRAIN, ModelConfig
 from spp.models.new_head import converted, head_parameters
 from spp.models.timm import build as build_of_timm
 from spp.models.weights import load_weights
-from spp.stages.member_source import CutMember, PathFile
+from spp.stages.member_source import CutMember, PathFile, refusing_weights
 from spp.structure.compact import compact
 from spp.structure.find import find_pairs
 from spp.structure.tokens import drop_tokens
@@ -117,11 +117,12 @@ def _open_dense(model: str, weights: str | None) -> nn.Module:
             f"--weights: there {what}; allowed: the file of a checkpoint, or pretrained of timm; give --weights FILE"
         )
     network = unwrapped(open_network(model).network)
-    given = without_wrappers(read_checkpoint(file), network.state_dict().keys())
-    if model.startswith(TIMM):
-        network = _with_classes_of(given, model.removeprefix(TIMM), network)
-        given = converted(network, given)
-    load_weights(network, given, str(file))
+    with refusing_weights():
+        given = without_wrappers(read_checkpoint(file), network.state_dict().keys())
+        if model.startswith(TIMM):
+            network = _with_classes_of(given, model.removeprefix(TIMM), network)
+            given = converted(network, given)
+        load_weights(network, given, str(file))
     return network
 
 
@@ -136,11 +137,8 @@ def _published(model: str) -> nn.Module:
         raise ValueError(
             f"--weights: pretrained is not allowed with --model {model}; allowed: a checkpoint's file; give one"
         )
-    try:
+    with refusing_weights():
         return build_of_timm(ModelConfig(name=name, weights=PRETRAINED), {}, published.num_classes, {})
-    except ValueError as error:
-        said = str(error).replace("model.weights=", "--weights ").replace("model.weights", "--weights")
-        raise ValueError(said) from None
 
 
 def _with_classes_of(weights: Mapping[str, Tensor], name: str, network: nn.Module) -> nn.Module:

@@ -154,7 +154,8 @@ def _reason(error: Exception) -> str:
     foreign = _FOREIGN.search(str(error))
     if foreign is not None:
         return f"it holds a {foreign[1]}, which is code and not weights"
-    if str(error).startswith("Weights only load failed"):  # torch goes on to say how to run what is in the file
+    # torch goes on to say how to run what is in the file, or says the number of a letter.
+    if str(error).startswith("Weights only load failed") or isinstance(error, LookupError):
         return "it is no checkpoint"
     lines = _ESCAPES.sub("", str(error)).strip().splitlines()
     return lines[0] if lines else f"{type(error).__name__}: it is empty or cut"

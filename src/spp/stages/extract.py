@@ -21,7 +21,7 @@ from spp.plan.config import RepairConfig, RuntimeConfig
 from spp.plan.spec import StageRef
 from spp.stages.devices import find_device
 from spp.stages.member import FILE_NAME, build_untrained, describe_member, load_member
-from spp.stages.member_source import CutMember, MemberSource
+from spp.stages.member_source import CutMember, MemberSource, refusing_weights
 from spp.stages.repair import repair_batches
 from spp.store.marker import verified
 from spp.store.store import Store
@@ -186,7 +186,8 @@ class OpenedPath(MemberSource):
         if self.given is not None:
             # Of these weights the head is trained, whatever those of the store began with.
             config = replace(config_of(architecture), head=KEPT_HEAD, ema=True)
-            load_checkpoint(network, config, str(self.given))
+            with refusing_weights():
+                load_checkpoint(network, config, str(self.given))
             return network
         file = self.store.artifacts_dir(made_by.kind, made_by.key) / WEIGHTS_FILE
         load_weights(network, load_file(verified(file)), f"the {made_by.kind} stage")

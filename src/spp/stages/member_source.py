@@ -1,6 +1,7 @@
 """What members are cut from: an order of units, and the dense network that it belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,3 +105,13 @@ class PathFile(MemberSource):
     def select(self, kind: str, size: float, multiple_of: int) -> dict[str, Tensor]:
         macs, params, units = (size if kind == each else None for each in ("macs", "params", "units"))
         return self.path.rounded_to(multiple_of).masks(macs=macs, params=params, units=units)
+
+
+@contextmanager
+def refusing_weights() -> Iterator[None]:
+    """Let what is refused of a checkpoint, or of weights of timm, name --weights and not the model of a sweep."""
+    try:
+        yield
+    except ValueError as error:
+        said = str(error).replace("model.weights=", "--weights ").replace("model.weights", "--weights")
+        raise ValueError(said) from None
