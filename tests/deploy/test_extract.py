@@ -235,6 +235,16 @@ def test_a_path_is_cut_from_the_folder_of_a_model_of_transformers(tmp_path, caps
     expected = spp.compact(model, spp.SolutionPath.load(path).masks(params=0.6)).eval()
     images = torch.randn(2, 3, 16, 16)
     assert torch.allclose(spp.load(tmp_path / "small")(images).logits, expected(images).logits, atol=1e-5)
+    weights = load_file(tmp_path / "hf" / "model.safetensors")
+    save_file(
+        {name: weight for name, weight in weights.items() if name != "classifier.bias"},
+        tmp_path / "hf" / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert main(["extract", *map(str, (path, *words, "--out", tmp_path / "other"))]) == 2
+    assert (
+        "its files lack 'classifier.bias'" in capsys.readouterr().err.splitlines()[-1]
+    )  # below transformers' own table
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

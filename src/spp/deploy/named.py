@@ -122,10 +122,13 @@ def _of_transformers(folder: Path, config: dict[str, Any], has_weights: bool) ->
     import transformers
 
     name = (config.get("architectures") or [""])[0]
+    stock: nn.Module
     try:
         kind = getattr(transformers, name)
         if has_weights:
-            stock: nn.Module = kind.from_pretrained(folder, local_files_only=True)
+            stock, about = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            if about["missing_keys"]:  # these transformers would draw
+                raise ValueError(f"its files lack {sorted(about['missing_keys'])[0]!r}")
         else:
             stock = kind(transformers.AutoConfig.from_pretrained(folder))
     except Exception as error:
