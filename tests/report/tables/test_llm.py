@@ -126,3 +126,23 @@ def test_the_figure_has_a_line_for_each_method_and_hollow_markers_for_patterns(m
     assert lines[((50.0, 9.0),)].get_markerfacecolor() == "none"
     assert 5.12 in {line.get_ydata()[0] for line in axes.lines}
     assert sorted(row["value"] for row in drawing.data) == [5.5, 6.45, 7.0, 9.0]
+
+
+def test_of_one_share_the_figure_has_a_row_for_each_method_with_the_best_on_top(make_record, make_row):
+    def member(method, perplexity, seed=0, **axes):
+        row = make_language_row(make_row, method=method, budget_asked=0.5, seed=seed)
+        row["config"] = {
+            **row["config"],
+            "method": {"name": method},
+            "sparsity": {**row["config"]["sparsity"], "sparsity": 0.5, **axes},
+        }
+        row["metrics"]["perplexity"]["value"] = perplexity
+        return row
+
+    rows = [member("wanda", 9.0), member("wanda", 7.0, seed=1), member("ria", 6.0, update="obs"), member("ria", 20.0)]
+    (drawing,) = perplexity.draw(make_record(*rows, member("ria", 30.0, keep=2, of=4)), PUBLISHED)
+    shares, pattern = drawing.figure.axes
+    assert [label.get_text() for label in shares.get_yticklabels()] == ["ria obs", "wanda", "ria"]
+    assert [bars.lines[0].get_xdata()[0] for bars in shares.containers] == [6.0, 8.0, 20.0]
+    assert (pattern.get_title(), [label.get_text() for label in pattern.get_yticklabels()]) == ("2:4", ["ria"])
+    assert 5.12 in {line.get_xdata()[0] for line in shares.lines}
