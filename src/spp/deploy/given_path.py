@@ -143,7 +143,7 @@ def _published(model: str) -> nn.Module:
 
 def _with_classes_of(weights: Mapping[str, Tensor], name: str, network: nn.Module) -> nn.Module:
     """The network of timm with as many outputs as the head of these weights has."""
-    head = next((weights[name] for name in head_parameters(network) if name in weights), None)
-    if head is None or len(head) == len(network.get_parameter(head_parameters(network)[0])):
+    head = next((each for each in head_parameters(network) if each in weights), None)
+    if head is None or len(weights[head]) == len(network.get_parameter(head)):
         return network
-    return timm.create_model(name, num_classes=len(head))
+    return timm.create_model(name, num_classes=len(weights[head]))

@@ -103,11 +103,10 @@ def prune_and_forget(
     heads: Mapping[str, TiedHeads],
 ) -> dict[str, LinearResult]:
     """What `prune_linears` gives, in less memory: the widest input comes first, and `stats` loses each that is done."""
-    by_input: dict[str, dict[str, Tensor]] = {}
-    for name, weight in weights.items():
-        by_input.setdefault(input_of[name], {})[name] = weight
     results: dict[str, LinearResult] = {}
-    for source, own in sorted(by_input.items(), key=lambda item: -next(iter(item[1].values())).shape[1]):
+    widest_first = sorted(_by_input(weights, input_of).items(), key=lambda item: -weights[item[1][0]].shape[1])
+    for source, names in widest_first:
+        own = {name: weights[name] for name in names}
         known = {source: stats.pop(source)} if source in stats else {}
         results |= prune_linears(own, known, input_of, method, axes, sparsity, heads)
     return {name: results[name] for name in weights}
@@ -119,10 +118,15 @@ def _linears_pruned_together(
     """Those of one input, which share what is computed of it; each alone where each has an order of its own."""
     if axes.permutation != "none" and not axes.shared_permutation:
         return [[name] for name in weights]
+    return list(_by_input(weights, input_of).values())
+
+
+def _by_input(weights: Mapping[str, Tensor], input_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names of the linears by name of their input, both in the order in which they come."""
     by_input: dict[str, list[str]] = {}
     for name in weights:
         by_input.setdefault(input_of[name], []).append(name)
-    return list(by_input.values())
+    return by_input
 
 
 def _find_order(
