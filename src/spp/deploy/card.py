@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spp.plan.numbers import FLOPS_SCALES, flops_unit
+from spp.plan.numbers import flops_unit, format_flops
 
 _UNKNOWN_LICENCE = "not recorded; ask where the weights came from"
 
@@ -79,7 +79,7 @@ def _summary(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
 def _numbers(origin: Mapping[str, Any], measured: Sequence[MeasuredValue]) -> list[str]:
     dense = origin.get("dense", {})
     unit = flops_unit(dense.get("macs", origin["macs"]))
-    flops = (_number(each["macs"] / FLOPS_SCALES[unit]) if each else "" for each in (origin, dense))
+    flops = (format_flops(each["macs"], unit) if each else "" for each in (origin, dense))
     rows = [
         (f"multiply-adds ({unit})", *flops, ""),
         ("parameters (M)", _number(origin["params"] / 1e6), _number(dense["params"] / 1e6) if dense else "", ""),

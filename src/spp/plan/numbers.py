@@ -16,6 +16,11 @@ def flops_unit(dense_macs: float) -> str:
     return "M" if dense_macs < _SMALLEST_IN_G else "G"
 
 
+def format_flops(macs: float, unit: str) -> str:
+    """Multiply-adds in a unit of `FLOPS_SCALES`, as tables have them."""
+    return f"{macs / FLOPS_SCALES[unit]:.4g}"
+
+
 def parse_size(text: str | float, field: str) -> float:
     """Read a size: a fraction in (0, 1], a percentage, or an absolute number with an optional k, M, G or T.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spp.plan.numbers import FLOPS_SCALES, flops_unit
+from spp.plan.numbers import flops_unit, format_flops
 
 KINDS = {"qk": "query-key", "vo": "value", "mlp": "MLP"}
 NO_MEMBERS = "No member of this path was measured, so nothing is said of what members reach."
@@ -26,7 +26,7 @@ def size_table(shown: Shown, sizes: Sequence[Shown]) -> list[tuple[str, ...]]:
     expected = [f"{each['metric']} ({number})" for number, each in enumerate(shown["members"], 1)]
     rows = [(*heads, *expected)]
     for size in sizes:
-        cells = (f"{100 * size['share']:.1f}", f"{size['macs'] / FLOPS_SCALES[unit]:.4g}", f"{size['params']:,}")
+        cells = (f"{100 * size['share']:.1f}", format_flops(size["macs"], unit), f"{size['params']:,}")
         kept = (f"{100 * kept_share(shown, size, kind):.0f}" for kind in kinds)
         rows.append((*cells, f"{size['num_units']:,}", *kept, *map(expected_text, size["expected"])))
     return rows

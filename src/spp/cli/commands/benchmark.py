@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spp.cli.columns import in_columns
-from spp.plan.numbers import FLOPS_SCALES, flops_unit
+from spp.plan.numbers import flops_unit, format_flops
 from spp.store.benchmarks import keep_benchmark
 from spp.text import visible
 
@@ -101,7 +101,7 @@ def _lines(plain: Mapping[str, Any]) -> list[str]:
     lines = [f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}{gpu}", ""]
     unit = flops_unit(max((each["macs"] for each in plain["networks"]), default=0))
     sizes = [
-        (each["name"], each["dense"] or "", f"{each['macs'] / FLOPS_SCALES[unit]:.4g}", f"{each['params']:,}")
+        (each["name"], each["dense"] or "", format_flops(each["macs"], unit), f"{each['params']:,}")
         for each in plain["networks"]
     ]
     lines += in_columns([("network", "cut from", f"FLOPs ({unit}, multiply-adds)", "parameters"), *sizes], num_left=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spp.cli.sweeps import full_name
-from spp.plan.numbers import FLOPS_SCALES, flops_unit, format_size
+from spp.plan.numbers import flops_unit, format_flops, format_size
 from spp.store.store import Store
 from spp.text import visible
 
@@ -89,7 +89,7 @@ def _table(made: "Extracted") -> str:
 
 def _sizes(macs: float, dense_macs: float, params: int, dense_params: int) -> list[tuple[str, str, str, str]]:
     unit = flops_unit(dense_macs)
-    before, after = (f"{value / FLOPS_SCALES[unit]:.4g}" for value in (dense_macs, macs))
+    before, after = (format_flops(value, unit) for value in (dense_macs, macs))
     return [
         (f"FLOPs ({unit}, multiply-adds)", before, after, f"{100 * macs / dense_macs:.1f} %"),
         ("parameters", f"{dense_params:,}", f"{params:,}", f"{100 * params / dense_params:.1f} %"),

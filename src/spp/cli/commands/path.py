@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spp.cli.columns import in_columns
 from spp.cli.sweeps import full_name
-from spp.plan.numbers import FLOPS_SCALES, flops_unit, format_size
+from spp.plan.numbers import flops_unit, format_flops, format_size
 from spp.report.path_tables import basis_lines, leaving_table, size_table, width_table
 from spp.store.store import Store
 from spp.text import visible
@@ -91,7 +91,7 @@ def _plain(view: "PathView") -> dict[str, Any]:
 def _lines(plain: Mapping[str, Any], wanted: tuple[str, float] | None) -> list[str]:
     dense = plain["dense"]
     unit = flops_unit(dense["macs"])
-    flops = f"{dense['macs'] / FLOPS_SCALES[unit]:.4g} {unit}"
+    flops = f"{format_flops(dense['macs'], unit)} {unit}"
     lines = [
         f"{plain['kind']} {plain['key']}, method {plain['method']}; the dense network has "
         f"{flops} multiply-adds, {dense['params']:,} parameters, {dense['num_units']:,} units",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spp.plan.numbers import FLOPS_SCALES, flops_unit
+from spp.plan.numbers import flops_unit, format_flops
 from spp.report.html.page import document, html_head
 from spp.report.html.text import element, paragraphs, text
 from spp.report.palette import BLUE, ORANGE, PURPLE, VERMILION
@@ -24,7 +24,7 @@ def path_page(shown: Shown) -> str:
     tiles = {
         "method": shown["method"],
         shown["kind"]: shown["key"],
-        f"FLOPs ({unit}, multiply-adds)": f"{dense['macs'] / FLOPS_SCALES[unit]:.4g}",
+        f"FLOPs ({unit}, multiply-adds)": format_flops(dense["macs"], unit),
         "parameters": f"{dense['params']:,}",
         "units": f"{dense['num_units']:,}",
     }
